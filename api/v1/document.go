@@ -1,0 +1,59 @@
+package v1
+
+// APIVersion is the version that documents carry.
+const APIVersion = "v1"
+
+// Document is a set of objects to apply as a whole: what `gatewayctl apply`
+// reads, POST /v1/apply takes and GET /v1/export gives.
+type Document struct {
+	APIVersion        string            `json:"apiVersion,omitempty" doc:"Version of the document's form. Left out: v1." enum:"v1"`
+	ProviderAddresses []ProviderAddress `json:"providerAddresses,omitempty" doc:"Addresses of this machine on the fabric."`
+	ProviderRoutes    []ProviderRoute   `json:"providerRoutes,omitempty" doc:"Routes to provider addresses that are not on-link."`
+	Tenants           []Tenant          `json:"tenants,omitempty" doc:"Tenants."`
+	Ports             []Port            `json:"ports,omitempty" doc:"VM interfaces on this machine."`
+	LookupRecords     []LookupRecord    `json:"lookupRecords,omitempty" doc:"Lookup records."`
+	CustomerRoutes    []CustomerRoute   `json:"customerRoutes,omitempty" doc:"Customer routes."`
+	NATMappings       []NATMapping      `json:"natMappings,omitempty" doc:"Static NAT mappings."`
+}
+
+// Len is the number of objects in the document.
+func (d *Document) Len() int {
+	return len(d.ProviderAddresses) + len(d.ProviderRoutes) + len(d.Tenants) + len(d.Ports) +
+		len(d.LookupRecords) + len(d.CustomerRoutes) + len(d.NATMappings)
+}
+
+// What an apply did, or would do, to an object.
+const (
+	ActionCreated   = "created"
+	ActionUpdated   = "updated"
+	ActionUnchanged = "unchanged"
+	ActionDeleted   = "deleted"
+)
+
+// ObjectAction is one object and what became of it.
+type ObjectAction struct {
+	Kind   string `json:"kind" doc:"Kind of object." example:"tenant"`
+	Key    string `json:"key" doc:"What is unique about it among its kind." example:"contoso"`
+	Action string `json:"action" doc:"What was done, or with dryRun would be." enum:"created,updated,unchanged,deleted"`
+}
+
+// ApplyResult is what POST /v1/apply and DELETE of a tenant answer.
+type ApplyResult struct {
+	DryRun   bool           `json:"dryRun,omitempty" doc:"True when nothing was written."`
+	Revision int64          `json:"revision" doc:"Store revision that holds all of the document; with dryRun the present one."`
+	Objects  []ObjectAction `json:"objects" doc:"The document's objects in the order of their kinds."`
+}
+
+// RecordImport is what POST /v1/lookup-records/import takes.
+type RecordImport struct {
+	Items []LookupRecord `json:"items" doc:"Records to write; one that exists is replaced." maxItems:"1000000"`
+}
+
+// RecordImportResult is what POST /v1/lookup-records/import answers.
+type RecordImportResult struct {
+	DryRun    bool  `json:"dryRun,omitempty" doc:"True when nothing was written."`
+	Created   int   `json:"created" doc:"Records that are new."`
+	Updated   int   `json:"updated" doc:"Records that were replaced."`
+	Unchanged int   `json:"unchanged" doc:"Records that were there already, just so."`
+	Revision  int64 `json:"revision" doc:"Store revision that holds all of them."`
+}

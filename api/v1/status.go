@@ -1,0 +1,145 @@
+package v1
+
+import "time"
+
+// Phase sums up the state of something in one word.
+type Phase string
+
+// The phases.
+const (
+	PhaseReady    Phase = "Ready"    // as desired
+	PhasePending  Phase = "Pending"  // being built, or waiting for something that is named
+	PhaseDegraded Phase = "Degraded" // traffic flows, but something is not as desired
+	PhaseError    Phase = "Error"    // it cannot be built; the reason is named
+)
+
+// Condition is one aspect of a state, with its reason.
+type Condition struct {
+	Type    string    `json:"type" doc:"The aspect." example:"CompartmentReady"`
+	Status  bool      `json:"status" doc:"Whether it holds."`
+	Reason  string    `json:"reason" doc:"One word for programs." example:"UplinkMissing"`
+	Message string    `json:"message,omitempty" doc:"A sentence for people: what is wrong and what to do."`
+	Since   time.Time `json:"since" doc:"When Status last changed."`
+}
+
+// Repair tells of drift that was found and put right.
+type Repair struct {
+	Time time.Time `json:"time" doc:"When."`
+	What []string  `json:"what" doc:"What differed from the desired state and was changed, in words."`
+}
+
+// Traffic counts packets and their bytes.
+type Traffic struct {
+	Packets uint64 `json:"packets" doc:"Packets."`
+	Bytes   uint64 `json:"bytes" doc:"Bytes of the inner Ethernet frames, without the encapsulation."`
+}
+
+// Drop counts the packets dropped for one reason.
+type Drop struct {
+	Reason  string `json:"reason" doc:"Name of the reason, as docs/drop-reasons.md has it." example:"source-pa-mismatch"`
+	Packets uint64 `json:"packets" doc:"Packets dropped for it."`
+}
+
+// Counters are the packet counters of a tenant since gatewayd started.
+type Counters struct {
+	Decapsulated Traffic `json:"decapsulated" doc:"From the fabric, delivered to a port or compartment."`
+	Encapsulated Traffic `json:"encapsulated" doc:"To the fabric."`
+	Local        Traffic `json:"local" doc:"Between ports of this machine, without encapsulation."`
+	Drops        []Drop  `json:"drops" doc:"Dropped packets by reason; reasons that never occurred are left out."`
+}
+
+// TenantStatus is the observed state of a tenant.
+type TenantStatus struct {
+	Name             string      `json:"name" doc:"Name of the tenant."`
+	RDID             string      `json:"rdid" doc:"Its routing domain ID."`
+	Phase            Phase       `json:"phase" doc:"The state in one word." enum:"Ready,Pending,Degraded,Error"`
+	Conditions       []Condition `json:"conditions" doc:"What the phase is made of."`
+	ObservedRevision int64       `json:"observedRevision" doc:"Store revision that the state was last brought in line with."`
+	LastRepair       *Repair     `json:"lastRepair,omitempty" doc:"The last drift that was put right."`
+	Repairs          uint64      `json:"repairs" doc:"How often drift was put right since gatewayd started."`
+	Records          int         `json:"records" doc:"Number of lookup records, the compartment's own among them."`
+	Compartment      string      `json:"compartment,omitempty" doc:"Name of the compartment's network namespace; empty where the tenant is only hosted."`
+	Counters         Counters    `json:"counters" doc:"Packet counters."`
+}
+
+// Feature is something the machine can do in more than one way, and which way
+// was chosen.
+type Feature struct {
+	Name   string `json:"name" doc:"What is done." example:"dataplane"`
+	Path   string `json:"path" doc:"The way chosen." example:"go"`
+	Reason string `json:"reason" doc:"Why this way." example:"the eBPF fast path is not built in"`
+}
+
+// LinkStatus is the state of a provider address, uplink or port.
+type LinkStatus struct {
+	Name      string `json:"name" doc:"The address, uplink or port." example:"192.168.1.10/24"`
+	Interface string `json:"interface" doc:"Linux interface behind it." example:"eth1"`
+	Phase     Phase  `json:"phase" doc:"The state in one word." enum:"Ready,Pending,Degraded,Error"`
+	MTU       int    `json:"mtu,omitempty" doc:"Bytes of the largest IP packet; 0 while not known."`
+	Message   string `json:"message,omitempty" doc:"What is wrong and what to do; empty when Ready."`
+}
+
+// GatewayStatus is what GET /v1/status answers.
+type GatewayStatus struct {
+	Instance          string         `json:"instance" doc:"Name of this gateway on its machine." example:"hnv"`
+	Phase             Phase          `json:"phase" doc:"The worst of what follows, in one word." enum:"Ready,Pending,Degraded,Error"`
+	Version           Version        `json:"version" doc:"What is running."`
+	Started           time.Time      `json:"started" doc:"When gatewayd started."`
+	StoreRevision     int64          `json:"storeRevision" doc:"Revision of the desired state."`
+	Conditions        []Condition    `json:"conditions" doc:"State of the gateway as a whole."`
+	Features          []Feature      `json:"features" doc:"Ways chosen on this machine, with the reasons."`
+	ProviderAddresses []LinkStatus   `json:"providerAddresses" doc:"State of the provider addresses."`
+	Uplinks           []LinkStatus   `json:"uplinks" doc:"State of the uplinks."`
+	Ports             []LinkStatus   `json:"ports" doc:"State of the VM ports."`
+	Tenants           []TenantStatus `json:"tenants" doc:"State of the tenants, sorted by name."`
+	Unattributed      []Drop         `json:"unattributed" doc:"Packets dropped before it was known whose they were, by reason."`
+}
+
+// Version is what GET /v1/version answers.
+type Version struct {
+	Version string `json:"version" doc:"Release." example:"0.1.0"`
+	Commit  string `json:"commit,omitempty" doc:"Commit it was built from."`
+	Go      string `json:"go" doc:"Go release it was built with." example:"go1.26.0"`
+	API     string `json:"api" doc:"Version of this interface." example:"v1"`
+	Kernel  string `json:"kernel,omitempty" doc:"Kernel release of the machine."`
+}
+
+// Compartment is the observed state of a tenant's compartment.
+type Compartment struct {
+	Tenant    string   `json:"tenant" doc:"Tenant it belongs to."`
+	RDID      string   `json:"rdid" doc:"Its routing domain ID."`
+	Namespace string   `json:"namespace" doc:"Name of the network namespace, as ip netns has it." example:"hnv-contoso"`
+	VSID      uint32   `json:"vsid" doc:"Gateway subnet." example:"5000"`
+	Interface string   `json:"interface" doc:"Overlay interface inside the compartment." example:"wnv5000"`
+	MAC       string   `json:"mac" doc:"MAC address of the overlay interface."`
+	CAs       []string `json:"cas" doc:"The compartment's customer addresses."`
+	MTU       int      `json:"mtu,omitempty" doc:"MTU of the overlay interface in bytes; 0 while not known."`
+	Uplink    string   `json:"uplink" doc:"Name of the uplink."`
+	External  []string `json:"external" doc:"External addresses, ADDR or ADDR:LO-HI."`
+	Phase     Phase    `json:"phase" doc:"The state in one word." enum:"Ready,Pending,Degraded,Error"`
+	Message   string   `json:"message,omitempty" doc:"What is wrong and what to do; empty when Ready."`
+}
+
+// CompartmentList is what GET /v1/compartments answers.
+type CompartmentList struct {
+	Items []Compartment `json:"items" doc:"The compartments, sorted by tenant."`
+}
+
+// NATSession is one tracked connection of a tenant.
+type NATSession struct {
+	Proto     string  `json:"proto" doc:"Transport protocol: tcp, udp, icmp, icmpv6 or the number." example:"tcp"`
+	Direction string  `json:"direction" doc:"Who began: out (a VM) or in (the outside, by a static mapping)." enum:"out,in"`
+	Inside    string  `json:"inside" doc:"The VM's end, CA:PORT; for ICMP the port is the identifier." example:"10.1.1.11:50312"`
+	External  string  `json:"external" doc:"What the outside sees of it, ADDR:PORT." example:"203.0.113.10:50312"`
+	Remote    string  `json:"remote" doc:"The other end, ADDR:PORT." example:"198.51.100.20:80"`
+	State     string  `json:"state,omitempty" doc:"State of a TCP connection." example:"ESTABLISHED"`
+	Timeout   uint32  `json:"timeout" doc:"Seconds until it is forgotten if nothing more comes."`
+	Out       Traffic `json:"out" doc:"Towards the outside; bytes of the IP packets. Zero where the kernel does not account."`
+	In        Traffic `json:"in" doc:"Towards the VM; likewise."`
+}
+
+// NATSessionList is what GET /v1/tenants/{name}/nat-sessions answers.
+type NATSessionList struct {
+	Items     []NATSession `json:"items" doc:"The sessions, at most as many as asked for."`
+	Truncated bool         `json:"truncated" doc:"True when there are more."`
+}
