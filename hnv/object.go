@@ -14,7 +14,7 @@ const (
 	KindNATMapping      Kind = "nat-mapping"
 )
 
-// Kinds lists all kinds in dependency order.
+// kinds lists all kinds in dependency order.
 var kinds = [...]Kind{
 	KindProviderAddress, KindProviderRoute, KindTenant, KindPort,
 	KindRecord, KindCustomerRoute, KindNATMapping,

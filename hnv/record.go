@@ -95,6 +95,26 @@ func (k RecordKey) String() string {
 	return k.VSID.String() + "/" + k.MAC.String()
 }
 
+// ParseRecordKey reads what RecordKey.String wrote.
+func ParseRecordKey(s string) (RecordKey, error) {
+	vs, rest, ok := strings.Cut(s, "/")
+	if !ok {
+		return RecordKey{}, invalidf("lookup record %q is not named as VSID/CA or VSID/MAC", s)
+	}
+	v, err := ParseVSID(vs)
+	if err != nil {
+		return RecordKey{}, err
+	}
+	if ca, err := netip.ParseAddr(rest); err == nil {
+		return RecordKey{VSID: v, CA: ca}, nil
+	}
+	mac, err := ParseMAC(rest)
+	if err != nil {
+		return RecordKey{}, invalidf("lookup record %q is not named as VSID/CA or VSID/MAC", s)
+	}
+	return RecordKey{VSID: v, MAC: mac}, nil
+}
+
 // Check holds what must be true of the record alone.
 func (r Record) Check() error {
 	if !r.VSID.IsValid() {

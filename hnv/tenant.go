@@ -46,6 +46,8 @@ type Tenant struct {
 	Subnets []Subnet `json:"subnets"`
 	// Gateway is nil on a machine that only hosts the tenant's VMs.
 	Gateway *Gateway `json:"gateway,omitempty"`
+
+	drawn bool // the RDID was drawn for want of one, not given
 }
 
 // Subnet is a virtual subnet: one broadcast domain, one VSID.
@@ -119,7 +121,7 @@ func (s *Subnet) PrefixOf(ca netip.Addr) (SubnetPrefix, bool) {
 // gateway's CA. It does not change t's slices.
 func (t Tenant) Defaulted() Tenant {
 	if !t.RDID.IsValid() {
-		t.RDID = NewRDID()
+		t.RDID, t.drawn = NewRDID(), true
 	}
 	t.Subnets = slices.Clone(t.Subnets)
 	for i := range t.Subnets {

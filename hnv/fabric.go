@@ -1,0 +1,261 @@
+package hnv
+
+import (
+	"cmp"
+	"errors"
+	"net/netip"
+	"slices"
+)
+
+// Site is what this machine has, as far as objects may name it.
+type Site struct {
+	Uplinks      []string // names of uplinks
+	PAInterfaces []string // interfaces on the datacenter fabric
+}
+
+// Fabric is the whole desired state, kept consistent: Apply is the only way in,
+// and it takes all of a set of changes or none. It is not safe for concurrent
+// use.
+type Fabric struct {
+	site Site
+
+	tenants  map[Name]Tenant
+	paddrs   map[netip.Addr]ProviderAddress
+	proutes  map[string]ProviderRoute
+	ports    map[string]Port
+	mappings map[string]NATMapping
+	routes   map[string]CustomerRoute
+	records  map[VSID]map[RecordKey]Record // by VSID: a tenant's are found without a walk over all
+
+	owners map[VSID]Name // derived: which tenant a VSID belongs to
+	rdids  map[RDID]Name // derived
+}
+
+// NewFabric gives the empty state of a machine.
+func NewFabric(site Site) *Fabric {
+	return &Fabric{
+		site:     site,
+		tenants:  map[Name]Tenant{},
+		paddrs:   map[netip.Addr]ProviderAddress{},
+		proutes:  map[string]ProviderRoute{},
+		ports:    map[string]Port{},
+		mappings: map[string]NATMapping{},
+		routes:   map[string]CustomerRoute{},
+		records:  map[VSID]map[RecordKey]Record{},
+		owners:   map[VSID]Name{},
+		rdids:    map[RDID]Name{},
+	}
+}
+
+// Change puts or deletes one object.
+type Change struct {
+	Put    Object
+	Delete Object // only what Key needs must be set
+	Create bool   // with Put: refuse if the object exists
+}
+
+func (c Change) object() Object {
+	if c.Put != nil {
+		return c.Put
+	}
+	return c.Delete
+}
+
+// Apply carries out all changes or none, in an order that dependencies allow:
+// deletions first, dependents before what they depend on, then puts the other
+// way round. The error joins one refusal for each change that cannot be. undo
+// takes the whole set back, for a caller that then fails to store it; it must
+// be called before any other Apply.
+func (f *Fabric) Apply(changes []Change) (undo func(), err error) {
+	ordered := slices.Clone(changes)
+	for i, c := range ordered {
+		if (c.Put == nil) == (c.Delete == nil) {
+			return nil, invalidf("change %d must either put or delete an object", i+1)
+		}
+		ordered[i] = c.normalized()
+	}
+	slices.SortStableFunc(ordered, func(a, b Change) int {
+		if (a.Delete != nil) != (b.Delete != nil) {
+			if a.Delete != nil {
+				return -1
+			}
+			return 1
+		}
+		n := cmp.Compare(a.object().Kind().order(), b.object().Kind().order())
+		if a.Delete != nil {
+			return -n
+		}
+		return n
+	})
+
+	var log []Object // what stood before each change; nil object: nothing
+	var done []Change
+	undo = func() {
+		for i := len(done) - 1; i >= 0; i-- {
+			f.take(done[i].object())
+			if log[i] != nil {
+				f.place(log[i])
+			}
+		}
+	}
+	var errs []error
+	for _, c := range ordered {
+		before, err := f.one(c)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		log = append(log, before)
+		done = append(done, c)
+	}
+	if len(errs) == 0 {
+		errs = f.consistent(done, log)
+	}
+	if len(errs) > 0 {
+		undo()
+		return nil, errors.Join(errs...)
+	}
+	return undo, nil
+}
+
+// normalized turns pointers into values and fills in defaults.
+func (c Change) normalized() Change {
+	if c.Put != nil {
+		c.Put = value(c.Put)
+		if t, ok := c.Put.(Tenant); ok {
+			c.Put = t.Defaulted()
+		}
+	} else {
+		c.Delete = value(c.Delete)
+	}
+	return c
+}
+
+func value(o Object) Object {
+	switch p := o.(type) {
+	case *Tenant:
+		return *p
+	case *Record:
+		return *p
+	case *CustomerRoute:
+		return *p
+	case *ProviderAddress:
+		return *p
+	case *ProviderRoute:
+		return *p
+	case *Port:
+		return *p
+	case *NATMapping:
+		return *p
+	}
+	return o
+}
+
+// one checks a change against what stands and carries it out. before is what
+// it replaced or removed.
+func (f *Fabric) one(c Change) (before Object, err error) {
+	o := c.object()
+	before, exists := f.Get(o.Kind(), o.Key())
+	if c.Delete != nil {
+		if !exists {
+			return nil, notFoundf("%s %s does not exist", o.Kind(), o.Key())
+		}
+		f.take(before)
+		return before, nil
+	}
+	if exists && c.Create {
+		return nil, f.alreadyThere(before)
+	}
+	if t, ok := o.(Tenant); ok && exists {
+		o = keepIdentity(t, before.(Tenant))
+	}
+	if err := o.Check(); err != nil {
+		return nil, err
+	}
+	if err := f.admit(o, before); err != nil {
+		return nil, err
+	}
+	if exists {
+		f.take(before)
+	}
+	f.place(o)
+	return before, nil
+}
+
+// keepIdentity leaves a tenant its RDID when a replacement drew a new one for
+// want of any: the caller who gives none means the one that is.
+func keepIdentity(t, before Tenant) Tenant {
+	if t.drawn {
+		t.RDID, t.drawn = before.RDID, false
+	}
+	return t
+}
+
+func (f *Fabric) alreadyThere(o Object) error {
+	if r, ok := o.(Record); ok {
+		return conflictf("lookup record %s exists already (MAC %s, PA %s): a CA may stand only once in a VSID; use «record set» to change it", r.Key(), r.MAC, r.PA)
+	}
+	return conflictf("%s %s exists already", o.Kind(), o.Key())
+}
+
+// place and take are the only writers of the maps.
+func (f *Fabric) place(o Object) {
+	switch o := o.(type) {
+	case Tenant:
+		o.drawn = false
+		f.tenants[o.Name] = o
+		f.rdids[o.RDID] = o.Name
+		for _, s := range o.Subnets {
+			f.owners[s.VSID] = o.Name
+		}
+	case Record:
+		m := f.records[o.VSID]
+		if m == nil {
+			m = map[RecordKey]Record{}
+			f.records[o.VSID] = m
+		}
+		m[o.RecordKey()] = o
+	case CustomerRoute:
+		f.routes[o.Key()] = o
+	case ProviderAddress:
+		f.paddrs[o.Addr.Addr()] = o
+	case ProviderRoute:
+		f.proutes[o.Key()] = o
+	case Port:
+		f.ports[o.Key()] = o
+	case NATMapping:
+		f.mappings[o.Key()] = o
+	}
+}
+
+func (f *Fabric) take(o Object) {
+	switch o := o.(type) {
+	case Tenant:
+		t, ok := f.tenants[o.Name]
+		if !ok {
+			return
+		}
+		delete(f.tenants, t.Name)
+		delete(f.rdids, t.RDID)
+		for _, s := range t.Subnets {
+			if f.owners[s.VSID] == t.Name {
+				delete(f.owners, s.VSID)
+			}
+		}
+	case Record:
+		delete(f.records[o.VSID], o.RecordKey())
+		if len(f.records[o.VSID]) == 0 {
+			delete(f.records, o.VSID)
+		}
+	case CustomerRoute:
+		delete(f.routes, o.Key())
+	case ProviderAddress:
+		delete(f.paddrs, o.Addr.Addr())
+	case ProviderRoute:
+		delete(f.proutes, o.Key())
+	case Port:
+		delete(f.ports, o.Key())
+	case NATMapping:
+		delete(f.mappings, o.Key())
+	}
+}

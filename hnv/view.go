@@ -1,0 +1,232 @@
+package hnv
+
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// Get finds one object.
+func (f *Fabric) Get(k Kind, key string) (Object, bool) {
+	switch k {
+	case KindTenant:
+		t, ok := f.tenants[Name{key}]
+		return found(t, ok)
+	case KindRecord:
+		return f.getRecord(key)
+	case KindCustomerRoute:
+		r, ok := f.routes[key]
+		return found(r, ok)
+	case KindProviderAddress:
+		a, err := netip.ParseAddr(key)
+		if err != nil {
+			return nil, false
+		}
+		p, ok := f.paddrs[a]
+		return found(p, ok)
+	case KindProviderRoute:
+		r, ok := f.proutes[key]
+		return found(r, ok)
+	case KindPort:
+		p, ok := f.ports[key]
+		return found(p, ok)
+	case KindNATMapping:
+		m, ok := f.mappings[key]
+		return found(m, ok)
+	}
+	return nil, false
+}
+
+func found[T Object](o T, ok bool) (Object, bool) {
+	if !ok {
+		return nil, false
+	}
+	return o, true
+}
+
+func (f *Fabric) getRecord(key string) (Object, bool) {
+	k, err := ParseRecordKey(key)
+	if err != nil {
+		return nil, false
+	}
+	r, ok := f.records[k.VSID][k]
+	return found(r, ok)
+}
+
+// List gives all objects of a kind in a stable order.
+func (f *Fabric) List(k Kind) []Object {
+	switch k {
+	case KindTenant:
+		return objects(f.Tenants())
+	case KindRecord:
+		var all []Record
+		for _, m := range f.records {
+			all = slices.AppendSeq(all, maps.Values(m))
+		}
+		slices.SortFunc(all, compareRecords)
+		return objects(all)
+	case KindCustomerRoute:
+		return objects(sorted(f.routes))
+	case KindProviderAddress:
+		return objects(f.ProviderAddresses())
+	case KindProviderRoute:
+		return objects(f.ProviderRoutes())
+	case KindPort:
+		return objects(f.Ports())
+	case KindNATMapping:
+		return objects(sorted(f.mappings))
+	}
+	return nil
+}
+
+func objects[T Object](in []T) []Object {
+	out := make([]Object, len(in))
+	for i, o := range in {
+		out[i] = o
+	}
+	return out
+}
+
+func sorted[T any](m map[string]T) []T {
+	out := make([]T, 0, len(m))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, m[k])
+	}
+	return out
+}
+
+func compareRecords(a, b Record) int {
+	return cmp.Or(
+		cmp.Compare(a.VSID.n, b.VSID.n),
+		a.CA.Compare(b.CA),
+		slices.Compare(a.MAC.b[:], b.MAC.b[:]),
+	)
+}
+
+// Tenants gives all tenants by name.
+func (f *Fabric) Tenants() []Tenant {
+	out := slices.Collect(maps.Values(f.tenants))
+	slices.SortFunc(out, func(a, b Tenant) int { return cmp.Compare(a.Name.s, b.Name.s) })
+	return out
+}
+
+// Tenant finds a tenant by name.
+func (f *Fabric) Tenant(n Name) (Tenant, bool) { t, ok := f.tenants[n]; return t, ok }
+
+// TenantOfVSID finds the tenant that a virtual subnet belongs to.
+func (f *Fabric) TenantOfVSID(v VSID) (Tenant, bool) {
+	n, ok := f.owners[v]
+	if !ok {
+		return Tenant{}, false
+	}
+	return f.tenants[n], true
+}
+
+// TenantOfRDID finds a tenant by its routing domain.
+func (f *Fabric) TenantOfRDID(r RDID) (Tenant, bool) {
+	n, ok := f.rdids[r]
+	if !ok {
+		return Tenant{}, false
+	}
+	return f.tenants[n], true
+}
+
+// TenantRecords gives the lookup records of a tenant's virtual subnets.
+func (f *Fabric) TenantRecords(n Name) []Record {
+	t := f.tenants[n]
+	var out []Record
+	for _, s := range t.Subnets {
+		out = slices.AppendSeq(out, maps.Values(f.records[s.VSID]))
+	}
+	slices.SortFunc(out, compareRecords)
+	return out
+}
+
+// TenantRoutes gives a tenant's customer routes.
+func (f *Fabric) TenantRoutes(n Name) []CustomerRoute {
+	var out []CustomerRoute
+	for _, r := range sorted(f.routes) {
+		if f.owners[r.VSID] == n {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// TenantMappings gives a tenant's static NAT mappings.
+func (f *Fabric) TenantMappings(n Name) []NATMapping {
+	var out []NATMapping
+	for _, m := range sorted(f.mappings) {
+		if m.Tenant == n {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// ProviderAddresses gives this machine's PAs, lowest first.
+func (f *Fabric) ProviderAddresses() []ProviderAddress {
+	out := slices.Collect(maps.Values(f.paddrs))
+	slices.SortFunc(out, func(a, b ProviderAddress) int { return a.Addr.Addr().Compare(b.Addr.Addr()) })
+	return out
+}
+
+// ProviderRoutes gives the provider routes.
+func (f *Fabric) ProviderRoutes() []ProviderRoute { return sorted(f.proutes) }
+
+// Ports gives the VM ports of this machine.
+func (f *Fabric) Ports() []Port { return sorted(f.ports) }
+
+// Affected names the tenants whose desired state the changes touch; all of
+// them where a provider address changes, since the gateway's own records carry
+// it. Call it after Apply for puts; deletions of tenants name them too.
+func (f *Fabric) Affected(changes []Change) []Name {
+	set := map[Name]bool{}
+	for _, c := range changes {
+		switch o := value(c.object()).(type) {
+		case Tenant:
+			set[o.Name] = true
+		case NATMapping:
+			if o.Tenant.IsValid() {
+				set[o.Tenant] = true
+			}
+		case Record:
+			set[f.owners[o.VSID]] = true
+		case CustomerRoute:
+			set[f.owners[o.VSID]] = true
+		case Port:
+			set[f.owners[o.VSID]] = true
+		case ProviderAddress:
+			for n := range f.tenants {
+				set[n] = true
+			}
+		}
+	}
+	delete(set, Name{})
+	return slices.SortedFunc(maps.Keys(set), func(a, b Name) int { return cmp.Compare(a.s, b.s) })
+}
+
+// Cascade gives the changes that delete a tenant with all that belongs to it.
+func (f *Fabric) Cascade(n Name) ([]Change, error) {
+	t, ok := f.tenants[n]
+	if !ok {
+		return nil, notFoundf("tenant %s does not exist", n)
+	}
+	out := []Change{{Delete: t}}
+	for _, r := range f.TenantRecords(n) {
+		out = append(out, Change{Delete: r})
+	}
+	for _, r := range f.TenantRoutes(n) {
+		out = append(out, Change{Delete: r})
+	}
+	for _, m := range f.TenantMappings(n) {
+		out = append(out, Change{Delete: m})
+	}
+	for _, p := range f.Ports() {
+		if f.owners[p.VSID] == n {
+			out = append(out, Change{Delete: p})
+		}
+	}
+	return out, nil
+}
