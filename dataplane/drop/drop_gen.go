@@ -130,8 +130,25 @@ const (
 	// ECNInvalid: The fabric marked congestion on a packet whose sender does not understand such marks.
 	ECNInvalid Reason = 53
 
+	// Added by the receive and port paths.
+
+	// OuterSourceOurs: The outer source is a provider address of this machine: forged, or our own packet come back.
+	OuterSourceOurs Reason = 54
+	// EncapMismatch: The packet came by another encapsulation than the source's record prescribes.
+	EncapMismatch Reason = 55
+	// SourceMartian: The inner source is no station's address: loopback, multicast, unspecified or reserved.
+	SourceMartian Reason = 56
+	// DestinationMartian: The inner destination is an address that no packet may be sent to: loopback, unspecified or reserved.
+	DestinationMartian Reason = 57
+	// SamePort: The packet would leave by the port that it came in by.
+	SamePort Reason = 58
+	// RouterAddress: The packet is for the distributed router itself, which answers echo requests only.
+	RouterAddress Reason = 59
+	// NoSourcePA: No provider address of this machine is of the address family that the destination's is.
+	NoSourcePA Reason = 60
+
 	// Count is one more than the greatest reason.
-	Count = 54
+	Count = 61
 )
 
 var table = [Count]struct{ name, meaning, source string }{
@@ -150,27 +167,27 @@ var table = [Count]struct{ name, meaning, source string }{
 	UDPPort:              {"udp-port", "The UDP destination port is not VXLAN's 4789.", "RFC 7348 section 5"},
 	UDPLength:            {"udp-length", "The UDP length does not equal the outer payload.", "RFC 768"},
 	VXLANNoVNI:           {"vxlan-no-vni", "The VXLAN I flag is clear: the VNI is not valid.", "RFC 7348 section 5"},
-	VSIDReserved:         {"vsid-reserved", "The VSID is one that no subnet may have: 0 to 4095 or 16777215.", "RFC 7637 section 3.2"},
+	VSIDReserved:         {"vsid-reserved", "The VSID is one that no subnet may have: 0 to 4095 or 16777215.", "RFC 7637 section 3.4"},
 	InnerTruncated:       {"inner-truncated", "The inner frame ends within a header, or before the length its IP header states.", "IEEE 802.3 section 3"},
 	InnerMalformed:       {"inner-malformed", "The inner IP or transport header contradicts itself.", "RFC 791 section 3.1, RFC 8200 section 3"},
 	InnerChecksum:        {"inner-checksum", "The inner IPv4 header checksum is wrong.", "RFC 1812 section 5.2.2"},
-	InnerVLAN:            {"inner-vlan", "The inner frame carries a VLAN tag.", "RFC 7637 section 3.2, RFC 7348 section 6.1"},
+	InnerVLAN:            {"inner-vlan", "The inner frame carries a VLAN tag.", "RFC 7637 section 3.3, RFC 7348 section 6.1"},
 	InnerSourceMAC:       {"inner-source-mac", "The inner source MAC address is zero or a group address.", "IEEE 802 section 8.2"},
 	VSIDUnknown:          {"vsid-unknown", "No tenant has this VSID.", "RFC 7637 section 3.2"},
-	SourcePAUnknown:      {"source-pa-unknown", "The outer source is not the provider address of any record in the routing domain.", "RFC 7637 section 8"},
-	SourcePAMismatch:     {"source-pa-mismatch", "The outer source is not the provider address of the inner source's record.", "RFC 7637 section 8"},
-	SourceMACMismatch:    {"source-mac-mismatch", "The source MAC address is not that of the source's record or port.", "RFC 7637 section 8"},
-	SourceCAUnknown:      {"source-ca-unknown", "The source address has no record and no route in the routing domain.", "RFC 7637 section 8"},
-	SourceCASpoofed:      {"source-ca-spoofed", "The source address belongs to another port or host.", "RFC 7637 section 8"},
-	WrongPort:            {"wrong-port", "The local port with the destination MAC address does not own the destination address.", "RFC 7637 section 8"},
-	NotLocal:             {"not-local", "A tunnel packet is for a destination that is not on this machine; it is never sent on to another.", "RFC 7637 section 4.2"},
-	DestinationUnknown:   {"destination-unknown", "The destination is in a subnet of the routing domain and has no record.", "RFC 7637 section 4.2"},
+	SourcePAUnknown:      {"source-pa-unknown", "The outer source is not the provider address of any record in the routing domain.", "RFC 7637 section 5"},
+	SourcePAMismatch:     {"source-pa-mismatch", "The outer source is not the provider address of the inner source's record.", "RFC 7637 section 5"},
+	SourceMACMismatch:    {"source-mac-mismatch", "The source MAC address is not that of the source's record or port.", "RFC 7637 section 5"},
+	SourceCAUnknown:      {"source-ca-unknown", "The source address has no record and no route in the routing domain.", "RFC 7637 section 5"},
+	SourceCASpoofed:      {"source-ca-spoofed", "The source address belongs to another port or host.", "RFC 7637 section 5"},
+	WrongPort:            {"wrong-port", "The local port with the destination MAC address does not own the destination address.", "RFC 7637 section 5"},
+	NotLocal:             {"not-local", "A tunnel packet is for a destination that is not on this machine; it is never sent on to another.", "RFC 7637 section 4.3"},
+	DestinationUnknown:   {"destination-unknown", "The destination is in a subnet of the routing domain and has no record.", "RFC 7637 section 4.3"},
 	NoRoute:              {"no-route", "The routing domain has no route to the destination.", "RFC 1812 section 5.2.4"},
 	TTLExpired:           {"ttl-expired", "The TTL or hop limit would reach zero here.", "RFC 1812 section 5.3.1"},
 	TooBig:               {"too-big", "The packet exceeds the MTU and may not be fragmented.", "RFC 1191, RFC 8201"},
-	BroadcastUnsupported: {"broadcast-unsupported", "Broadcast or multicast that is not ARP or neighbor discovery.", "RFC 7637 section 4.3"},
+	BroadcastUnsupported: {"broadcast-unsupported", "Broadcast or multicast that is not ARP or neighbor discovery.", "RFC 7637 section 4.2"},
 	EtherTypeUnsupported: {"ethertype-unsupported", "The frame is neither IPv4, IPv6 nor ARP.", "IEEE 802.3 section 3.2.6"},
-	RuleUnsupported:      {"rule-unsupported", "The record's encapsulation rule cannot be carried out.", "RFC 7637 section 4"},
+	RuleUnsupported:      {"rule-unsupported", "The record's encapsulation rule cannot be carried out.", ""},
 	ChecksumUnsupported:  {"checksum-unsupported", "The partial checksum points outside the frame.", "virtio 1.2 section 5.1.6"},
 	GSOUnsupported:       {"gso-unsupported", "The segmentation request does not fit the frame.", "virtio 1.2 section 5.1.6"},
 	ARPMalformed:         {"arp-malformed", "The ARP packet is not one for IPv4 over Ethernet, or contradicts itself.", "RFC 826"},
@@ -189,4 +206,11 @@ var table = [Count]struct{ name, meaning, source string }{
 	NoBuffer:             {"no-buffer", "The packet does not fit into a buffer, or none was free.", ""},
 	EchoMalformed:        {"echo-malformed", "The echo request to the distributed router cannot be answered: its checksum is wrong, or it has options.", "RFC 792"},
 	ECNInvalid:           {"ecn-invalid", "The fabric marked congestion on a packet whose sender does not understand such marks.", "RFC 6040 section 4.2"},
+	OuterSourceOurs:      {"outer-source-ours", "The outer source is a provider address of this machine: forged, or our own packet come back.", "RFC 1812 section 5.3.8"},
+	EncapMismatch:        {"encap-mismatch", "The packet came by another encapsulation than the source's record prescribes.", "RFC 7637 section 5"},
+	SourceMartian:        {"source-martian", "The inner source is no station's address: loopback, multicast, unspecified or reserved.", "RFC 1812 section 5.3.7"},
+	DestinationMartian:   {"destination-martian", "The inner destination is an address that no packet may be sent to: loopback, unspecified or reserved.", "RFC 1812 section 5.3.7"},
+	SamePort:             {"same-port", "The packet would leave by the port that it came in by.", "RFC 1812 section 5.2.7.2"},
+	RouterAddress:        {"router-address", "The packet is for the distributed router itself, which answers echo requests only.", "RFC 1812 section 4.3.3.6"},
+	NoSourcePA:           {"no-source-pa", "No provider address of this machine is of the address family that the destination's is.", "RFC 7637 section 4.3"},
 }
