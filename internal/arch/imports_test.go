@@ -1,0 +1,154 @@
+package arch
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/hnvgate/hnvgate"
+
+// mayImport lists, for each top-level folder, the folders of this module that
+// its packages may import besides themselves. A folder that is not listed here
+// does not belong to the project.
+var mayImport = map[string][]string{
+	"hnv":          {},
+	"dataplane":    {"hnv"},
+	"compartments": {"hnv", "internal"},
+	"nat":          {"hnv", "internal"},
+	"forwarder":    {"hnv", "internal"},
+	"s2s":          {"hnv", "internal"},
+	"bgp":          {"hnv", "internal"},
+	"store":        {"hnv"},
+	"api":          {"hnv"},
+	"control":      {"hnv", "store", "api", "dataplane", "compartments", "nat", "forwarder", "s2s", "bgp"},
+	"cmd":          {"hnv", "store", "api", "control", "dataplane", "compartments", "nat", "forwarder", "s2s", "bgp", "internal"},
+	"internal":     {"hnv"},
+	"appliance":    {},
+	"test":         {"hnv", "store", "api", "control", "dataplane", "compartments", "nat", "forwarder", "s2s", "bgp", "internal"},
+}
+
+// onlyIn lists libraries that one folder keeps to itself.
+var onlyIn = map[string]string{
+	"github.com/vishvananda/netlink": "internal",
+	"github.com/vishvananda/netns":   "internal",
+	"github.com/google/nftables":     "internal",
+	"github.com/mdlayher/netlink":    "internal",
+	"go.etcd.io/":                    "store",
+	"github.com/danielgtaylor/huma":  "api",
+	"github.com/spf13/cobra":         "cmd",
+	"github.com/gaissmai/bart":       "dataplane",
+}
+
+func TestImports(t *testing.T) {
+	root := filepath.Join("..", "..")
+	files := 0
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (strings.HasPrefix(d.Name(), ".") && path != root || d.Name() == "testdata" || d.Name() == "bin" || d.Name() == "out") {
+			return filepath.SkipDir
+		}
+		if filepath.Ext(path) != ".go" {
+			return nil
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		files++
+		checkFile(t, path, filepath.ToSlash(rel))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if files < 50 {
+		t.Errorf("only %d files were looked at", files)
+	}
+}
+
+func checkFile(t *testing.T, path, rel string) {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	top, _, nested := strings.Cut(rel, "/")
+	allowed, known := mayImport[top]
+	if !nested || !known {
+		t.Errorf("%s: Go files belong in one of the project's folders", rel)
+		return
+	}
+	isTest := strings.HasSuffix(rel, "_test.go")
+	for _, spec := range f.Imports {
+		imp, _ := strconv.Unquote(spec.Path.Value)
+		if msg := forbidden(top, allowed, imp, isTest); msg != "" {
+			t.Errorf("%s imports %s: %s", rel, imp, msg)
+		}
+	}
+}
+
+func forbidden(top string, allowed []string, imp string, isTest bool) string {
+	if rest, ours := strings.CutPrefix(imp, module+"/"); ours {
+		folder, _, _ := strings.Cut(rest, "/")
+		if folder == top {
+			return ""
+		}
+		for _, a := range allowed {
+			if a == folder {
+				return ""
+			}
+		}
+		// A privileged test may prepare its namespaces with the project's tools.
+		if isTest && folder == "internal" {
+			return ""
+		}
+		return "the rules in ARCHITECTURE.md do not allow it"
+	}
+	first, _, _ := strings.Cut(imp, "/")
+	if top == "hnv" && strings.Contains(first, ".") {
+		return "hnv imports the standard library only"
+	}
+	if strings.HasPrefix(imp, "github.com/google/gopacket") && !isTest {
+		return "gopacket is for tests: the hot path has its own codecs"
+	}
+	for lib, folder := range onlyIn {
+		if strings.HasPrefix(imp, lib) && top != folder && !isTest {
+			return "only " + folder + " uses that library"
+		}
+	}
+	return ""
+}
+
+// The rules themselves must refuse what they exist to refuse.
+func TestRulesRefuse(t *testing.T) {
+	for _, c := range []struct {
+		top, imp string
+		isTest   bool
+		refused  bool
+	}{
+		{"hnv", "github.com/google/go-cmp/cmp", false, true},
+		{"hnv", module + "/internal/nl", false, true},
+		{"nat", module + "/compartments", false, true},
+		{"nat", module + "/internal/nft", false, false},
+		{"dataplane", module + "/internal/netns", false, true},
+		{"dataplane", module + "/internal/netns", true, false},
+		{"dataplane", "github.com/google/gopacket/layers", false, true},
+		{"dataplane", "github.com/google/gopacket/layers", true, false},
+		{"compartments", "github.com/vishvananda/netlink", false, true},
+		{"control", module + "/test/lab", false, true},
+		{"api", module + "/store", false, true},
+		{"cmd", module + "/control", false, false},
+	} {
+		if got := forbidden(c.top, mayImport[c.top], c.imp, c.isTest) != ""; got != c.refused {
+			t.Errorf("%s importing %s: refused %v, want %v", c.top, c.imp, got, c.refused)
+		}
+	}
+}
