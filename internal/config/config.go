@@ -1,0 +1,157 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+)
+
+// Config is the file's content, with defaults filled in and checked.
+type Config struct {
+	// Instance tells several gateways on one machine apart: namespaces, links
+	// and nft tables carry it.
+	Instance string `yaml:"instance"`
+	// StateDir holds the desired state.
+	StateDir string `yaml:"stateDir"`
+	// Socket is where the API listens; SocketGroup may use it besides root.
+	Socket      string `yaml:"socket"`
+	SocketGroup string `yaml:"socketGroup"`
+	Log         Log    `yaml:"log"`
+	// PAInterfaces are the interfaces on the datacenter fabric.
+	PAInterfaces []string `yaml:"paInterfaces"`
+	// Uplinks are the ways out; a machine that only hosts VMs has none.
+	Uplinks []Uplink `yaml:"uplinks"`
+}
+
+// Log says what is logged and how.
+type Log struct {
+	Level  string `yaml:"level"`  // debug, info, warn, error
+	Format string `yaml:"format"` // text, json
+}
+
+// Uplink is one way out of the compartments.
+type Uplink struct {
+	Name      string `yaml:"name"`
+	Kind      string `yaml:"kind"`
+	Interface string `yaml:"interface"`
+}
+
+// KindRouted is the uplink kind where compartments' external addresses are
+// routed through this machine's external interface.
+const KindRouted = "routed"
+
+// Load reads the file.
+func Load(path string) (Config, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read the configuration: %w", err)
+	}
+	c, err := Parse(b)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration %s:\n%w", path, err)
+	}
+	return c, nil
+}
+
+// Parse reads YAML. A field that is not known is an error with its line; all
+// values that are wrong are reported at once.
+func Parse(b []byte) (Config, error) {
+	c := Config{
+		Instance: "hnv", StateDir: "/var/lib/hnvgate", Socket: "/run/hnvgate/gatewayd.sock",
+		Log: Log{Level: "info", Format: "text"},
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
+	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		return Config{}, errors.New(strings.TrimSpace(yaml.FormatError(err, false, true)))
+	}
+	for i := range c.Uplinks {
+		if c.Uplinks[i].Kind == "" {
+			c.Uplinks[i].Kind = KindRouted
+		}
+	}
+	return c, c.check()
+}
+
+var instanceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?$`)
+
+func (c *Config) check() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !instanceName.MatchString(c.Instance) {
+		bad("instance: %q must be 1 to 20 lower-case letters, digits and inner hyphens", c.Instance)
+	}
+	for field, p := range map[string]string{"stateDir": c.StateDir, "socket": c.Socket} {
+		if !filepath.IsAbs(p) {
+			bad("%s: %q must be an absolute path", field, p)
+		}
+	}
+	if len(c.Socket) > 107 {
+		bad("socket: %q has %d bytes; unix(7) allows 107", c.Socket, len(c.Socket))
+	}
+	if _, err := c.Log.level(); err != nil {
+		bad("log.level: %q is unknown: use debug, info, warn or error", c.Log.Level)
+	}
+	if c.Log.Format != "text" && c.Log.Format != "json" {
+		bad("log.format: %q is unknown: use text or json", c.Log.Format)
+	}
+	if len(c.PAInterfaces) == 0 {
+		bad("paInterfaces: name at least one interface on the datacenter fabric")
+	}
+	used := map[string]string{}
+	claim := func(field, ifname string) {
+		switch {
+		case ifname == "" || len(ifname) > 15 || strings.ContainsAny(ifname, "/ \t\n:"):
+			bad("%s: %q is not an interface name", field, ifname)
+		case used[ifname] != "":
+			bad("%s: interface %s is taken by %s", field, ifname, used[ifname])
+		default:
+			used[ifname] = field
+		}
+	}
+	for i, n := range c.PAInterfaces {
+		claim(fmt.Sprintf("paInterfaces[%d]", i), n)
+	}
+	names := map[string]bool{}
+	for i, u := range c.Uplinks {
+		field := fmt.Sprintf("uplinks[%d]", i)
+		if u.Name == "" || names[u.Name] {
+			bad("%s.name: %q is empty or given twice", field, u.Name)
+		}
+		names[u.Name] = true
+		if u.Kind != KindRouted {
+			bad("%s.kind: %q is unknown: use %s", field, u.Kind, KindRouted)
+		}
+		claim(field+".interface", u.Interface)
+	}
+	return errors.Join(errs...)
+}
+
+func (l Log) level() (slog.Level, error) {
+	var lv slog.Level
+	switch l.Level {
+	case "debug", "info", "warn", "error":
+		return lv, lv.UnmarshalText([]byte(l.Level))
+	}
+	return lv, errors.New("unknown level")
+}
+
+// Logger writes to w as configured.
+func (l Log) Logger(w io.Writer) *slog.Logger {
+	lv, err := l.level()
+	if err != nil {
+		lv = slog.LevelInfo
+	}
+	o := &slog.HandlerOptions{Level: lv}
+	if l.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}

@@ -1,0 +1,74 @@
+package config
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+)
+
+const full = `
+instance: gw1
+stateDir: /var/lib/gw1
+socket: /run/gw1.sock
+socketGroup: netadmin
+log: {level: debug, format: json}
+paInterfaces: [pa0, pa1]
+uplinks:
+  - name: internet
+    interface: ext0
+`
+
+func TestParse(t *testing.T) {
+	got, err := Parse([]byte(full))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{
+		Instance: "gw1", StateDir: "/var/lib/gw1", Socket: "/run/gw1.sock", SocketGroup: "netadmin",
+		Log: Log{"debug", "json"}, PAInterfaces: []string{"pa0", "pa1"},
+		Uplinks: []Uplink{{"internet", KindRouted, "ext0"}},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	c, err := Parse([]byte("paInterfaces: [pa0]"))
+	if err != nil || c.Instance != "hnv" || c.StateDir != "/var/lib/hnvgate" || c.Log.Level != "info" {
+		t.Errorf("got %+v, %v", c, err)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	for doc, says := range map[string][]string{
+		"":                                        {"paInterfaces: name at least one"},
+		"paInterfaces: [pa0]\nuplink: x\n":        {"uplink", "2"},
+		"paInterfaces: [pa0, pa0]":                {"pa0 is taken by paInterfaces[0]"},
+		"paInterfaces: [pa0]\ninstance: A\n":      {"instance"},
+		"paInterfaces: [p/0]\nlog: {level: loud}": {"not an interface name", "log.level"},
+		"stateDir: x\nsocket: y":                  {"stateDir", "socket", "paInterfaces"},
+		"paInterfaces: [a]\nuplinks: [{name: i, kind: moon, interface: a}]": {"kind", "taken by paInterfaces[0]"},
+		"paInterfaces: {": {"1"},
+	} {
+		_, err := Parse([]byte(doc))
+		if err == nil {
+			t.Errorf("%q was taken", doc)
+			continue
+		}
+		for _, s := range says {
+			if !strings.Contains(err.Error(), s) {
+				t.Errorf("%q: error %q does not name %q", doc, err, s)
+			}
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(full))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if c, err := Parse(b); err == nil && len(c.PAInterfaces) == 0 {
+			t.Error("a configuration without PA interface was taken")
+		}
+	})
+}
