@@ -126,7 +126,7 @@ func udpChecksum(f *packet.Frame, h *Header, off int) uint16 {
 	sum := packet.PseudoSum(h.Src, h.Dst, packet.ProtoUDP, len(b)-off)
 	if o := f.Offload; o.NeedsCsum {
 		start, field := int(o.CsumStart), int(o.CsumStart)+int(o.CsumOffset)
-		sum = packet.Sum(b[off:start], sum)
+		sum = uint64(packet.Fold(packet.Sum(b[off:start], sum)))
 		sum += uint64(^binary.BigEndian.Uint16(b[field:]))
 	} else {
 		sum = packet.Sum(b[off:], sum)

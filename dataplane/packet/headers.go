@@ -118,6 +118,13 @@ func (h *Headers) DecodeEthernet(b []byte) drop.Reason {
 	return drop.None
 }
 
+// PutEthernet writes an Ethernet header into the first EthernetLen bytes of b.
+func PutEthernet(b []byte, dst, src [6]byte, etherType uint16) {
+	copy(b, dst[:])
+	copy(b[6:], src[:])
+	binary.BigEndian.PutUint16(b[12:], etherType)
+}
+
 // DecodeIP reads an IP packet without an Ethernet header.
 func (h *Headers) DecodeIP(b []byte) drop.Reason {
 	*h = Headers{}
