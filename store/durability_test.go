@@ -121,7 +121,7 @@ func TestTooLargeForOneTransaction(t *testing.T) {
 	long.VMName = strings.Repeat("x", 256)
 	for name, st := range map[string]*staged{
 		"objects": {applied: slices.Repeat([]Applied{{Old: r}}, maxTxnOps+1)},
-		"bytes":   {applied: slices.Repeat([]Applied{{Object: long}}, maxTxnOps/2)},
+		"bytes":   {applied: slices.Repeat([]Applied{{Object: long}}, maxTxnOps*3/4)},
 	} {
 		if _, err := st.ops(); !errors.Is(err, hnv.ErrInvalid) || !strings.Contains(err.Error(), "split") {
 			t.Errorf("%s: error %v", name, err)
