@@ -38,3 +38,16 @@ func notFoundf(format string, args ...any) error {
 func inUsef(format string, args ...any) error {
 	return &refusal{ErrInUse, fmt.Sprintf(format, args...)}
 }
+
+// ObjectError is a refusal together with the object of the change it is about,
+// for a caller who handed in many. Its text is the refusal's own.
+type ObjectError struct {
+	Kind Kind
+	Key  string
+	Err  error
+}
+
+func (e *ObjectError) Error() string { return e.Err.Error() }
+func (e *ObjectError) Unwrap() error { return e.Err }
+
+func about(o Object, err error) error { return &ObjectError{o.Kind(), o.Key(), err} }

@@ -63,7 +63,8 @@ func (c Change) object() Object {
 
 // Apply carries out all changes or none, in an order that dependencies allow:
 // deletions first, dependents before what they depend on, then puts the other
-// way round. The error joins one refusal for each change that cannot be. undo
+// way round. The error joins one refusal for each change that cannot be,
+// an *ObjectError where it is about one object. undo
 // takes the whole set back, for a caller that then fails to store it; it must
 // be called before any other Apply.
 func (f *Fabric) Apply(changes []Change) (undo func(), err error) {
@@ -102,7 +103,7 @@ func (f *Fabric) Apply(changes []Change) (undo func(), err error) {
 	for _, c := range ordered {
 		before, err := f.one(c)
 		if err != nil {
-			errs = append(errs, err)
+			errs = append(errs, about(c.object(), err))
 			continue
 		}
 		log = append(log, before)
