@@ -1,0 +1,284 @@
+package port
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"golang.org/x/net/bpf"
+)
+
+// meta is what the kernel knows of a frame beside its bytes.
+type meta struct {
+	pktType    uint32
+	tagPresent bool
+	tci        uint16
+}
+
+// run judges the frame by the filter. The virtual machine has no kernel to ask,
+// so that what the filter would ask of it is put in as constants.
+func run(t testing.TB, filter []bpf.Instruction, frame []byte, m meta) bool {
+	t.Helper()
+	prog := slices.Clone(filter)
+	for i, in := range prog {
+		ext, ok := in.(bpf.LoadExtension)
+		if !ok {
+			continue
+		}
+		var v uint32
+		switch ext.Num {
+		case bpf.ExtType:
+			v = m.pktType
+		case bpf.ExtVLANTagPresent:
+			if m.tagPresent {
+				v = 1
+			}
+		case bpf.ExtVLANTag:
+			v = uint32(m.tci)
+		default:
+			t.Fatalf("the filter asks for extension %d", ext.Num)
+		}
+		prog[i] = bpf.LoadConstant{Dst: bpf.RegA, Val: v}
+	}
+	vm, err := bpf.NewVM(prog)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := vm.Run(frame)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n != 0 && n < len(frame) {
+		t.Fatalf("the filter cuts the frame to %d bytes", n)
+	}
+	return n != 0
+}
+
+// wanted is the filter in plain words.
+func wanted(addrs []netip.Addr, b []byte, m meta) bool {
+	if m.pktType != packetHost || m.tagPresent && m.tci&0xfff != 0 || len(b) < 14 {
+		return false
+	}
+	l3 := b[14:]
+	var dst netip.Addr
+	var proto byte
+	var l4 []byte
+	later := false // a fragment that is not the first
+	switch binary.BigEndian.Uint16(b[12:]) {
+	case 0x0800:
+		if len(l3) < 20 {
+			return false
+		}
+		dst, proto = netip.AddrFrom4([4]byte(l3[16:20])), l3[9]
+		later = binary.BigEndian.Uint16(l3[6:])&0x1fff != 0
+		l4 = l3[min(len(l3), int(l3[0]&15)*4):]
+	case 0x86dd:
+		if len(l3) < 40 {
+			return false
+		}
+		dst, proto, l4 = netip.AddrFrom16([16]byte(l3[24:40])), l3[6], l3[40:]
+		if proto == 44 {
+			if len(l4) < 1 {
+				return false
+			}
+			proto = l4[0]
+			if proto == 17 {
+				if len(l4) < 4 {
+					return false
+				}
+				later = binary.BigEndian.Uint16(l4[2:])&0xfff8 != 0
+				l4 = l4[min(8, len(l4)):]
+			}
+		}
+	default:
+		return false
+	}
+	if !slices.Contains(addrs, dst) {
+		return false
+	}
+	switch proto {
+	case 47:
+		return true
+	case 17:
+		return later || len(l4) >= 4 && binary.BigEndian.Uint16(l4[2:]) == 4789
+	}
+	return false
+}
+
+func addrs(s ...string) (out []netip.Addr) {
+	for _, a := range s {
+		out = append(out, netip.MustParseAddr(a))
+	}
+	return out
+}
+
+var ours = addrs("192.168.1.10", "192.168.2.10", "fd00::10", "fd00::1:10")
+
+func eth(etherType uint16, payload ...[]byte) []byte {
+	b := []byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2}
+	return slices.Concat(slices.Concat([][]byte{binary.BigEndian.AppendUint16(b, etherType)}, payload)...)
+}
+
+func ip4(dst string, proto byte, frag uint16, options int) []byte {
+	b := make([]byte, 20+options)
+	b[0] = 0x40 | byte(len(b)/4)
+	binary.BigEndian.PutUint16(b[6:], frag)
+	b[8], b[9] = 64, proto
+	copy(b[16:], netip.MustParseAddr(dst).AsSlice())
+	return b
+}
+
+func ip6(dst string, next byte) []byte {
+	b := make([]byte, 40)
+	b[0], b[6], b[7] = 0x60, next, 64
+	copy(b[24:], netip.MustParseAddr(dst).AsSlice())
+	return b
+}
+
+func frag6(next byte, off uint16) []byte {
+	return []byte{next, 0, byte(off >> 8), byte(off), 0, 0, 0, 1}
+}
+
+func udpTo(port uint16) []byte { return []byte{0xc0, 0, byte(port >> 8), byte(port), 0, 8, 0, 0} }
+
+var gre = []byte{0x20, 0, 0x65, 0x58, 0, 0x13, 0x89, 0}
+
+// The frames that matter, and whether they may pass.
+var filterCases = map[string]struct {
+	frame []byte
+	m     meta
+	pass  bool
+}{
+	"NVGRE":                         {eth(0x0800, ip4("192.168.1.10", 47, 0x4000, 0), gre), meta{}, true},
+	"NVGRE to the other address":    {eth(0x0800, ip4("192.168.2.10", 47, 0, 0), gre), meta{}, true},
+	"NVGRE to a neighbour":          {eth(0x0800, ip4("192.168.1.11", 47, 0, 0), gre), meta{}, false},
+	"NVGRE behind options":          {eth(0x0800, ip4("192.168.1.10", 47, 0, 12), gre), meta{}, true},
+	"NVGRE, first fragment":         {eth(0x0800, ip4("192.168.1.10", 47, 0x2000, 0), gre), meta{}, true},
+	"NVGRE, later fragment":         {eth(0x0800, ip4("192.168.1.10", 47, 100, 0)), meta{}, true},
+	"VXLAN":                         {eth(0x0800, ip4("192.168.1.10", 17, 0x4000, 0), udpTo(4789)), meta{}, true},
+	"VXLAN behind options":          {eth(0x0800, ip4("192.168.1.10", 17, 0, 40), udpTo(4789)), meta{}, true},
+	"VXLAN to a neighbour":          {eth(0x0800, ip4("192.168.1.11", 17, 0, 0), udpTo(4789)), meta{}, false},
+	"VXLAN, first fragment":         {eth(0x0800, ip4("192.168.1.10", 17, 0x2000, 0), udpTo(4789)), meta{}, true},
+	"UDP, later fragment":           {eth(0x0800, ip4("192.168.1.10", 17, 0x2001, 0), udpTo(53)), meta{}, true},
+	"UDP to another port":           {eth(0x0800, ip4("192.168.1.10", 17, 0, 0), udpTo(4788)), meta{}, false},
+	"UDP from our port":             {eth(0x0800, ip4("192.168.1.10", 17, 0, 0), []byte{0x12, 0xb5, 0, 53, 0, 8, 0, 0}), meta{}, false},
+	"UDP, options look like a port": {eth(0x0800, append(ip4("192.168.1.10", 17, 0, 0)[:20], udpTo(53)...)), meta{}, false},
+	"UDP cut before the port":       {eth(0x0800, ip4("192.168.1.10", 17, 0, 0), udpTo(4789)[:3]), meta{}, false},
+	"TCP":                           {eth(0x0800, ip4("192.168.1.10", 6, 0, 0), udpTo(4789)), meta{}, false},
+	"ICMP":                          {eth(0x0800, ip4("192.168.1.10", 1, 0, 0), gre), meta{}, false},
+	"IPv4 cut in its address":       {eth(0x0800, ip4("192.168.1.10", 47, 0, 0)[:19]), meta{}, false},
+	"IPv4 header alone":             {eth(0x0800, ip4("192.168.1.10", 47, 0, 0)), meta{}, true},
+	"ARP":                           {eth(0x0806, ip4("192.168.1.10", 47, 0, 0), gre), meta{}, false},
+	"IPv4 under IPv6's number":      {eth(0x86dd, ip4("192.168.1.10", 47, 0, 0), gre), meta{}, false},
+	"Ethernet header alone":         {eth(0x0800), meta{}, false},
+	"nothing":                       {nil, meta{}, false},
+	"NVGRE to another MAC":          {eth(0x0800, ip4("192.168.1.10", 47, 0, 0), gre), meta{pktType: 3}, false},
+	"NVGRE to all":                  {eth(0x0800, ip4("192.168.1.10", 47, 0, 0), gre), meta{pktType: 1}, false},
+	"NVGRE going out":               {eth(0x0800, ip4("192.168.1.10", 47, 0, 0), gre), meta{pktType: 4}, false},
+	"NVGRE in VLAN 100":             {eth(0x0800, ip4("192.168.1.10", 47, 0, 0), gre), meta{tagPresent: true, tci: 100}, false},
+	"NVGRE with priority 5":         {eth(0x0800, ip4("192.168.1.10", 47, 0, 0), gre), meta{tagPresent: true, tci: 5 << 13}, true},
+	"NVGRE out of VLAN 100":         {eth(0x0800, ip4("192.168.1.10", 47, 0, 0), gre), meta{tci: 100}, true},
+	"NVGRE in a VLAN, in-band":      {eth(0x8100, []byte{0, 100, 8, 0}, ip4("192.168.1.10", 47, 0, 0), gre), meta{}, false},
+	"NVGRE on IPv6":                 {eth(0x86dd, ip6("fd00::10", 47), gre), meta{}, true},
+	"NVGRE on IPv6, neighbour":      {eth(0x86dd, ip6("fd00::11", 47), gre), meta{}, false},
+	"NVGRE on IPv6, first word":     {eth(0x86dd, ip6("fd01::10", 47), gre), meta{}, false},
+	"NVGRE on IPv6, third word":     {eth(0x86dd, ip6("fd00::1:0:10", 47), gre), meta{}, false},
+	"VXLAN on IPv6":                 {eth(0x86dd, ip6("fd00::1:10", 17), udpTo(4789)), meta{}, true},
+	"UDP on IPv6, another port":     {eth(0x86dd, ip6("fd00::10", 17), udpTo(4790)), meta{}, false},
+	"IPv6, GRE fragment":            {eth(0x86dd, ip6("fd00::10", 44), frag6(47, 8)), meta{}, true},
+	"IPv6, first VXLAN fragment":    {eth(0x86dd, ip6("fd00::10", 44), frag6(17, 1), udpTo(4789)), meta{}, true},
+	"IPv6, first UDP fragment":      {eth(0x86dd, ip6("fd00::10", 44), frag6(17, 1), udpTo(53)), meta{}, false},
+	"IPv6, later UDP fragment":      {eth(0x86dd, ip6("fd00::10", 44), frag6(17, 8), udpTo(53)), meta{}, true},
+	"IPv6, TCP fragment":            {eth(0x86dd, ip6("fd00::10", 44), frag6(6, 8), udpTo(4789)), meta{}, false},
+	"IPv6, TCP":                     {eth(0x86dd, ip6("fd00::10", 6), udpTo(4789)), meta{}, false},
+	"IPv6, hop-by-hop options":      {eth(0x86dd, ip6("fd00::10", 0), []byte{47, 0, 1, 4, 0, 0, 0, 0}, gre), meta{}, false},
+}
+
+func TestProviderFilter(t *testing.T) {
+	filter, err := providerFilter(ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range filterCases {
+		t.Run(name, func(t *testing.T) {
+			if wanted(ours, c.frame, c.m) != c.pass {
+				t.Error("the oracle disagrees with the table")
+			}
+			if got := run(t, filter, c.frame, c.m); got != c.pass {
+				t.Errorf("passes: %v, want %v", got, c.pass)
+			}
+			// Ending anywhere, it must be judged alike by filter and oracle.
+			for n := range c.frame {
+				if got := run(t, filter, c.frame[:n], c.m); got != wanted(ours, c.frame[:n], c.m) {
+					t.Errorf("cut to %d bytes, passes: %v", n, got)
+				}
+			}
+		})
+	}
+}
+
+// Every address counts, also with as many as there may be, where conditional
+// jumps no longer reach.
+func TestProviderFilterManyAddresses(t *testing.T) {
+	var all []netip.Addr
+	for i := range MaxAddresses / 2 {
+		all = append(all, netip.MustParseAddr(fmt.Sprintf("10.0.%d.%d", i/100, i%100)), netip.MustParseAddr(fmt.Sprintf("fd00::%x", i)))
+	}
+	filter, err := providerFilter(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bpf.Assemble(filter); err != nil || len(filter) > 4096 {
+		t.Fatalf("%d instructions: %v", len(filter), err)
+	}
+	for _, a := range all {
+		frame := eth(0x0800, ip4("0.0.0.0", 47, 0, 0), gre)
+		copy(frame[30:], a.AsSlice())
+		if a.Is6() {
+			frame = eth(0x86dd, ip6(a.String(), 47), gre)
+		}
+		if !run(t, filter, frame, meta{}) {
+			t.Errorf("%s is not served", a)
+		}
+		frame[len(frame)-len(gre)-1] ^= 0x80 // another address
+		if run(t, filter, frame, meta{}) {
+			t.Errorf("a neighbour of %s is served", a)
+		}
+	}
+	if _, err := providerFilter(append(all, ours[0])); err == nil {
+		t.Error("more than MaxAddresses are taken")
+	}
+}
+
+func TestProviderFilterWithoutAddresses(t *testing.T) {
+	filter, err := providerFilter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range filterCases {
+		if run(t, filter, c.frame, c.m) {
+			t.Errorf("%s passes", name)
+		}
+	}
+	if _, err := providerFilter([]netip.Addr{{}}); err == nil {
+		t.Error("an unset address is taken")
+	}
+}
+
+func FuzzProviderFilter(f *testing.F) {
+	filter, err := providerFilter(ours)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, c := range filterCases {
+		f.Add(c.frame, c.m.pktType, c.m.tagPresent, c.m.tci)
+	}
+	f.Fuzz(func(t *testing.T, frame []byte, pktType uint32, tagPresent bool, tci uint16) {
+		m := meta{pktType, tagPresent, tci}
+		if got, want := run(t, filter, frame, m), wanted(ours, frame, m); got != want {
+			t.Errorf("passes: %v, want %v: %x %+v", got, want, frame, m)
+		}
+	})
+}

@@ -1,0 +1,114 @@
+package port
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/hnvgate/hnvgate/dataplane/packet"
+)
+
+// rawWriter sends IP packets through raw sockets, whose kernel side routes them
+// and resolves the neighbours, so that provider addresses beyond routers work
+// as well as neighbours do.
+type rawWriter struct {
+	v4, v6 *socket // v6 is nil on a machine without IPv6
+	out    pool[rawBatch]
+	wc     writeCounters
+}
+
+// rawBatch has a batch for each family.
+type rawBatch struct{ v4, v6 *sendBatch }
+
+func (w *rawWriter) open(o ProviderOptions) (err error) {
+	w.out.make = func() *rawBatch {
+		return &rawBatch{newIPBatch(o.Batch, unix.AF_INET), newIPBatch(o.Batch, unix.AF_INET6)}
+	}
+	w.v4, err = openRaw(o, unix.AF_INET, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
+	if err != nil {
+		return fmt.Errorf("raw IPv4 socket: %w", err)
+	}
+	w.v6, err = openRaw(o, unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO)
+	if errors.Is(err, unix.EAFNOSUPPORT) {
+		return nil
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("raw IPv6 socket: %w", err), w.v4.close())
+	}
+	return nil
+}
+
+// openRaw makes a socket of protocol IPPROTO_RAW, which implies that packets
+// bring their own IP header.
+func openRaw(o ProviderOptions, family, level, pmtu, pmtuDo int) (*socket, error) {
+	return openSocket(o.Do, family, unix.SOCK_RAW, unix.IPPROTO_RAW, func(fd int) error {
+		// It must never hold what it is not asked for.
+		if err := attachFilter(fd, []bpf.Instruction{reject}); err != nil {
+			return err
+		}
+		if err := unix.SetsockoptInt(fd, level, pmtu, pmtuDo); err != nil {
+			return fmt.Errorf("setsockopt MTU_DISCOVER: %w", err)
+		}
+		return setBuffers(fd, 0, o.WriteBuffer)
+	})
+}
+
+func (w *rawWriter) close() error {
+	err := w.v4.close()
+	if w.v6 != nil {
+		err = errors.Join(err, w.v6.close())
+	}
+	return err
+}
+
+func (w *rawWriter) write(frames []*packet.Frame) (int, error) {
+	b := w.out.get()
+	defer w.out.put(b)
+	total := 0
+	for len(frames) > 0 {
+		for len(frames) > 0 && !b.v4.full() && !b.v6.full() {
+			if !b.add(frames[0]) {
+				w.wc.refused.Add(1)
+			}
+			frames = frames[1:]
+		}
+		sent, err := w.v4.sendAll(b.v4, &w.wc)
+		total += sent
+		if w.v6 != nil {
+			var err6 error
+			sent, err6 = w.v6.sendAll(b.v6, &w.wc)
+			total += sent
+			err = errors.Join(err, err6)
+		} else if b.v6.n > 0 {
+			w.wc.errno(unix.EAFNOSUPPORT, b.v6.n)
+			b.v6.n = 0
+		}
+		if err != nil {
+			w.wc.refused.Add(uint64(len(frames)))
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// add takes a frame into the batch of its family, under the destination that
+// its header names.
+func (b *rawBatch) add(f *packet.Frame) bool {
+	p := f.Bytes()
+	if f.Offload.NeedsCsum || f.Offload.GSO != packet.GSONone || len(p) == 0 {
+		return false
+	}
+	switch {
+	case p[0]>>4 == 4 && len(p) >= 20:
+		copy(b.v4.dst4[b.v4.n].Addr[:], p[16:20])
+		b.v4.add(p)
+	case p[0]>>4 == 6 && len(p) >= 40:
+		copy(b.v6.dst6[b.v6.n].Addr[:], p[24:40])
+		b.v6.add(p)
+	default:
+		return false
+	}
+	return true
+}
