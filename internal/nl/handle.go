@@ -1,0 +1,172 @@
+//go:build linux
+
+package nl
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	vnl "github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/hnvgate/hnvgate/internal/netns"
+)
+
+// Protocol marks routes, addresses and neighbours as made by the gateway.
+const Protocol = 201
+
+// ErrNotFound is returned where the object named does not exist.
+var ErrNotFound = errors.New("not found")
+
+const (
+	interruptedDumps = 20 // a dump raced by changes is started anew so often
+	answerTimeout    = 30 * time.Second
+	typeMask         = 0x3fff // NLA_TYPE_MASK
+)
+
+// Handle is rtnetlink in one namespace.
+type Handle struct {
+	sockets map[int]*vnl.SocketHandle
+	ioctl   int // a datagram socket for ethtool
+	ns      netns.NS
+
+	mu   sync.Mutex
+	sys  map[string]*os.File // directories of /proc/sys/net
+	done bool
+}
+
+// Open makes a handle on the namespace at nsPath; "" is the calling thread's.
+// The handle keeps the namespace alive until Close.
+func Open(nsPath string) (*Handle, error) {
+	h := &Handle{ioctl: -1, sys: map[string]*os.File{}}
+	err := netns.Do(nsPath, h.open)
+	if err != nil {
+		h.Close()
+		return nil, fmt.Errorf("open netlink: %w", err)
+	}
+	return h, nil
+}
+
+func (h *Handle) open() error {
+	var err error
+	if h.ns, err = netns.Current(); err != nil {
+		return err
+	}
+	s, err := vnl.GetNetlinkSocketAt(-1, -1, unix.NETLINK_ROUTE)
+	if err != nil {
+		return err
+	}
+	h.sockets = map[int]*vnl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}}
+	limit := unix.NsecToTimeval(answerTimeout.Nanoseconds())
+	if err := errors.Join(s.SetSendTimeout(&limit), s.SetReceiveTimeout(&limit), s.SetExtAck(true)); err != nil {
+		return err
+	}
+	// Kernel-side filters in dumps (5.0); without them the callers filter.
+	_ = unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
+	_ = s.SetReceiveBufferSize(1<<20, true)
+	h.ioctl, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	return os.NewSyscallError("socket", err)
+}
+
+// Namespace gives a path to the handle's namespace, valid in this process
+// until Close.
+func (h *Handle) Namespace() string { return h.ns.Path() }
+
+// ID identifies the handle's namespace.
+func (h *Handle) ID() (netns.ID, error) { return h.ns.ID() }
+
+// Close frees the handle's sockets and files.
+func (h *Handle) Close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.done {
+		return
+	}
+	h.done = true
+	for _, s := range h.sockets {
+		s.Close()
+	}
+	if h.ioctl >= 0 {
+		_ = unix.Close(h.ioctl)
+	}
+	for _, f := range h.sys {
+		_ = f.Close()
+	}
+	if h.ns != (netns.NS{}) {
+		_ = h.ns.Close()
+	}
+}
+
+func (h *Handle) request(typ, flags int) *vnl.NetlinkRequest {
+	r := vnl.NewNetlinkRequest(typ, flags)
+	r.Sockets = h.sockets
+	return r
+}
+
+// ask sends a request that build fills in, and gives the answers of type
+// answer. An interrupted dump is repeated: half of one is worse than none.
+func (h *Handle) ask(typ, flags int, answer uint16, build func(*vnl.NetlinkRequest)) ([][]byte, error) {
+	for try := 1; ; try++ {
+		r := h.request(typ, flags)
+		build(r)
+		msgs, err := r.Execute(unix.NETLINK_ROUTE, answer)
+		if err == nil {
+			return msgs, nil
+		}
+		if errors.Is(err, unix.EINTR) && try < interruptedDumps {
+			continue
+		}
+		return nil, err
+	}
+}
+
+// tell sends a request that is only acknowledged. It is not repeated: a change
+// that was interrupted before it was sent says so by its error.
+func (h *Handle) tell(typ, flags int, build func(*vnl.NetlinkRequest)) error {
+	r := h.request(typ, flags|unix.NLM_F_ACK)
+	build(r)
+	_, err := r.Execute(unix.NETLINK_ROUTE, 0)
+	return err
+}
+
+func family(a netip.Addr) uint8 {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// attrs splits a message's attributes by type; flags in the type are cleared.
+func attrs(b []byte) (map[uint16][]byte, error) {
+	list, err := vnl.ParseRouteAttr(b)
+	if err != nil {
+		return nil, fmt.Errorf("malformed netlink attributes: %w", err)
+	}
+	m := make(map[uint16][]byte, len(list))
+	for _, a := range list {
+		m[a.Attr.Type&typeMask] = a.Value
+	}
+	return m, nil
+}
+
+func u32(b []byte) uint32 {
+	if len(b) < 4 {
+		return 0
+	}
+	return vnl.NativeEndian().Uint32(b)
+}
+
+func addr(b []byte) netip.Addr {
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+func text(b []byte) string {
+	s, _, _ := strings.Cut(string(b), "\x00")
+	return s
+}
