@@ -1,0 +1,135 @@
+//go:build linux
+
+package nft
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hnvgate/hnvgate/internal/nfnl"
+)
+
+// attempts bounds how often Apply starts over because someone else changed the
+// ruleset between its reading and its writing.
+const attempts = 8
+
+// Conn reaches the nftables of one network namespace. Its methods may be called
+// from any thread.
+type Conn struct{ nl *nfnl.Conn }
+
+// Open opens a connection to the namespace at nsPath; "" is the caller's own.
+func Open(nsPath string) (*Conn, error) {
+	nl, err := nfnl.Dial(nsPath)
+	if err != nil {
+		return nil, err
+	}
+	return &Conn{nl}, nil
+}
+
+// Close closes the connection. The tables stay.
+func (c *Conn) Close() error { return c.nl.Close() }
+
+// Apply makes the kernel's table equal to t in one atomic batch and says in
+// words what it changed; nothing, when nothing differed. What does not differ
+// is not touched: counters, limits and counts of connections go on.
+func (c *Conn) Apply(t Table) (changes []string, err error) {
+	want, err := compile(t)
+	if err != nil {
+		return nil, err
+	}
+	for range attempts {
+		if changes, err = c.apply(want); !again(err) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("apply table %s %s: %w", t.Family, t.Name, err)
+	}
+	return changes, nil
+}
+
+func (c *Conn) apply(want compiled) ([]string, error) {
+	have, err := observe(c.nl, want.family, want.name)
+	if err != nil {
+		return nil, err
+	}
+	msgs, changes := plan(want, have)
+	if err := c.nl.Batch(subsystem, have.generation, msgs); err != nil {
+		return nil, err
+	}
+	return changes, nil
+}
+
+// Check tells whether the kernel takes the table, without making it. The table
+// must not exist.
+func (c *Conn) Check(t Table) error {
+	want, err := compile(t)
+	if err != nil {
+		return err
+	}
+	msgs, _ := plan(want, observed{})
+	// The last message cannot be carried out, so the kernel takes all back; it
+	// still reports every message before it that it would refuse.
+	p := planner{want: compiled{family: want.family, name: want.name + "-absent"}}
+	p.add(msgDelTable, 0, whatAbort, nil)
+	err = c.nl.Batch(subsystem, 0, append(msgs, p.msgs...))
+	if refused := onlyAbort(err); refused {
+		return nil
+	}
+	return fmt.Errorf("check table %s %s: %w", t.Family, t.Name, err)
+}
+
+const whatAbort = "end of check"
+
+// onlyAbort tells whether the closing message is all that the kernel refused.
+func onlyAbort(err error) bool {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || len(joined.Unwrap()) != 1 {
+		return false
+	}
+	return errors.Is(err, unix.ENOENT) && joined.Unwrap()[0].Error() == fmt.Sprintf("%s: %v", whatAbort, unix.ENOENT)
+}
+
+// Delete removes the table; one that is not there is fine.
+func (c *Conn) Delete(f Family, name string) error {
+	p := planner{want: compiled{family: f, name: name}}
+	p.add(msgDelTable, 0, "delete table "+name, nil)
+	if err := c.nl.Batch(subsystem, 0, p.msgs); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("table %s %s: %w", f, name, err)
+	}
+	return nil
+}
+
+// Counters reads the named counters of the table.
+func (c *Conn) Counters(f Family, table string) (map[string]Counter, error) {
+	for range attempts {
+		objects, err := readObjects(c.nl, f, table)
+		if again(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		counters := make(map[string]Counter, len(objects))
+		for _, o := range objects {
+			if o.typ == objectCounter {
+				counters[o.name] = o.counter
+			}
+		}
+		return counters, nil
+	}
+	return nil, fmt.Errorf("read counters of table %s %s: %w", f, table, nfnl.ErrInterrupted)
+}
+
+// Exists tells whether the table is there.
+func (c *Conn) Exists(f Family, name string) (bool, error) {
+	for range attempts {
+		have, err := observe(c.nl, f, name)
+		if !again(err) {
+			return have.exists, err
+		}
+	}
+	return false, fmt.Errorf("look for table %s %s: %w", f, name, nfnl.ErrInterrupted)
+}

@@ -1,0 +1,69 @@
+package nft
+
+import "net/netip"
+
+// everything is a table that uses each statement, type and field at least once.
+func everything() Table {
+	a4, a6 := netip.MustParseAddr("203.0.113.10"), netip.MustParseAddr("2001:db8::10")
+	in4, in6 := netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00:1::/64")
+	return Table{
+		Family:   Inet,
+		Name:     "example",
+		Counters: []string{"drop-invalid", "drop-rest"},
+		Sets: []Set{
+			{Name: "inside4", Key: []Type{IPv4Addr}, Interval: true, Elements: []Element{
+				E(Prefix(in4)), E(Prefix(netip.MustParsePrefix("255.255.255.0/24"))), E(Prefix(netip.MustParsePrefix("10.3.0.1/32")))}},
+			{Name: "inside6", Key: []Type{IPv6Addr}, Interval: true, Elements: []Element{E(Prefix(in6))}},
+			{Name: "external4", Key: []Type{IPv4Addr}, Elements: []Element{E(Addr(a4))}},
+			{Name: "ports4", Key: []Type{IPv4Addr, InetProto, InetService}, Interval: true, Elements: []Element{
+				E(Addr(a4), Proto(ProtoTCP), Ports(1024, 65535)), E(Addr(a4), Proto(ProtoUDP), Port(53))}},
+			{Name: "map4", Key: []Type{IPv4Addr, InetProto, InetService}, Value: []Type{IPv4Addr, InetService}, Elements: []Element{
+				E(Addr(a4), Proto(ProtoTCP), Port(443)).To(Addr(netip.MustParseAddr("10.1.1.12")), Port(8443)),
+				E(Addr(a4), Proto(ProtoUDP), Port(53)).To(Addr(netip.MustParseAddr("10.1.1.13")), Port(53))}},
+			{Name: "map6", Key: []Type{IPv6Addr, InetProto, InetService}, Value: []Type{IPv6Addr, InetService}, Elements: []Element{
+				E(Addr(a6), Proto(ProtoTCP), Port(443)).To(Addr(netip.MustParseAddr("fd00:1::12")), Port(443))}},
+			{Name: "errors", Key: []Type{ICMPType}, Elements: []Element{E(ICMP(ICMPUnreachable)), E(ICMP(ICMPTimeExceeded)), E(ICMP(ICMPParameter))}},
+			{Name: "errors6", Key: []Type{ICMPv6Type}, Elements: []Element{E(ICMPv6(ICMPv6TooBig)), E(ICMPv6(ICMPv6NeighSolicit))}},
+			{Name: "protocols", Key: []Type{InetProto}, Elements: []Element{E(Proto(ProtoTCP)), E(Proto(ProtoICMPv6))}},
+			{Name: "links", Key: []Type{IfName}, Elements: []Element{E(Name("wnv5000"))}},
+		},
+		Chains: []Chain{
+			{Name: "early", Hook: &Hook{Type: Filter, At: Prerouting, Priority: PriorityMangle}, Rules: []Rule{
+				R(CTState(StateInvalid), Count("drop-invalid"), Drop()),
+				R(IIfName("ext"), In("inside4", SAddr4), Drop()).Note("nobody outside has an inside address"),
+				R(NotIIfName("ext"), NotIn("inside6", SAddr6), Drop()),
+			}},
+			{Name: "dstnat", Hook: &Hook{Type: NAT, At: Prerouting, Priority: PriorityDstNAT}, Rules: []Rule{
+				R(DNAT(IPv4, "map4", DAddr4, ProtoField, DPortField)),
+				R(DNAT(IPv6, "map6", DAddr6, ProtoField, DPortField)),
+			}},
+			{Name: "forward", Hook: &Hook{Type: Filter, At: Forward, Priority: PriorityFilter, Drop: true}, Rules: []Rule{
+				R(NFProto(IPv4), TCPFlags(SYN|RST, SYN), ClampMSS(1418)),
+				R(CTState(StateEstablished|StateRelated), Accept()),
+				R(CTState(StateNew), NotTCPFlags(FIN|SYN|RST|ACK, SYN), Drop()),
+				R(In("protocols", ProtoField), Jump("bounds")),
+				R(CTStatusDNAT(), Accept()),
+				R(OIfName("ext"), Goto("bounds")),
+				R(NotOIfName("ext"), L4Proto(ProtoGRE), Count("drop-rest"), Drop()),
+			}},
+			{Name: "bounds", Rules: []Rule{
+				R(CountOver(100), Drop()),
+				R(Limit(50, 20), Return()),
+				R(SAddr(in4), DAddr(netip.MustParsePrefix("192.0.2.1/32")), Drop()),
+				R(NotSAddr(in6), NotDAddr(netip.MustParsePrefix("2001:db8::/32")), Drop()),
+				R(DPort(ProtoTCP, 53), Drop()),
+				R(ICMPTypeIs(ICMPEchoRequest), ICMPID(1024, 2047), Drop()),
+				R(ICMPv6TypeIs(ICMPv6EchoRequest), ICMPv6ID(7, 7), Drop()),
+				R(In("errors", ICMPField), Drop()),
+				R(In("errors6", ICMPv6Field), Drop()),
+				R(ICMPv6TypeIs(ICMPv6NeighAdvert), Drop()),
+				R(In("ports4", SAddr4, ProtoField, SPortField), Drop()),
+				R(NotIn("external4", DAddr4), Drop()),
+			}},
+			{Name: "srcnat", Hook: &Hook{Type: NAT, At: Postrouting, Priority: PrioritySrcNAT}, Rules: []Rule{
+				R(L4Proto(ProtoTCP), HashBelow(SAddr4, 3, 7, 1), SNAT(a4, 1024, 65535)),
+				R(L4Proto(ProtoUDP), HashBelow(SAddr6, 3, 7, 2), SNAT(a6, 2000, 2000)),
+			}},
+		},
+	}
+}

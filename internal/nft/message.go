@@ -1,0 +1,135 @@
+package nft
+
+import (
+	"encoding/binary"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hnvgate/hnvgate/internal/nfnl"
+)
+
+// elementBytes bounds the elements in one message: the list is an attribute.
+const elementBytes = 32 << 10
+
+// add appends a message about the table; data follows the table's name.
+func (p *planner) add(typ, flags uint16, what string, data []byte) {
+	p.msgs = append(p.msgs, nfnl.Message{
+		Type: typ, Flags: flags, Family: uint8(p.want.family), What: what,
+		Data: append(nfnl.AppendString(nil, tableName, p.want.name), data...),
+	})
+}
+
+func (p *planner) table() {
+	p.add(msgNewTable, unix.NLM_F_CREATE, "add table "+p.want.name, nfnl.AppendUint32(nil, tableFlags, 0))
+}
+
+func (p *planner) counter(name string, start Counter) {
+	data := nfnl.AppendUint64(nil, counterBytes, start.Bytes)
+	data = nfnl.AppendUint64(data, counterPackets, start.Packets)
+	b := nfnl.AppendString(nil, objName, name)
+	b = nfnl.AppendUint32(b, objType, objectCounter)
+	b = nfnl.AppendNested(b, objData, data)
+	p.add(msgNewObj, unix.NLM_F_CREATE, "add counter "+name, b)
+}
+
+func (p *planner) set(s compiledSet) {
+	b := nfnl.AppendString(nil, setName, s.name)
+	b = nfnl.AppendUint32(b, setFlags, s.def.flags)
+	b = nfnl.AppendUint32(b, setKeyType, s.def.keyType)
+	b = nfnl.AppendUint32(b, setKeyLen, s.def.keyLen)
+	if s.def.flags&setMap != 0 {
+		b = nfnl.AppendUint32(b, setDataType, s.def.dataType)
+		b = nfnl.AppendUint32(b, setDataLen, s.def.dataLen)
+	}
+	if s.def.fields != "" {
+		var list []byte
+		for _, n := range s.def.fields {
+			list = nfnl.AppendNested(list, listElem, nfnl.AppendUint32(nil, fieldLength, uint32(n)))
+		}
+		b = nfnl.AppendNested(b, setDesc, nfnl.AppendNested(nil, descConcat, list))
+	}
+	b = nfnl.AppendUint32(b, setID, 0)
+	b = nfnl.Append(b, setUserdata, setOrder(s.def.keyType))
+	p.add(msgNewSet, unix.NLM_F_CREATE, "add set "+s.name, b)
+}
+
+// setOrder is the note by which nft list knows that keys and values are in
+// network order; names of interfaces are in host order.
+func setOrder(keyType uint32) []byte {
+	const keyOrder, dataOrder, host, network = 0, 1, 1, 2
+	order := uint32(network)
+	if keyType == IfName.magic {
+		order = host
+	}
+	b := binary.NativeEndian.AppendUint32([]byte{keyOrder, 4}, order)
+	return binary.NativeEndian.AppendUint32(append(b, dataOrder, 4), network)
+}
+
+// elements adds or deletes elements, in as many messages as it takes.
+func (p *planner) elements(typ uint16, s compiledSet, elems []elem) {
+	flags, what := uint16(unix.NLM_F_CREATE), "add elements to set "+s.name
+	if typ == msgDelSetElem {
+		flags, what = 0, "delete elements of set "+s.name
+	}
+	var list []byte
+	send := func() {
+		if len(list) > 0 {
+			b := nfnl.AppendString(nil, elemListSet, s.name)
+			p.add(typ, flags, what, nfnl.AppendNested(b, elemListElems, list))
+			list = nil
+		}
+	}
+	for _, e := range elems {
+		list = nfnl.AppendNested(list, listElem, e.bytes(typ == msgDelSetElem))
+		if len(list) > elementBytes {
+			send()
+		}
+	}
+	send()
+}
+
+func (e elem) bytes(keyOnly bool) []byte {
+	value := func(s string) []byte { return nfnl.Append(nil, dataValue, []byte(s)) }
+	var b []byte
+	if e.end {
+		b = nfnl.AppendUint32(b, elemFlags, elemIntervalEnd)
+	}
+	b = nfnl.AppendNested(b, elemKey, value(e.key))
+	if e.keyEnd != "" {
+		b = nfnl.AppendNested(b, elemKeyEnd, value(e.keyEnd))
+	}
+	if e.data != "" && !keyOnly {
+		b = nfnl.AppendNested(b, elemData, value(e.data))
+	}
+	return b
+}
+
+func (p *planner) chain(c compiledChain) {
+	b := nfnl.AppendString(nil, chainName, c.name)
+	if h := c.hook; h != nil {
+		hook := nfnl.AppendUint32(nil, hookNum, h.At.number())
+		hook = nfnl.AppendUint32(hook, hookPriority, uint32(h.Priority))
+		if h.Device != "" {
+			hook = nfnl.AppendString(hook, hookDev, h.Device)
+		}
+		b = nfnl.AppendNested(b, chainHook, hook)
+		policy := uint32(1)
+		if h.Drop {
+			policy = 0
+		}
+		b = nfnl.AppendUint32(b, chainPolicy, policy)
+		b = nfnl.AppendString(b, chainType, string(h.Type))
+	}
+	p.add(msgNewChain, unix.NLM_F_CREATE, "add chain "+c.name, b)
+}
+
+func (p *planner) rules(c compiledChain) {
+	for _, r := range c.rules {
+		b := nfnl.AppendString(nil, ruleChain, c.name)
+		b = nfnl.AppendNested(b, ruleExprs, r.exprs)
+		if r.userdata != nil {
+			b = nfnl.Append(b, ruleUserdata, r.userdata)
+		}
+		p.add(msgNewRule, unix.NLM_F_CREATE|unix.NLM_F_APPEND, "add rule to chain "+c.name, b)
+	}
+}
