@@ -235,7 +235,9 @@ func (f *Fabric) consistent(done []Change, before []Object) []error {
 		switch o := c.object().(type) {
 		case Tenant:
 			if before[i] != nil {
-				errs = append(errs, f.orphans(o.Name, before[i].(Tenant))...)
+				for _, err := range f.orphans(o.Name, before[i].(Tenant)) {
+					errs = append(errs, about(o, err))
+				}
 			}
 		case ProviderAddress, ProviderRoute:
 			if before[i] != nil {
