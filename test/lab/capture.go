@@ -1,0 +1,85 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Capture is a packet capture in progress.
+type Capture struct {
+	File string
+	lab  *Lab
+	proc *Process
+}
+
+// Capture records what passes the machine's interface into a pcap file; the
+// filter is tcpdump's and may be empty. It returns once packets are recorded.
+func (l *Lab) Capture(ctx context.Context, machine, iface, filter string) (*Capture, error) {
+	l.mu.Lock()
+	l.captures++
+	name := fmt.Sprintf("capture%d-%s-%s", l.captures, machine, iface)
+	l.mu.Unlock()
+	file := filepath.Join(l.dir, "pcap", name+".pcap")
+	argv := []string{"tcpdump", "-i", iface, "-n", "-U", "--immediate-mode", "-B", "16384", "-Z", "root", "-w", file}
+	if filter != "" {
+		argv = append(argv, filter)
+	}
+	p, err := l.Start(machine, name, argv...)
+	if err != nil {
+		return nil, err
+	}
+	err = p.waitFor(ctx, func() error {
+		if !strings.Contains(p.Output(), "listening on") {
+			return fmt.Errorf("tcpdump does not listen yet")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Capture{file, l, p}, nil
+}
+
+// Stop ends the capture and gives its file. It waits until tcpdump has written
+// what had arrived, and refuses a capture that missed packets.
+func (c *Capture) Stop(ctx context.Context) (string, error) {
+	time.Sleep(100 * time.Millisecond) // packets on their way through the socket
+	if err := c.proc.Kill(ctx, syscall.SIGINT); err != nil {
+		return "", err
+	}
+	out := c.proc.Output()
+	if !strings.Contains(out, "\n0 packets dropped by kernel") {
+		return "", fmt.Errorf("capture %s is not complete: %s", filepath.Base(c.File), lastLines(out, 4))
+	}
+	return c.File, nil
+}
+
+// Dissect lets tshark read a capture: one row per packet that the display
+// filter passes, one column per field. A field that occurs several times, as
+// the addresses of a tunnelled packet do, gives its values joined by commas,
+// outermost first. All checksums are verified.
+func (l *Lab) Dissect(ctx context.Context, pcap, filter string, fields ...string) ([][]string, error) {
+	argv := []string{"tshark", "-n", "-r", pcap, "-T", "fields", "-E", "separator=/t", "-E", "occurrence=a",
+		"-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"}
+	if filter != "" {
+		argv = append(argv, "-Y", filter)
+	}
+	for _, f := range fields {
+		argv = append(argv, "-e", f)
+	}
+	env := append(os.Environ(), "HOME="+l.dir, "XDG_CONFIG_HOME="+l.dir) // nobody's own preferences
+	out, err := runEnv(ctx, env, "", argv...)
+	if err != nil {
+		return nil, err
+	}
+	var rows [][]string
+	for line := range strings.Lines(out) {
+		rows = append(rows, strings.Split(strings.TrimSuffix(line, "\n"), "\t"))
+	}
+	return rows, nil
+}

@@ -1,0 +1,101 @@
+package lab
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// SetRecord changes one lookup record on one host, as a datacenter controller
+// would.
+func (l *Lab) SetRecord(ctx context.Context, machine, tenant string, r Record) error {
+	t, err := l.topo.Tenant(tenant)
+	if err != nil {
+		return err
+	}
+	h, ok := l.hosts[machine]
+	if !ok {
+		return fmt.Errorf("set record: the lab has no host %q", machine)
+	}
+	if err := h.setRecord(ctx, t, r); err != nil {
+		return fmt.Errorf("host %s: set record %s of VSID %s: %w", machine, r.CA, r.VSID, err)
+	}
+	return nil
+}
+
+// Migrate moves the VM to another host, as a live migration's last step does:
+// its NIC leaves one host and appears on the other, and every host of the
+// tenant, and the gateway, get the new record.
+func (l *Lab) Migrate(ctx context.Context, name, to string) error {
+	vm, err := l.topo.VM(name)
+	if err != nil {
+		return err
+	}
+	tenant, err := l.topo.Tenant(vm.Tenant)
+	if err != nil {
+		return err
+	}
+	target, err := l.topo.Host(to)
+	if err != nil {
+		return err
+	}
+	if err := target.carries(tenant); err != nil {
+		return err
+	}
+	from := l.Where(name)
+	if from == to {
+		return nil
+	}
+	old, dst := l.hosts[from], l.hosts[to]
+	if err := old.detach(ctx, vm); err != nil {
+		return fmt.Errorf("migrate %s: leave %s: %w", name, from, err)
+	}
+	err = l.ip(ctx, old.portMachine(vm.Tenant), fmt.Sprintf("link set %s netns %s", vm.Port(), l.NS(dst.portMachine(vm.Tenant))))
+	if err == nil {
+		err = l.ip(ctx, dst.portMachine(vm.Tenant), fmt.Sprintf("link set %s up", vm.Port()))
+	}
+	if err == nil && old.offloads() != dst.offloads() {
+		err = l.setOffloads(ctx, vm, dst)
+	}
+	if err == nil {
+		err = dst.attach(ctx, vm)
+	}
+	if err != nil {
+		return fmt.Errorf("migrate %s to %s: %w", name, to, err)
+	}
+	l.mu.Lock()
+	l.where[name] = to
+	l.mu.Unlock()
+	return l.announce(ctx, tenant, Record{vm.VSID, vm.CA, vm.MAC, target.PA.Addr()})
+}
+
+// announce gives the record to everyone who has records of the tenant.
+func (l *Lab) announce(ctx context.Context, tenant Tenant, r Record) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, h := range l.topo.Hosts {
+		if h.carries(tenant) == nil {
+			g.Go(func() error { return l.SetRecord(ctx, h.Name, tenant.Name, r) })
+		}
+	}
+	return g.Wait()
+}
+
+func (l *Lab) setOffloads(ctx context.Context, vm VM, h host) error {
+	state := "off"
+	if h.offloads() {
+		state = "on"
+	}
+	for _, e := range []struct{ machine, link string }{{vm.Name, "eth0"}, {h.portMachine(vm.Tenant), vm.Port()}} {
+		if _, err := l.Exec(ctx, e.machine, "ethtool", "-K", e.link, "tx", state); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// VMs gives the tenant's VMs by name.
+func (l *Lab) VMs(tenant string) []VM {
+	return slices.DeleteFunc(slices.Clone(l.topo.VMs), func(v VM) bool { return v.Tenant != tenant })
+}

@@ -1,0 +1,121 @@
+package lab
+
+import (
+	"net/netip"
+
+	"github.com/hnvgate/hnvgate/hnv"
+)
+
+// Default is the lab of the demonstration and of the scenario tests: tenants
+// contoso on NVGRE and fabrikam on VXLAN with the same prefixes, the same
+// customer addresses and the same MAC addresses, spread over two hosts that
+// run gatewayd and one independent host each.
+func Default() Topology {
+	return Topology{
+		Fabric: twoSubnets(),
+		Gateway: &Gateway{
+			Machine:    Machine{"gw", netip.MustParsePrefix("192.168.1.1/24")},
+			External:   netip.MustParsePrefix("203.0.113.2/24"),
+			Internet:   netip.MustParseAddr("203.0.113.1"),
+			Service:    netip.MustParseAddr("198.51.100.10"),
+			Management: netip.MustParsePrefix("10.99.0.1/24"),
+			Manager:    netip.MustParseAddr("10.99.0.2"),
+		},
+		Hosts: []Host{
+			{Machine{"h1", netip.MustParsePrefix("192.168.1.11/24")}, Gatewayd},
+			{Machine{"h2", netip.MustParsePrefix("192.168.2.12/24")}, Gatewayd},
+			{Machine{"h3", netip.MustParsePrefix("192.168.2.13/24")}, OpenVSwitch},
+			{Machine{"h4", netip.MustParsePrefix("192.168.2.14/24")}, KernelVXLAN},
+		},
+		Rogue:   &Machine{"rogue", netip.MustParsePrefix("192.168.1.66/24")},
+		Tenants: []Tenant{contoso(), fabrikam()},
+		VMs: []VM{
+			vm("c11", "contoso", 5001, "10.1.1.11", "h1"),
+			vm("c12", "contoso", 5001, "10.1.1.12", "h3"),
+			vm("c13", "contoso", 5001, "10.1.1.13", "h2"),
+			vm("c21", "contoso", 5002, "10.1.2.21", "h3"),
+			vm("c22", "contoso", 5002, "10.1.2.22", "h1"),
+			vm("f11", "fabrikam", 6001, "10.1.1.11", "h1"),
+			vm("f12", "fabrikam", 6001, "10.1.1.12", "h4"),
+			vm("f13", "fabrikam", 6001, "10.1.1.13", "h2"),
+			vm("f21", "fabrikam", 6002, "10.1.2.21", "h4"),
+			vm("f22", "fabrikam", 6002, "10.1.2.22", "h1"),
+		},
+	}
+}
+
+// Independent is a lab without any part of the product: two Open vSwitch hosts
+// and two kernel vxlan hosts, each pair across the fabric's router. It proves
+// the judges before they judge.
+func Independent() Topology {
+	return Topology{
+		Fabric: twoSubnets(),
+		Hosts: []Host{
+			{Machine{"h3", netip.MustParsePrefix("192.168.2.13/24")}, OpenVSwitch},
+			{Machine{"h4", netip.MustParsePrefix("192.168.2.14/24")}, KernelVXLAN},
+			{Machine{"h5", netip.MustParsePrefix("192.168.1.15/24")}, OpenVSwitch},
+			{Machine{"h6", netip.MustParsePrefix("192.168.1.16/24")}, KernelVXLAN},
+		},
+		Tenants: []Tenant{contoso(), fabrikam()},
+		VMs: []VM{
+			vm("c11", "contoso", 5001, "10.1.1.11", "h5"),
+			vm("c12", "contoso", 5001, "10.1.1.12", "h3"),
+			vm("c21", "contoso", 5002, "10.1.2.21", "h3"),
+			vm("c22", "contoso", 5002, "10.1.2.22", "h5"),
+			vm("f11", "fabrikam", 6001, "10.1.1.11", "h6"),
+			vm("f12", "fabrikam", 6001, "10.1.1.12", "h4"),
+			vm("f21", "fabrikam", 6002, "10.1.2.21", "h4"),
+			vm("f22", "fabrikam", 6002, "10.1.2.22", "h6"),
+		},
+	}
+}
+
+func twoSubnets() []PASubnet {
+	return []PASubnet{
+		{"a", netip.MustParsePrefix("192.168.1.254/24")},
+		{"b", netip.MustParsePrefix("192.168.2.254/24")},
+	}
+}
+
+func contoso() Tenant {
+	return tenant("contoso", hnv.NVGRE, 5000, "203.0.113.10")
+}
+
+func fabrikam() Tenant {
+	return tenant("fabrikam", hnv.VXLAN, 6000, "203.0.113.20")
+}
+
+// tenant gives every tenant the same prefixes: only the VSIDs differ.
+func tenant(name string, e hnv.Encap, base uint32, external string) Tenant {
+	return Tenant{
+		Name: name, Encap: e,
+		Subnets: []Subnet{
+			{vsid(base), netip.MustParsePrefix("10.254.254.0/29")},
+			{vsid(base + 1), netip.MustParsePrefix("10.1.1.0/24")},
+			{vsid(base + 2), netip.MustParsePrefix("10.1.2.0/24")},
+		},
+		GatewayVSID: vsid(base),
+		GatewayCA:   netip.MustParseAddr("10.254.254.2"),
+		External:    netip.MustParseAddr(external),
+	}
+}
+
+// vm derives the MAC address from the CA, so that VMs of different tenants
+// with the same CA have the same MAC address too.
+func vm(name, tenant string, v uint32, ca, host string) VM {
+	a := netip.MustParseAddr(ca)
+	b := a.As4()
+	mac, err := hnv.MACFrom([6]byte{0x00, 0x15, 0x5d, b[1], b[2], b[3]})
+	if err != nil {
+		panic(err)
+	}
+	return VM{Name: name, Tenant: tenant, VSID: vsid(v), CA: a, MAC: mac, Host: host}
+}
+
+func vsid(n uint32) hnv.VSID {
+	v, err := hnv.NewVSID(n)
+	if err != nil {
+		panic(err)
+	}
+	return v
+}

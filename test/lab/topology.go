@@ -1,0 +1,228 @@
+package lab
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/hnvgate/hnvgate/hnv"
+)
+
+// Implementation says what makes a host an HNV host.
+type Implementation string
+
+// The implementations.
+const (
+	Gatewayd    Implementation = "gatewayd"    // the product itself, as a pure host
+	OpenVSwitch Implementation = "openvswitch" // NVGRE by Open vSwitch's userspace datapath
+	KernelVXLAN Implementation = "kernel-vxlan"
+)
+
+// Topology says what a lab consists of. It is data only; what it leaves out
+// does not exist in the lab.
+type Topology struct {
+	Fabric  []PASubnet `json:"fabric"`
+	Gateway *Gateway   `json:"gateway,omitempty"`
+	Hosts   []Host     `json:"hosts"`
+	Rogue   *Machine   `json:"rogue,omitempty"` // on the fabric, no HNV host: sends what it likes
+	Tenants []Tenant   `json:"tenants"`
+	VMs     []VM       `json:"vms"`
+}
+
+// PASubnet is one subnet of the provider fabric and its router's address.
+type PASubnet struct {
+	Name   string       `json:"name"`
+	Router netip.Prefix `json:"router"`
+}
+
+// Machine is anything with one address on the provider fabric.
+type Machine struct {
+	Name string       `json:"name"`
+	PA   netip.Prefix `json:"pa"`
+}
+
+// Gateway is the gateway machine, the Internet behind it and the management
+// network beside it.
+type Gateway struct {
+	Machine
+	External   netip.Prefix `json:"external"`   // on ext0
+	Internet   netip.Addr   `json:"internet"`   // the Internet's router, on the same link
+	Service    netip.Addr   `json:"service"`    // where the Internet's services listen
+	Management netip.Prefix `json:"management"` // on mgmt0
+	Manager    netip.Addr   `json:"manager"`    // the machine on the management network
+}
+
+// Host is a tenant host.
+type Host struct {
+	Machine
+	Implementation Implementation `json:"implementation"`
+}
+
+// Tenant is one routing domain.
+type Tenant struct {
+	Name        string     `json:"name"`
+	Encap       hnv.Encap  `json:"encap"`
+	Subnets     []Subnet   `json:"subnets"`
+	GatewayVSID hnv.VSID   `json:"gatewayVSID"` // one of Subnets
+	GatewayCA   netip.Addr `json:"gatewayCA"`
+	External    netip.Addr `json:"external"`
+}
+
+// Subnet is a virtual subnet with one prefix; its lowest address is the
+// distributed router's.
+type Subnet struct {
+	VSID   hnv.VSID     `json:"vsid"`
+	Prefix netip.Prefix `json:"prefix"`
+}
+
+// Router is the distributed router's address in the subnet.
+func (s Subnet) Router() netip.Addr { return s.Prefix.Masked().Addr().Next() }
+
+// VM is a tenant's machine with one NIC.
+type VM struct {
+	Name   string     `json:"name"`
+	Tenant string     `json:"tenant"`
+	VSID   hnv.VSID   `json:"vsid"`
+	CA     netip.Addr `json:"ca"`
+	MAC    hnv.MAC    `json:"mac"`
+	Host   string     `json:"host"` // where it starts
+}
+
+// Port is the name of the host's end of the VM's NIC.
+func (v VM) Port() string { return "v-" + v.Name }
+
+// Record is what a datacenter controller tells a host about a CA.
+type Record struct {
+	VSID hnv.VSID
+	CA   netip.Addr
+	MAC  hnv.MAC
+	PA   netip.Addr
+}
+
+// MTU is what the tenant's VMs may send over a fabric of 1500.
+func (t Tenant) MTU() int { return 1500 - t.Encap.Overhead(false) }
+
+// Subnet finds a virtual subnet of the tenant.
+func (t Tenant) Subnet(v hnv.VSID) (Subnet, bool) {
+	for _, s := range t.Subnets {
+		if s.VSID == v {
+			return s, true
+		}
+	}
+	return Subnet{}, false
+}
+
+// Tenant finds a tenant by name.
+func (t *Topology) Tenant(name string) (Tenant, error) {
+	for _, x := range t.Tenants {
+		if x.Name == name {
+			return x, nil
+		}
+	}
+	return Tenant{}, fmt.Errorf("the lab has no tenant %q", name)
+}
+
+// VM finds a VM by name.
+func (t *Topology) VM(name string) (VM, error) {
+	for _, x := range t.VMs {
+		if x.Name == name {
+			return x, nil
+		}
+	}
+	return VM{}, fmt.Errorf("the lab has no VM %q", name)
+}
+
+// Host finds a host by name.
+func (t *Topology) Host(name string) (Host, error) {
+	for _, x := range t.Hosts {
+		if x.Name == name {
+			return x, nil
+		}
+	}
+	return Host{}, fmt.Errorf("the lab has no host %q", name)
+}
+
+// Records gives the lookup records of the tenant: its VMs where they start,
+// and the compartment behind the gateway's PA.
+func (t *Topology) Records(tenant Tenant) []Record {
+	var out []Record
+	for _, vm := range t.VMs {
+		if vm.Tenant != tenant.Name {
+			continue
+		}
+		h, err := t.Host(vm.Host)
+		if err != nil {
+			continue // refused by check
+		}
+		out = append(out, Record{vm.VSID, vm.CA, vm.MAC, h.PA.Addr()})
+	}
+	if t.Gateway != nil {
+		out = append(out, Record{
+			tenant.GatewayVSID, tenant.GatewayCA,
+			hnv.CompartmentMAC(tenant.GatewayVSID), t.Gateway.PA.Addr(),
+		})
+	}
+	return out
+}
+
+// paSubnet finds the fabric's subnet that holds the address.
+func (t *Topology) paSubnet(a netip.Addr) (PASubnet, error) {
+	for _, s := range t.Fabric {
+		if s.Router.Contains(a) {
+			return s, nil
+		}
+	}
+	return PASubnet{}, fmt.Errorf("no subnet of the fabric holds %s", a)
+}
+
+// machines gives every machine that has an address on the fabric.
+func (t *Topology) machines() []Machine {
+	var out []Machine
+	if t.Gateway != nil {
+		out = append(out, t.Gateway.Machine)
+	}
+	for _, h := range t.Hosts {
+		out = append(out, h.Machine)
+	}
+	if t.Rogue != nil {
+		out = append(out, *t.Rogue)
+	}
+	return out
+}
+
+// check finds what would otherwise fail halfway through Up.
+func (t *Topology) check() error {
+	for _, m := range t.machines() {
+		if _, err := t.paSubnet(m.PA.Addr()); err != nil {
+			return fmt.Errorf("machine %s: %w", m.Name, err)
+		}
+	}
+	for _, vm := range t.VMs {
+		tenant, err := t.Tenant(vm.Tenant)
+		if err != nil {
+			return fmt.Errorf("VM %s: %w", vm.Name, err)
+		}
+		h, err := t.Host(vm.Host)
+		if err != nil {
+			return fmt.Errorf("VM %s: %w", vm.Name, err)
+		}
+		if err := h.carries(tenant); err != nil {
+			return fmt.Errorf("VM %s: %w", vm.Name, err)
+		}
+		s, ok := tenant.Subnet(vm.VSID)
+		if !ok || !s.Prefix.Contains(vm.CA) {
+			return fmt.Errorf("VM %s: VSID %s of tenant %s does not hold %s", vm.Name, vm.VSID, tenant.Name, vm.CA)
+		}
+	}
+	return nil
+}
+
+// carries tells whether the host can have VMs of the tenant.
+func (h Host) carries(t Tenant) error {
+	ok := h.Implementation == Gatewayd ||
+		h.Implementation == OpenVSwitch && t.Encap == hnv.NVGRE ||
+		h.Implementation == KernelVXLAN && t.Encap == hnv.VXLAN
+	if !ok {
+		return fmt.Errorf("host %s (%s) does not speak tenant %s's %s", h.Name, h.Implementation, t.Name, t.Encap)
+	}
+	return nil
+}
