@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/google/nftables/expr"
-
 	"github.com/hnvgate/hnvgate/internal/nfnl"
 )
 
@@ -108,7 +106,7 @@ func compileRule(f Family, r Rule) (compiledRule, error) {
 	}
 	var out compiledRule
 	for _, e := range comp.out {
-		b, err := expr.Marshal(byte(f), e)
+		b, err := marshal(f, e)
 		if err != nil {
 			return out, err
 		}

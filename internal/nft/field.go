@@ -12,7 +12,8 @@ type Field struct {
 	text   string
 	l3     Family   // what it needs to be there at all
 	l4     Protocol // likewise
-	meta   bool     // the protocol above IP
+	meta   bool     // not read from the packet's bytes: key, or the protocol above IP
+	key    expr.MetaKey
 	base   expr.PayloadBase
 	offset uint32
 	size   int
@@ -140,7 +141,11 @@ func (c *compiler) payload(base expr.PayloadBase, offset, size uint32, n int) {
 // load puts the field into the registers from the n-th on.
 func (c *compiler) load(f Field, n int) {
 	if f.meta {
-		c.add(&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: slot(n)})
+		key := expr.MetaKeyL4PROTO
+		if f.key != 0 {
+			key = f.key
+		}
+		c.add(&expr.Meta{Key: key, Register: slot(n)})
 		return
 	}
 	c.payload(f.base, f.offset, uint32(f.size), n)
