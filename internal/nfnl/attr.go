@@ -39,6 +39,11 @@ func AppendString(b []byte, typ uint16, s string) []byte {
 	return Append(b, typ, append([]byte(s), 0))
 }
 
+// AppendUint16 adds a number in network order.
+func AppendUint16(b []byte, typ uint16, n uint16) []byte {
+	return Append(b, typ, binary.BigEndian.AppendUint16(nil, n))
+}
+
 // AppendUint32 adds a number in network order.
 func AppendUint32(b []byte, typ uint16, n uint32) []byte {
 	return Append(b, typ, binary.BigEndian.AppendUint32(nil, n))

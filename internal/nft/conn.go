@@ -62,36 +62,6 @@ func (c *Conn) apply(want compiled) ([]string, error) {
 	return changes, nil
 }
 
-// Check tells whether the kernel takes the table, without making it. The table
-// must not exist.
-func (c *Conn) Check(t Table) error {
-	want, err := compile(t)
-	if err != nil {
-		return err
-	}
-	msgs, _ := plan(want, observed{})
-	// The last message cannot be carried out, so the kernel takes all back; it
-	// still reports every message before it that it would refuse.
-	p := planner{want: compiled{family: want.family, name: want.name + "-absent"}}
-	p.add(msgDelTable, 0, whatAbort, nil)
-	err = c.nl.Batch(subsystem, 0, append(msgs, p.msgs...))
-	if refused := onlyAbort(err); refused {
-		return nil
-	}
-	return fmt.Errorf("check table %s %s: %w", t.Family, t.Name, err)
-}
-
-const whatAbort = "end of check"
-
-// onlyAbort tells whether the closing message is all that the kernel refused.
-func onlyAbort(err error) bool {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok || len(joined.Unwrap()) != 1 {
-		return false
-	}
-	return errors.Is(err, unix.ENOENT) && joined.Unwrap()[0].Error() == fmt.Sprintf("%s: %v", whatAbort, unix.ENOENT)
-}
-
 // Delete removes the table; one that is not there is fine.
 func (c *Conn) Delete(f Family, name string) error {
 	p := planner{want: compiled{family: f, name: name}}

@@ -1,0 +1,20 @@
+// Package nat translates a tenant's addresses inside its compartment, with
+// nftables and the kernel's connection tracking, and lets nothing else through:
+// whatever is neither translated nor part of a translated connection is dropped
+// and counted.
+//
+// Apply takes the whole wanted state of one compartment. A pure builder turns
+// it into a table (inet hnv) that internal/nft brings the kernel to in one
+// atomic batch; then connections are forgotten whose translation is no longer
+// wanted, and no others. The kernel follows established connections by itself,
+// so nothing of this package has to run for traffic to flow.
+//
+// The compartment's sysctls are the business of package compartments:
+// nf_conntrack_tcp_be_liberal and nf_conntrack_tcp_ignore_invalid_rst must be 1,
+// else the last segments of a connection can be taken for invalid and dropped.
+//
+// Behaviour towards applications follows RFC 4787, RFC 5382 and RFC 5508 as far
+// as the kernel allows; RFCS.md lists where it does not.
+//
+// It imports hnv and internal; control and test import it.
+package nat
