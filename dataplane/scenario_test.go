@@ -1,0 +1,183 @@
+package dataplane
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/hnvgate/hnvgate/dataplane/drop"
+	"github.com/hnvgate/hnvgate/hnv"
+)
+
+// expect checks that exactly one frame with the payload reached the NIC and
+// nothing reached any other one of both tenants, and gives the frame.
+func expect(t *testing.T, l *lab, to *nic, payload string, tenants ...*site) decoded {
+	t.Helper()
+	l.settle()
+	var got decoded
+	for _, s := range tenants {
+		for _, n := range s.nics() {
+			frames := n.drain()
+			switch {
+			case n != to && len(frames) != 0:
+				t.Errorf("%s: port %s of VSID %d got %d frames", payload, n.mac, n.vsid, len(frames))
+			case n == to && len(frames) != 1:
+				t.Fatalf("%s: port %s of VSID %d got %d frames, want 1; drops %v %v %v", payload, n.mac, n.vsid, len(frames),
+					l.hosts[0].allDrops(), l.hosts[1].allDrops(), l.hosts[2].allDrops())
+			case n == to:
+				got = decode(t, frames[0].bytes)
+				if got.payload != payload {
+					t.Errorf("payload is %q, want %q", got.payload, payload)
+				}
+			}
+		}
+	}
+	return got
+}
+
+// TestTwoTenantsOneSetOfAddresses sends the same frames in both tenants: each
+// arrives in its own and in no other, in one subnet, across subnets, to the
+// compartment and back.
+func TestTwoTenantsOneSetOfAddresses(t *testing.T) {
+	l, contoso, fabrikam := exampleLab(t)
+	for _, s := range []*site{contoso, fabrikam} {
+		gwMAC := hnv.CompartmentMAC(mustVSID(s.base))
+		for _, tc := range []struct {
+			what     string
+			from, to *nic
+			frame    []byte
+			ttl      uint8
+			src, dst hnv.MAC
+		}{
+			{"same subnet, other host", s.vm11, s.vm12, udp(mac11, mac12, "10.1.1.11", "10.1.1.12", "same subnet, other host"), 64, mac11, mac12},
+			{"same subnet, same host", s.vm11, s.vm13, udp(mac11, mac13, "10.1.1.11", "10.1.1.13", "same subnet, same host"), 64, mac11, mac13},
+			{"other subnet", s.vm11, s.v21, udp(mac11, hnv.RouterMAC, "10.1.1.11", "10.1.2.11", "other subnet"), 63, hnv.RouterMAC, mac21},
+			{"other subnet, same host", s.vm12, s.v21, udp(mac12, hnv.RouterMAC, "10.1.1.12", "10.1.2.11", "other subnet, same host"), 63, hnv.RouterMAC, mac21},
+			{"hairpin by the router", s.vm11, s.vm12, udp(mac11, hnv.RouterMAC, "10.1.1.11", "10.1.1.12", "hairpin by the router"), 63, hnv.RouterMAC, mac12},
+			{"to the Internet", s.vm11, s.gw, udp(mac11, hnv.RouterMAC, "10.1.1.11", "203.0.113.5", "to the Internet"), 63, hnv.RouterMAC, gwMAC},
+			{"from the Internet", s.gw, s.vm11, udp(gwMAC, hnv.RouterMAC, "203.0.113.5", "10.1.1.11", "from the Internet"), 63, hnv.RouterMAC, mac11},
+			{"from the compartment", s.gw, s.vm12, udp(gwMAC, hnv.RouterMAC, "10.254.254.2", "10.1.1.12", "from the compartment"), 63, hnv.RouterMAC, mac12},
+			{"to the compartment", s.vm12, s.gw, udp(mac12, hnv.RouterMAC, "10.1.1.12", "10.254.254.2", "to the compartment"), 63, hnv.RouterMAC, gwMAC},
+			{"IPv6 same subnet", s.vm11, s.vm12, udp(mac11, mac12, "fd00:1::11", "fd00:1::12", "IPv6 same subnet"), 64, mac11, mac12},
+			{"IPv6 other subnet", s.vm11, s.v21, udp(mac11, hnv.RouterMAC, "fd00:1::11", "fd00:2::11", "IPv6 other subnet"), 63, hnv.RouterMAC, mac21},
+			{"IPv6 to the Internet", s.vm11, s.gw, udp(mac11, hnv.RouterMAC, "fd00:1::11", "2001:db8::5", "IPv6 to the Internet"), 63, hnv.RouterMAC, gwMAC},
+			{"IPv6 from the Internet", s.gw, s.vm11, udp(gwMAC, hnv.RouterMAC, "2001:db8::5", "fd00:1::11", "IPv6 from the Internet"), 63, hnv.RouterMAC, mac11},
+		} {
+			tc.from.send(tc.frame)
+			got := expect(t, l, tc.to, tc.what, contoso, fabrikam)
+			if got.TTL != tc.ttl || got.SrcMAC != tc.src.Bytes() || got.DstMAC != tc.dst.Bytes() {
+				t.Errorf("%s of %s: TTL %d, %x -> %x; want %d, %s -> %s", tc.what, s.Name, got.TTL, got.SrcMAC, got.DstMAC, tc.ttl, tc.src, tc.dst)
+			}
+		}
+	}
+	for _, h := range l.hosts {
+		if d := h.allDrops(); len(d) != 0 {
+			t.Errorf("host %s dropped %v", h.pa, d)
+		}
+	}
+}
+
+// A record that moves to another PA counts for the very next packet, on the way
+// out and for the source check on the way in.
+func TestLiveMigration(t *testing.T) {
+	l, contoso, fabrikam := exampleLab(t)
+	gate, h2 := l.hosts[0], l.hosts[2]
+	gwMAC := hnv.CompartmentMAC(mustVSID(contoso.base))
+	down := func() { contoso.gw.send(udp(gwMAC, hnv.RouterMAC, "203.0.113.5", "10.1.1.11", "down")) }
+
+	down()
+	expect(t, l, contoso.vm11, "down", contoso, fabrikam)
+
+	moved := record(5001, "10.1.1.11", mac11, paHost2, hnv.RuleNVGRE)
+	newHome := h2.plug(5001, mac11, PortVM)
+	for _, h := range []*host{gate, h2} {
+		if err := h.sw.UpdateRecords(contoso.RDID, []hnv.Record{moved}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	down()
+	expect(t, l, nil, "", contoso, fabrikam)
+	if got := newHome.drain(); len(got) != 1 {
+		t.Fatalf("the VM's new port got %d frames, want 1", len(got))
+	}
+	newHome.send(udp(mac11, hnv.RouterMAC, "10.1.1.11", "203.0.113.5", "up"))
+	expect(t, l, contoso.gw, "up", contoso, fabrikam)
+
+	// The old host has not heard of it yet: its packets in the VM's name are
+	// refused, and the other tenant's VM stays where it is.
+	contoso.vm11.send(udp(mac11, hnv.RouterMAC, "10.1.1.11", "203.0.113.5", "stale"))
+	expect(t, l, nil, "", contoso, fabrikam)
+	if n := gate.drops("contoso")[drop.SourcePAMismatch]; n != 1 {
+		t.Errorf("the gateway dropped %v, want one packet of the old host", gate.drops("contoso"))
+	}
+	fabrikam.vm11.send(udp(mac11, hnv.RouterMAC, "10.1.1.11", "203.0.113.5", "other tenant"))
+	expect(t, l, fabrikam.gw, "other tenant", contoso, fabrikam)
+}
+
+// A tenant that is removed is deaf and dumb at once; its neighbour does not
+// notice; its ports work again when it is back.
+func TestRemoveAndReturn(t *testing.T) {
+	l, contoso, fabrikam := exampleLab(t)
+	gate := l.hosts[0]
+	send := func(s *site) { s.vm11.send(udp(mac11, hnv.RouterMAC, "10.1.1.11", "203.0.113.5", "up")) }
+
+	gate.sw.Remove(contoso.RDID)
+	send(contoso)
+	expect(t, l, nil, "", contoso, fabrikam)
+	send(fabrikam)
+	expect(t, l, fabrikam.gw, "up", contoso, fabrikam)
+	contoso.gw.send(udp(hnv.CompartmentMAC(mustVSID(5000)), hnv.RouterMAC, "203.0.113.5", "10.1.1.11", "down"))
+	expect(t, l, nil, "", contoso, fabrikam)
+
+	// Another tenant gets the VSIDs: contoso's port must not become its port.
+	thief := contoso.Tenant
+	thief.Name, thief.RDID = mustName("thief"), hnv.NewRDID()
+	if err := gate.sw.Apply(thief); err != nil {
+		t.Fatal(err)
+	}
+	send(contoso)
+	contoso.gw.send(udp(hnv.CompartmentMAC(mustVSID(5000)), hnv.RouterMAC, "203.0.113.5", "10.1.1.11", "down"))
+	expect(t, l, nil, "", contoso, fabrikam)
+	gate.sw.Remove(thief.RDID)
+
+	if err := gate.sw.Apply(contoso.Tenant); err != nil {
+		t.Fatal(err)
+	}
+	send(contoso)
+	expect(t, l, contoso.gw, "up", contoso, fabrikam)
+}
+
+// The router picks among equal next hops by the flow, and a receiver takes the
+// packet back from any of them.
+func TestEqualNextHops(t *testing.T) {
+	l, contoso, fabrikam := exampleLab(t)
+	c := contoso.Tenant
+	for _, hop := range []string{"10.1.1.12", "10.1.1.13"} {
+		c.Routes = append(c.Routes, hnv.CustomerRoute{VSID: mustVSID(5001), Prefix: netip.MustParsePrefix("172.16.0.0/12"), NextHop: ip(hop)})
+	}
+	for _, h := range l.hosts {
+		if err := h.sw.Apply(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hits := map[*nic]int{}
+	for i := range 64 {
+		to := netip.AddrFrom4([4]byte{172, 16, 0, byte(i)}).String()
+		contoso.vm11.send(udp(mac11, hnv.RouterMAC, "10.1.1.11", to, "out"))
+		l.settle()
+		for _, n := range contoso.nics() {
+			hits[n] += len(n.drain())
+		}
+	}
+	if hits[contoso.vm12]+hits[contoso.vm13] != 64 || hits[contoso.vm12] < 10 || hits[contoso.vm13] < 10 {
+		t.Errorf("64 flows: %d by one next hop, %d by the other", hits[contoso.vm12], hits[contoso.vm13])
+	}
+	for _, n := range []*nic{contoso.vm12, contoso.vm13} {
+		n.send(udp(n.mac, hnv.RouterMAC, "172.16.0.9", "10.1.2.11", "back"))
+		expect(t, l, contoso.v21, "back", contoso, fabrikam)
+	}
+	contoso.vm11.send(udp(mac11, hnv.RouterMAC, "172.16.0.9", "10.1.2.11", "not by me"))
+	expect(t, l, nil, "", contoso, fabrikam)
+	if n := l.hosts[1].drops("contoso")[drop.SourceCASpoofed]; n != 1 {
+		t.Errorf("drops are %v", l.hosts[1].drops("contoso"))
+	}
+}

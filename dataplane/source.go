@@ -1,0 +1,139 @@
+package dataplane
+
+import (
+	"net/netip"
+
+	"github.com/hnvgate/hnvgate/dataplane/drop"
+	"github.com/hnvgate/hnvgate/dataplane/lookup"
+	"github.com/hnvgate/hnvgate/dataplane/packet"
+	"github.com/hnvgate/hnvgate/hnv"
+)
+
+var (
+	routerMAC   = hnv.RouterMAC.Bytes()
+	broadcastIP = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+)
+
+// checkAddresses refuses addresses that no tenant's packet may have, whatever
+// the tables say (RFC 1812 section 5.3.7, RFC 4291 section 2.5): a default route
+// would lead to all of them. Multicast is for the replication to come.
+func checkAddresses(h *packet.Headers) drop.Reason {
+	switch {
+	case h.DstMAC[0]&1 != 0 || h.Dst.IsMulticast() || h.Dst == broadcastIP:
+		return drop.BroadcastUnsupported
+	case martian(h.Src) || h.Src.IsMulticast():
+		return drop.SourceMartian
+	case martian(h.Dst):
+		return drop.DestinationMartian
+	case h.TTL == 0: // nobody may send that (RFC 1122 section 3.2.1.7)
+		return drop.TTLExpired
+	}
+	return drop.None
+}
+
+// martian tells whether an address is no single station's that a router could
+// reach: of the networks 0, 127 and 240 to 255, or the unspecified, loopback and
+// link-local ones of IPv6.
+func martian(a netip.Addr) bool {
+	if a.Is4() {
+		b := a.As4()
+		return b[0] == 0 || b[0] == 127 || b[0] >= 240
+	}
+	return a.IsUnspecified() || a.IsLoopback() || a.IsLinkLocalUnicast()
+}
+
+// checkFabricSource makes the reverse path check on a packet from the fabric:
+// whoever our tables would send an answer to must be the one that it came from.
+func (x *transit) checkFabricSource() drop.Reason {
+	rt, rec := x.domain.Resolve(x.h.Src)
+	switch {
+	case rec != nil:
+		return x.vouch(rec)
+	case rt == nil:
+		return x.foreign(drop.SourceCAUnknown)
+	case rt.OnLink() && x.h.Src == rt.Gateway:
+		return x.checkRemoteRouter()
+	case rt.OnLink():
+		return x.foreign(drop.SourceCAUnknown)
+	}
+	r := x.foreign(drop.SourceCAUnknown)
+	for _, hop := range rt.Hops {
+		if rec := x.domain.At(hop); rec != nil {
+			if r = x.vouch(rec); r == drop.None {
+				break
+			}
+		}
+	}
+	return r
+}
+
+// vouch tells whether the record explains how the packet came: its PA, its
+// tunnel, and its MAC or, where a distributed router had the packet between its
+// hands, that one's.
+func (x *transit) vouch(rec *lookup.Record) drop.Reason {
+	switch {
+	case rec.PA != x.pa:
+		return x.foreign(drop.SourcePAMismatch)
+	case rec.Rule != x.rule:
+		return drop.EncapMismatch
+	case x.h.SrcMAC != rec.MAC && x.h.SrcMAC != routerMAC:
+		return drop.SourceMACMismatch
+	}
+	return drop.None
+}
+
+// checkRemoteRouter checks a packet that another host's distributed router says
+// in its own name. Any host of the domain has one; they speak ICMP only.
+func (x *transit) checkRemoteRouter() drop.Reason {
+	switch {
+	case !x.domain.Hosts(x.pa):
+		return drop.SourcePAUnknown
+	case x.rule != x.domain.Rule:
+		return drop.EncapMismatch
+	case x.h.SrcMAC != routerMAC:
+		return drop.SourceMACMismatch
+	case x.h.Proto != packet.ProtoICMP && x.h.Proto != packet.ProtoICMPv6:
+		return drop.SourceCASpoofed
+	}
+	return drop.None
+}
+
+// foreign tells apart hosts of the domain that say something wrong, for the
+// reason r, from those that have nothing to do with it.
+func (x *transit) foreign(r drop.Reason) drop.Reason {
+	if !x.domain.Hosts(x.pa) {
+		return drop.SourcePAUnknown
+	}
+	return r
+}
+
+// checkPortSource makes the same check on a frame from a port, which must be
+// where the source's record or that of the next hop to it points. It gives that
+// record; nil where a compartment speaks for an address that no route covers.
+func (x *transit) checkPortSource() (*lookup.Record, drop.Reason) {
+	rt, rec := x.domain.Resolve(x.h.Src)
+	switch {
+	case rt == nil && x.in.spec.Kind == PortCompartment:
+		return nil, drop.None
+	case rt == nil:
+		return nil, drop.SourceCAUnknown
+	case rec != nil && x.isAtPort(rt.VSID, rec):
+		return rec, drop.None
+	case rec != nil || rt.OnLink() && x.h.Src == rt.Gateway:
+		return nil, drop.SourceCASpoofed
+	case rt.OnLink():
+		return nil, drop.SourceCAUnknown
+	}
+	for _, hop := range rt.Hops {
+		if rec := x.domain.At(hop); rec != nil && x.isAtPort(hop.VSID(), rec) {
+			return rec, drop.None
+		}
+	}
+	return nil, drop.SourceCASpoofed
+}
+
+// isAtPort tells whether the record, of the virtual subnet, is that of the port
+// the packet came by.
+func (x *transit) isAtPort(vsid uint32, rec *lookup.Record) bool {
+	return vsid == x.in.vsid && rec.MAC == x.in.mac && x.provider.owns(rec.PA)
+}

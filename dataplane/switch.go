@@ -1,0 +1,238 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hnvgate/hnvgate/dataplane/lookup"
+	"github.com/hnvgate/hnvgate/hnv"
+)
+
+// The kinds of refusal of configuration.
+var (
+	ErrUnknown  = errors.New("unknown")  // the RDID, VSID or port is not there
+	ErrConflict = errors.New("conflict") // it belongs to something else already
+)
+
+// Options are a Switch's limits and hooks. The zero value is good.
+type Options struct {
+	// Now is the clock; nil is time.Now. It is asked once a batch.
+	Now func() time.Time
+	// ICMPRate bounds the ICMP errors sent to one tenant per second, and
+	// ICMPBurst those sent at once; 0 are DefaultICMPRate and DefaultICMPBurst.
+	ICMPRate, ICMPBurst int
+	// OnError is told of errors of readers and writers, with the port's name or
+	// "provider", at most once a second for each worker; nil is nobody.
+	OnError func(port string, err error)
+}
+
+// The limits where Options say nothing (RFC 1812 section 4.3.2.8 and RFC 4443
+// section 2.4 ask for some).
+const (
+	DefaultICMPRate  = 100
+	DefaultICMPBurst = 20
+)
+
+// Tenant is the whole state of one routing domain. Its fields are those of
+// lookup.Config.
+type Tenant struct {
+	Name    hnv.Name
+	RDID    hnv.RDID
+	Encap   hnv.Encap
+	Subnets []hnv.Subnet
+	Routes  []hnv.CustomerRoute
+	Records []hnv.Record
+}
+
+// Provider is this machine's side of the fabric.
+type Provider struct {
+	Addrs []netip.Addr // our own PAs
+	MTU   int          // of the fabric: the greatest outer IP packet
+}
+
+// Switch is the dataplane of one machine. Its configuration may be changed from
+// any goroutine at any time; packets go through its Workers.
+type Switch struct {
+	opt Options
+
+	// Workers read these, and the tenants' domains, and nothing else.
+	provider atomic.Pointer[provider]
+	tenants  atomic.Pointer[tenantTable]
+	ports    atomic.Pointer[portTable]
+
+	// mu serialises changes. It is never held while packets wait.
+	mu       sync.Mutex
+	byRDID   map[hnv.RDID]*tenant
+	lastPort PortID
+
+	frames  sync.Pool // of readers
+	nowhere tenant    // counts what is dropped before the tenant is known
+}
+
+// tenant is one routing domain's place in the Switch. It lives from the first
+// Apply to Remove, and its counters with it.
+type tenant struct {
+	rdid     hnv.RDID
+	domain   atomic.Pointer[lookup.Domain] // nil before and after
+	errors   limiter
+	counters counters
+}
+
+type tenantTable = lookup.Map[lookup.Number, *tenant] // by VSID
+
+// provider is an immutable Provider in the form that workers need.
+type provider struct {
+	Provider
+	own []lookup.Addr
+}
+
+// owns tells whether the PA is ours. A machine has few.
+func (p *provider) owns(pa lookup.Addr) bool {
+	for i := range p.own {
+		if p.own[i] == pa {
+			return true
+		}
+	}
+	return false
+}
+
+// source gives our first PA of the family of to.
+func (p *provider) source(to lookup.Addr) lookup.Addr {
+	for _, a := range p.own {
+		if a.Is6() == to.Is6() {
+			return a
+		}
+	}
+	return lookup.Addr{}
+}
+
+// New makes a Switch without tenants, ports and PAs.
+func New(o Options) *Switch {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.ICMPRate <= 0 {
+		o.ICMPRate = DefaultICMPRate
+	}
+	if o.ICMPBurst <= 0 {
+		o.ICMPBurst = DefaultICMPBurst
+	}
+	s := &Switch{opt: o, byRDID: map[hnv.RDID]*tenant{}}
+	s.provider.Store(&provider{})
+	s.tenants.Store(&tenantTable{})
+	s.ports.Store(&portTable{byID: &lookup.Map[lookup.Number, *port]{}, byStation: &lookup.Map[lookup.Station, *port]{}})
+	return s
+}
+
+// Apply sets the whole state of one tenant. It takes effect at once for the
+// next packet, or, if it is refused, not at all. Calls for one RDID must not
+// overlap.
+func (s *Switch) Apply(t Tenant) error {
+	d, err := lookup.Build(lookup.Config(t))
+	if err != nil {
+		return fmt.Errorf("apply tenant %s: %w", t.Name, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	table := s.tenants.Load()
+	for _, v := range d.VSIDs() {
+		if other := table.Get(lookup.Number(v)); other != nil && (*other).rdid != t.RDID {
+			return fmt.Errorf("apply tenant %s: VSID %d belongs to routing domain %s: %w", t.Name, v, (*other).rdid, ErrConflict)
+		}
+	}
+	to, known := s.byRDID[t.RDID]
+	if !known {
+		to = &tenant{rdid: t.RDID}
+		s.byRDID[t.RDID] = to
+	}
+	old := to.domain.Swap(d)
+	edit := table.Edit()
+	if old != nil {
+		for _, v := range old.VSIDs() {
+			edit.Delete(lookup.Number(v))
+		}
+	}
+	for _, v := range d.VSIDs() {
+		edit.Put(lookup.Number(v), to)
+	}
+	s.tenants.Store(edit.Done())
+	if !known {
+		s.rebind(to)
+	}
+	return nil
+}
+
+// Remove forgets a tenant: none of its packets passes any more. Its ports stay
+// plugged in, without effect, until they are removed.
+func (s *Switch) Remove(rdid hnv.RDID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, known := s.byRDID[rdid]
+	if !known {
+		return
+	}
+	delete(s.byRDID, rdid)
+	old := t.domain.Swap(nil)
+	edit := s.tenants.Load().Edit()
+	for _, v := range old.VSIDs() {
+		edit.Delete(lookup.Number(v))
+	}
+	s.tenants.Store(edit.Done())
+}
+
+// UpdateRecords removes the records of del and sets those of put, in one step
+// that takes effect for the next packet: a record with another PA is a live
+// migration.
+func (s *Switch) UpdateRecords(rdid hnv.RDID, put []hnv.Record, del []hnv.RecordKey) error {
+	for {
+		s.mu.Lock()
+		t := s.byRDID[rdid]
+		s.mu.Unlock()
+		if t == nil {
+			return fmt.Errorf("update lookup records: routing domain %s: %w", rdid, ErrUnknown)
+		}
+		old := t.domain.Load()
+		if old == nil {
+			continue // removed just now: it is unknown in a moment, or a new one
+		}
+		next, err := old.Update(put, del)
+		if err != nil {
+			return fmt.Errorf("update lookup records: %w", err)
+		}
+		if t.domain.CompareAndSwap(old, next) {
+			return nil
+		}
+	}
+}
+
+// SetProvider sets our own PAs and the fabric's MTU.
+func (s *Switch) SetProvider(p Provider) {
+	p.Addrs = slices.Clone(p.Addrs)
+	if p.MTU <= 0 {
+		p.MTU = defaultMTU
+	}
+	n := &provider{Provider: p}
+	for _, a := range p.Addrs {
+		n.own = append(n.own, lookup.AddrFrom(a))
+	}
+	s.provider.Store(n)
+}
+
+// tenantOf finds the tenant of a VSID and its domain, nil and nil if no tenant
+// has it.
+func (s *Switch) tenantOf(vsid uint32) (*tenant, *lookup.Domain) {
+	p := s.tenants.Load().Get(lookup.Number(vsid))
+	if p == nil {
+		return nil, nil
+	}
+	d := (*p).domain.Load()
+	if d == nil || !d.Has(vsid) { // between two steps of Apply or Remove
+		return nil, nil
+	}
+	return *p, d
+}
