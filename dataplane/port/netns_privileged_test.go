@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,17 +96,36 @@ func (n *netns) ip(args string) {
 	n.run(append([]string{"ip"}, strings.Fields(args)...)...)
 }
 
-// veth joins a and b by a pair of interfaces that are up and quiet, without
-// an IPv6 address to announce.
+// lastIndex makes the indexes of interfaces different. The kernel takes ends of
+// one index for one device without a peer, and lets their carrier wait.
+var lastIndex atomic.Int64
+
+// veth joins a and b by a pair of interfaces that carry frames, without an IPv6
+// address to announce.
 func veth(a *netns, aName, aMAC string, b *netns, bName, bMAC string) {
 	a.t.Helper()
-	a.ip(fmt.Sprintf("link add name %s address %s type veth peer name %s address %s netns %s", aName, aMAC, bName, bMAC, b.path()))
-	for _, e := range []struct {
-		n    *netns
-		name string
-	}{{a, aName}, {b, bName}} {
-		e.n.ip("link set " + e.name + " addrgenmode none up")
+	a.ip(fmt.Sprintf("link add name %s index %d address %s type veth peer name %s index %d address %s netns %s",
+		aName, 1000+lastIndex.Add(1), aMAC, bName, 1000+lastIndex.Add(1), bMAC, b.path()))
+	a.ip("link set " + aName + " addrgenmode none up")
+	b.ip("link set " + bName + " addrgenmode none up")
+	// Until the kernel has dealt with the carrier, frames are dropped silently.
+	for start := time.Now(); ; time.Sleep(time.Millisecond) {
+		var flags net.Flags
+		a.must(func() error {
+			i, err := net.InterfaceByName(aName)
+			if err == nil {
+				flags = i.Flags
+			}
+			return err
+		})
+		if flags&net.FlagRunning != 0 {
+			break
+		}
+		if time.Since(start) > 5*time.Second {
+			a.t.Fatalf("%s does not come up", aName)
+		}
 	}
+	a.ip("link set " + aName + " up") // waits for the lock under which that happens
 }
 
 const (
