@@ -80,7 +80,7 @@ func tcp() *layers.TCP {
 	return &layers.TCP{SrcPort: 40000, DstPort: 443, Seq: 0xfffff000, Ack: 7, ACK: true, PSH: true, Window: 1000}
 }
 
-func udp() *layers.UDP { return &layers.UDP{SrcPort: 40001, DstPort: 53} }
+func udp() *layers.UDP { return &layers.UDP{SrcPort: 40001, DstPort: 9} }
 
 func frameTCP4(t testing.TB, n int) []byte {
 	return serialize(t, ether(layers.EthernetTypeIPv4), ipv4(layers.IPProtocolTCP), tcp(), payload(n))

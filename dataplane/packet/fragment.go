@@ -46,8 +46,8 @@ func (s *Fragments) Start(f *Frame, mtu int) drop.Reason {
 	return drop.None
 }
 
-// Next makes dst the next fragment. False if there is none left, or, without
-// change, if dst is too small.
+// Next makes dst the next fragment. False if there is none left, or if dst is
+// too small: the fragment is given again then.
 func (s *Fragments) Next(dst *Frame) bool {
 	if s.left == 0 {
 		return false

@@ -94,7 +94,7 @@ func (s *Segments) Start(f *Frame) drop.Reason {
 }
 
 // Next makes dst the next segment, complete with its checksums. False if there
-// is none left, or, without change, if dst is too small.
+// is none left, or if dst is too small: the segment is given again then.
 func (s *Segments) Next(dst *Frame) bool {
 	if s.left == 0 {
 		return false
