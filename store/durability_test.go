@@ -96,14 +96,14 @@ func TestImportInBoundedTransactions(t *testing.T) {
 	n := 3*importBatch + 7
 	records := manyRecords(1, n)
 	bad := append(manyRecords(1, n), record(5001, "10.9.9.9", "00:15:5d:00:00:09", hnv.RuleNVGRE))
-	if _, err := s.Import(t.Context(), bad); err == nil {
+	if _, err := importAll(t.Context(), s, bad); err == nil {
 		t.Fatal("an import with a bad record went through")
 	}
 	if len(contents(s)) != len(before) || len(inEtcd(t, s)) != len(before)+1 {
 		t.Fatal("a refused import left something behind")
 	}
 	start := s.Revision()
-	rev, err := s.Import(t.Context(), records)
+	rev, err := importAll(t.Context(), s, records)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func BenchmarkApply(b *testing.B) {
 func BenchmarkImport(b *testing.B) {
 	s := forBench(b)
 	for i := 0; b.Loop(); i++ {
-		if _, err := s.Import(b.Context(), manyRecords(byte(2*i+1), 30_000)); err != nil {
+		if _, err := importAll(b.Context(), s, manyRecords(byte(2*i+1), 30_000)); err != nil {
 			b.Fatal(err)
 		}
 	}

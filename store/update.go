@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"time"
@@ -67,47 +68,51 @@ func (s *Store) CheckFunc(ctx context.Context, plan func(f *hnv.Fabric) ([]hnv.C
 	return err
 }
 
-// Import puts records, as many as there are. All are checked together before
-// the first is written; then they are written in transactions of a bounded
-// size. So a refusal leaves nothing behind, but a failure of the storage half
-// way leaves the first part, which importing again completes.
-func (s *Store) Import(ctx context.Context, records []hnv.Record) (int64, error) {
+// ImportFunc puts lookup records, as many as plan gives. All are checked
+// together before the first is written; then they are written in transactions
+// of a bounded size. So a refusal leaves nothing behind, but a failure of the
+// storage half way leaves the first part, which importing again completes. With
+// check nothing is written at all.
+func (s *Store) ImportFunc(ctx context.Context, plan func(f *hnv.Fabric) ([]hnv.Change, error), check bool) (int64, error) {
 	if err := s.acquire(ctx); err != nil {
 		return 0, err
 	}
 	defer s.release()
-	changes := make([]hnv.Change, len(records))
-	for i, r := range records {
-		changes[i].Put = r
-	}
-	if len(changes) > importBatch {
-		if err := s.rehearse(changes); err != nil {
-			return 0, err
-		}
+	changes, err := s.rehearse(plan)
+	if err != nil {
+		return 0, err
 	}
 	revision := s.Revision()
-	for done := 0; done < len(changes); {
-		n := min(importBatch, len(changes)-done)
-		part := changes[done : done+n]
+	for done := 0; done < len(changes) && !check; {
+		part := changes[done:min(done+importBatch, len(changes))]
 		rev, err := s.update(ctx, func(*hnv.Fabric) ([]hnv.Change, error) { return part, nil })
 		if err != nil {
 			return revision, fmt.Errorf("import stopped after %d of %d records, import again to complete it: %w", done, len(changes), err)
 		}
 		revision = rev
-		done += n
+		done += len(part)
 	}
 	return revision, nil
 }
 
-func (s *Store) rehearse(changes []hnv.Change) error {
+func (s *Store) rehearse(plan Plan) ([]hnv.Change, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	changes, err := plan(s.fabric)
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range changes {
+		if c.Put == nil || c.Put.Kind() != hnv.KindRecord {
+			return nil, errors.New("import: only lookup records can be imported")
+		}
+	}
 	undo, err := s.fabric.Apply(changes)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	undo()
-	return nil
+	return changes, nil
 }
 
 func (s *Store) acquire(ctx context.Context) error {

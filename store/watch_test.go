@@ -85,7 +85,7 @@ func TestSlowWatcherIsToldToResync(t *testing.T) {
 	var rev int64
 	for i, n := range []int{1, 1, queueChanges - 10, 100, 1} {
 		var err error
-		if rev, err = s.Import(t.Context(), manyRecords(byte(20+i), n)); err != nil {
+		if rev, err = importAll(t.Context(), s, manyRecords(byte(20+i), n)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -131,4 +131,14 @@ func manyRecords(series byte, n int) []hnv.Record {
 			fmt.Sprintf("00:15:5d:%02x:%02x:%02x", series, i>>8&0xff, i&0xff), hnv.RuleNVGRE)
 	}
 	return out
+}
+
+func importAll(ctx context.Context, s *Store, records []hnv.Record) (int64, error) {
+	return s.ImportFunc(ctx, func(*hnv.Fabric) ([]hnv.Change, error) {
+		var out []hnv.Change
+		for _, r := range records {
+			out = append(out, hnv.Change{Put: r})
+		}
+		return out, nil
+	}, false)
 }

@@ -20,10 +20,11 @@ type Store interface {
 	UpdateFunc(ctx context.Context, plan func(f *hnv.Fabric) ([]hnv.Change, error)) (revision int64, err error)
 	// CheckFunc tells what UpdateFunc would say, and writes nothing.
 	CheckFunc(ctx context.Context, plan func(f *hnv.Fabric) ([]hnv.Change, error)) error
-	// Import writes records that are all checked together first, in
-	// transactions of bounded size: a failure of the storage, and only that,
-	// can leave a part of them written.
-	Import(ctx context.Context, records []hnv.Record) (revision int64, err error)
+	// ImportFunc puts the lookup records that plan gives. They are checked
+	// together first and written in transactions of bounded size: a failure of
+	// the storage, and only that, can leave a part of them written. With check
+	// nothing is written.
+	ImportFunc(ctx context.Context, plan func(f *hnv.Fabric) ([]hnv.Change, error), check bool) (revision int64, err error)
 }
 
 // Backend is the gateway at work, as far as the API tells of it. Its methods

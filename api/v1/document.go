@@ -7,13 +7,13 @@ const APIVersion = "v1"
 // reads, POST /v1/apply takes and GET /v1/export gives.
 type Document struct {
 	APIVersion        string            `json:"apiVersion,omitempty" doc:"Version of the document's form. Left out: v1." enum:"v1"`
-	ProviderAddresses []ProviderAddress `json:"providerAddresses,omitempty" doc:"Addresses of this machine on the fabric."`
-	ProviderRoutes    []ProviderRoute   `json:"providerRoutes,omitempty" doc:"Routes to provider addresses that are not on-link."`
-	Tenants           []Tenant          `json:"tenants,omitempty" doc:"Tenants."`
-	Ports             []Port            `json:"ports,omitempty" doc:"VM interfaces on this machine."`
-	LookupRecords     []LookupRecord    `json:"lookupRecords,omitempty" doc:"Lookup records."`
-	CustomerRoutes    []CustomerRoute   `json:"customerRoutes,omitempty" doc:"Customer routes."`
-	NATMappings       []NATMapping      `json:"natMappings,omitempty" doc:"Static NAT mappings."`
+	ProviderAddresses []ProviderAddress `json:"providerAddresses,omitempty" doc:"Addresses of this machine on the fabric." nullable:"false"`
+	ProviderRoutes    []ProviderRoute   `json:"providerRoutes,omitempty" doc:"Routes to provider addresses that are not on-link." nullable:"false"`
+	Tenants           []Tenant          `json:"tenants,omitempty" doc:"Tenants." nullable:"false"`
+	Ports             []Port            `json:"ports,omitempty" doc:"VM interfaces on this machine." nullable:"false"`
+	LookupRecords     []LookupRecord    `json:"lookupRecords,omitempty" doc:"Lookup records." nullable:"false"`
+	CustomerRoutes    []CustomerRoute   `json:"customerRoutes,omitempty" doc:"Customer routes." nullable:"false"`
+	NATMappings       []NATMapping      `json:"natMappings,omitempty" doc:"Static NAT mappings." nullable:"false"`
 }
 
 // Len is the number of objects in the document.
@@ -27,26 +27,25 @@ const (
 	ActionCreated   = "created"
 	ActionUpdated   = "updated"
 	ActionUnchanged = "unchanged"
-	ActionDeleted   = "deleted"
 )
 
 // ObjectAction is one object and what became of it.
 type ObjectAction struct {
 	Kind   string `json:"kind" doc:"Kind of object." example:"tenant"`
 	Key    string `json:"key" doc:"What is unique about it among its kind." example:"contoso"`
-	Action string `json:"action" doc:"What was done, or with dryRun would be." enum:"created,updated,unchanged,deleted"`
+	Action string `json:"action" doc:"What was done, or with dryRun would be." enum:"created,updated,unchanged"`
 }
 
-// ApplyResult is what POST /v1/apply and DELETE of a tenant answer.
+// ApplyResult is what POST /v1/apply answers.
 type ApplyResult struct {
 	DryRun   bool           `json:"dryRun,omitempty" doc:"True when nothing was written."`
 	Revision int64          `json:"revision" doc:"Store revision that holds all of the document; with dryRun the present one."`
-	Objects  []ObjectAction `json:"objects" doc:"The document's objects in the order of their kinds."`
+	Objects  []ObjectAction `json:"objects" doc:"The document's objects in the order of their kinds." nullable:"false"`
 }
 
 // RecordImport is what POST /v1/lookup-records/import takes.
 type RecordImport struct {
-	Items []LookupRecord `json:"items" doc:"Records to write; one that exists is replaced." maxItems:"1000000"`
+	Items []LookupRecord `json:"items" doc:"Records to write; one that exists is replaced." maxItems:"1000000" nullable:"false"`
 }
 
 // RecordImportResult is what POST /v1/lookup-records/import answers.
@@ -56,4 +55,16 @@ type RecordImportResult struct {
 	Updated   int   `json:"updated" doc:"Records that were replaced."`
 	Unchanged int   `json:"unchanged" doc:"Records that were there already, just so."`
 	Revision  int64 `json:"revision" doc:"Store revision that holds all of them."`
+}
+
+// DeleteResult is what DELETE of a tenant answers.
+type DeleteResult struct {
+	Revision int64       `json:"revision" doc:"Store revision without the objects."`
+	Deleted  []KindCount `json:"deleted" doc:"What was deleted." nullable:"false"`
+}
+
+// KindCount is a number of objects of one kind.
+type KindCount struct {
+	Kind  string `json:"kind" doc:"Kind of object." example:"record"`
+	Count int    `json:"count" doc:"How many."`
 }

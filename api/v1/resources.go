@@ -25,7 +25,7 @@ type LookupRecord struct {
 
 // LookupRecordList is what GET /v1/lookup-records answers.
 type LookupRecordList struct {
-	Items []LookupRecord `json:"items" doc:"The records, sorted by VSID and address."`
+	Items []LookupRecord `json:"items" doc:"The records, sorted by VSID and address." nullable:"false"`
 }
 
 // CustomerRoute leads a prefix of a routing domain to a next hop in one of its
@@ -42,7 +42,7 @@ type CustomerRoute struct {
 
 // CustomerRouteList is what GET /v1/customer-routes answers.
 type CustomerRouteList struct {
-	Items []CustomerRoute `json:"items" doc:"The customer routes, sorted by VSID and prefix."`
+	Items []CustomerRoute `json:"items" doc:"The customer routes, sorted by VSID and prefix." nullable:"false"`
 }
 
 // ProviderAddress is an address of this machine on the datacenter fabric.
@@ -54,7 +54,7 @@ type ProviderAddress struct {
 
 // ProviderAddressList is what GET /v1/provider-addresses answers.
 type ProviderAddressList struct {
-	Items []ProviderAddress `json:"items" doc:"The provider addresses, sorted."`
+	Items []ProviderAddress `json:"items" doc:"The provider addresses, sorted." nullable:"false"`
 }
 
 // ProviderRoute leads to provider addresses that are not on-link.
@@ -66,7 +66,7 @@ type ProviderRoute struct {
 
 // ProviderRouteList is what GET /v1/provider-routes answers.
 type ProviderRouteList struct {
-	Items []ProviderRoute `json:"items" doc:"The provider routes, sorted by prefix."`
+	Items []ProviderRoute `json:"items" doc:"The provider routes, sorted by prefix." nullable:"false"`
 }
 
 // Port plugs a VM's network interface on this machine into a virtual subnet.
@@ -78,7 +78,7 @@ type Port struct {
 
 // PortList is what GET /v1/ports answers.
 type PortList struct {
-	Items []Port `json:"items" doc:"The ports, sorted by interface."`
+	Items []Port `json:"items" doc:"The ports, sorted by interface." nullable:"false"`
 }
 
 // NATMapping makes a VM's port reachable from outside at an external one.
@@ -91,5 +91,5 @@ type NATMapping struct {
 
 // NATMappingList is what GET /v1/nat-mappings answers.
 type NATMappingList struct {
-	Items []NATMapping `json:"items" doc:"The static mappings, sorted by protocol and external end."`
+	Items []NATMapping `json:"items" doc:"The static mappings, sorted by protocol and external end." nullable:"false"`
 }

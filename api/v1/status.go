@@ -25,7 +25,7 @@ type Condition struct {
 // Repair tells of drift that was found and put right.
 type Repair struct {
 	Time time.Time `json:"time" doc:"When."`
-	What []string  `json:"what" doc:"What differed from the desired state and was changed, in words."`
+	What []string  `json:"what" doc:"What differed from the desired state and was changed, in words." nullable:"false"`
 }
 
 // Traffic counts packets and their bytes.
@@ -45,7 +45,7 @@ type Counters struct {
 	Decapsulated Traffic `json:"decapsulated" doc:"From the fabric, delivered to a port or compartment."`
 	Encapsulated Traffic `json:"encapsulated" doc:"To the fabric."`
 	Local        Traffic `json:"local" doc:"Between ports of this machine, without encapsulation."`
-	Drops        []Drop  `json:"drops" doc:"Dropped packets by reason; reasons that never occurred are left out."`
+	Drops        []Drop  `json:"drops" doc:"Dropped packets by reason; reasons that never occurred are left out." nullable:"false"`
 }
 
 // TenantStatus is the observed state of a tenant.
@@ -53,7 +53,7 @@ type TenantStatus struct {
 	Name             string      `json:"name" doc:"Name of the tenant."`
 	RDID             string      `json:"rdid" doc:"Its routing domain ID."`
 	Phase            Phase       `json:"phase" doc:"The state in one word." enum:"Ready,Pending,Degraded,Error"`
-	Conditions       []Condition `json:"conditions" doc:"What the phase is made of."`
+	Conditions       []Condition `json:"conditions" doc:"What the phase is made of." nullable:"false"`
 	ObservedRevision int64       `json:"observedRevision" doc:"Store revision that the state was last brought in line with."`
 	LastRepair       *Repair     `json:"lastRepair,omitempty" doc:"The last drift that was put right."`
 	Repairs          uint64      `json:"repairs" doc:"How often drift was put right since gatewayd started."`
@@ -86,13 +86,13 @@ type GatewayStatus struct {
 	Version           Version        `json:"version" doc:"What is running."`
 	Started           time.Time      `json:"started" doc:"When gatewayd started."`
 	StoreRevision     int64          `json:"storeRevision" doc:"Revision of the desired state."`
-	Conditions        []Condition    `json:"conditions" doc:"State of the gateway as a whole."`
-	Features          []Feature      `json:"features" doc:"Ways chosen on this machine, with the reasons."`
-	ProviderAddresses []LinkStatus   `json:"providerAddresses" doc:"State of the provider addresses."`
-	Uplinks           []LinkStatus   `json:"uplinks" doc:"State of the uplinks."`
-	Ports             []LinkStatus   `json:"ports" doc:"State of the VM ports."`
-	Tenants           []TenantStatus `json:"tenants" doc:"State of the tenants, sorted by name."`
-	Unattributed      []Drop         `json:"unattributed" doc:"Packets dropped before it was known whose they were, by reason."`
+	Conditions        []Condition    `json:"conditions" doc:"State of the gateway as a whole." nullable:"false"`
+	Features          []Feature      `json:"features" doc:"Ways chosen on this machine, with the reasons." nullable:"false"`
+	ProviderAddresses []LinkStatus   `json:"providerAddresses" doc:"State of the provider addresses." nullable:"false"`
+	Uplinks           []LinkStatus   `json:"uplinks" doc:"State of the uplinks." nullable:"false"`
+	Ports             []LinkStatus   `json:"ports" doc:"State of the VM ports." nullable:"false"`
+	Tenants           []TenantStatus `json:"tenants" doc:"State of the tenants, sorted by name." nullable:"false"`
+	Unattributed      []Drop         `json:"unattributed" doc:"Packets dropped before it was known whose they were, by reason." nullable:"false"`
 }
 
 // Version is what GET /v1/version answers.
@@ -112,17 +112,17 @@ type Compartment struct {
 	VSID      uint32   `json:"vsid" doc:"Gateway subnet." example:"5000"`
 	Interface string   `json:"interface" doc:"Overlay interface inside the compartment." example:"wnv5000"`
 	MAC       string   `json:"mac" doc:"MAC address of the overlay interface."`
-	CAs       []string `json:"cas" doc:"The compartment's customer addresses."`
+	CAs       []string `json:"cas" doc:"The compartment's customer addresses." nullable:"false"`
 	MTU       int      `json:"mtu,omitempty" doc:"MTU of the overlay interface in bytes; 0 while not known."`
 	Uplink    string   `json:"uplink" doc:"Name of the uplink."`
-	External  []string `json:"external" doc:"External addresses, ADDR or ADDR:LO-HI."`
+	External  []string `json:"external" doc:"External addresses, ADDR or ADDR:LO-HI." nullable:"false"`
 	Phase     Phase    `json:"phase" doc:"The state in one word." enum:"Ready,Pending,Degraded,Error"`
 	Message   string   `json:"message,omitempty" doc:"What is wrong and what to do; empty when Ready."`
 }
 
 // CompartmentList is what GET /v1/compartments answers.
 type CompartmentList struct {
-	Items []Compartment `json:"items" doc:"The compartments, sorted by tenant."`
+	Items []Compartment `json:"items" doc:"The compartments, sorted by tenant." nullable:"false"`
 }
 
 // NATSession is one tracked connection of a tenant.
@@ -140,6 +140,6 @@ type NATSession struct {
 
 // NATSessionList is what GET /v1/tenants/{name}/nat-sessions answers.
 type NATSessionList struct {
-	Items     []NATSession `json:"items" doc:"The sessions, at most as many as asked for."`
+	Items     []NATSession `json:"items" doc:"The sessions, at most as many as asked for." nullable:"false"`
 	Truncated bool         `json:"truncated" doc:"True when there are more."`
 }

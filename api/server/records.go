@@ -1,0 +1,224 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	v1 "github.com/hnvgate/hnvgate/api/v1"
+	"github.com/hnvgate/hnvgate/hnv"
+)
+
+func records() resource[v1.LookupRecord, v1.LookupRecordList] {
+	return resource[v1.LookupRecord, v1.LookupRecordList]{
+		path: "/v1/lookup-records", key: "/{vsid}/{address}", id: "lookup-record", noun: "lookup record", plural: "lookup-records", kind: hnv.KindRecord,
+		item: recordItem,
+		show: func(f *hnv.Fabric, o hnv.Object) v1.LookupRecord {
+			return showRecord(f, o.(hnv.Record), v1.OriginConfigured)
+		},
+		list: func(items []v1.LookupRecord) v1.LookupRecordList { return v1.LookupRecordList{Items: items} },
+	}
+}
+
+func showRecord(f *hnv.Fabric, r hnv.Record, origin string) v1.LookupRecord {
+	t, _ := f.TenantOfVSID(r.VSID)
+	return v1.NewLookupRecord(r, t.Name.String(), origin)
+}
+
+type recordKey struct {
+	VSID    string `path:"vsid" doc:"Virtual subnet ID." example:"5001"`
+	Address string `path:"address" doc:"Customer address; the MAC address for a record of type l2only." example:"10.1.1.11"`
+}
+
+func (k recordKey) object() (hnv.Object, error) {
+	key, err := hnv.ParseRecordKey(k.VSID + "/" + k.Address)
+	return hnv.Record{VSID: key.VSID, CA: key.CA, MAC: key.MAC}, err
+}
+
+type recordPut struct {
+	VSID    string `path:"vsid" doc:"Virtual subnet ID." example:"5001"`
+	Address string `path:"address" doc:"Customer address; the MAC address for a record of type l2only." example:"10.1.1.11"`
+	Body    v1.LookupRecord
+}
+
+func (p recordPut) object() (hnv.Object, error) { return recordKey{p.VSID, p.Address}.object() }
+func (p recordPut) body() v1.LookupRecord       { return p.Body }
+
+type recordFilter struct {
+	Tenant string `query:"tenant" doc:"Only records of this tenant." example:"contoso"`
+	VSID   uint32 `query:"vsid" doc:"Only records of this virtual subnet." example:"5001"`
+	CA     string `query:"ca" doc:"Only records of this customer address, or inside this prefix." example:"10.1.1.11"`
+}
+
+type importInput struct {
+	DryRun bool `query:"dryRun" doc:"Check everything and write nothing."`
+	Body   v1.RecordImport
+}
+
+func (s *Server) registerRecords() {
+	r := records()
+	list := operation("list-lookup-records", http.MethodGet, r.path, r.plural, "List the lookup records")
+	list.Description = "The records of the compartments are among them, with origin gateway. A tenant or virtual subnet that does not exist is refused."
+	list.Errors = []int{http.StatusNotFound, http.StatusUnprocessableEntity}
+	huma.Register(s.api, list, s.listRecords)
+	r.registerCreate(s)
+	huma.Register(s.api, r.getOperation(), s.getRecord)
+	registerPut[recordPut](s, r)
+	registerDelete[recordKey](s, r)
+
+	imp := operation("import-lookup-records", http.MethodPost, r.path+"/import", r.plural, "Create or replace many lookup records")
+	imp.Description = "All records are checked together before the first is written, so a refusal changes nothing. " +
+		"They are then written in several transactions: should the storage fail half way, a part stays, which importing again completes. " +
+		fmt.Sprintf("At most %d MiB.", maxImport>>20)
+	imp.Errors = refusals
+	imp.MaxBodyBytes, imp.BodyReadTimeout = maxImport, bulkTimeout
+	huma.Register(s.api, imp, s.importRecords)
+}
+
+func (s *Server) getRecord(_ context.Context, in *recordKey) (*answer[v1.LookupRecord], error) {
+	want, err := in.object()
+	if err != nil {
+		return nil, s.refuse(err)
+	}
+	if v, ok := records().one(s, want.Key()); ok {
+		return &answer[v1.LookupRecord]{v}, nil
+	}
+	for _, r := range s.backend.DerivedRecords() {
+		if r.Key() != want.Key() {
+			continue
+		}
+		var out answer[v1.LookupRecord]
+		s.store.View(func(f *hnv.Fabric) { out.Body = showRecord(f, r, v1.OriginGateway) })
+		return &out, nil
+	}
+	return nil, s.refuse(absent("lookup record", want.Key()))
+}
+
+func (s *Server) listRecords(_ context.Context, in *recordFilter) (*answer[v1.LookupRecordList], error) {
+	keep, err := caFilter(in.CA)
+	if err != nil {
+		return nil, s.refuse(err)
+	}
+	derived := s.backend.DerivedRecords()
+	out := v1.LookupRecordList{Items: []v1.LookupRecord{}}
+	s.store.View(func(f *hnv.Fabric) {
+		var own []hnv.Record
+		var of hnv.Name // of all tenants where it is unset
+		if of, err = in.tenant(f); err != nil {
+			return
+		}
+		if of.IsValid() {
+			own = f.TenantRecords(of)
+		} else {
+			for _, o := range f.List(hnv.KindRecord) {
+				own = append(own, o.(hnv.Record))
+			}
+		}
+		add := func(r hnv.Record, origin string) {
+			if (in.VSID == 0 || r.VSID.Uint32() == in.VSID) && keep(r.CA) {
+				out.Items = append(out.Items, showRecord(f, r, origin))
+			}
+		}
+		for _, r := range own {
+			add(r, v1.OriginConfigured)
+		}
+		n := len(out.Items)
+		for _, r := range derived {
+			if t, ok := f.TenantOfVSID(r.VSID); ok && (!of.IsValid() || t.Name == of) {
+				add(r, v1.OriginGateway)
+			}
+		}
+		if len(out.Items) > n {
+			sortRecords(out.Items)
+		}
+	})
+	if err != nil {
+		return nil, s.refuse(err)
+	}
+	return &answer[v1.LookupRecordList]{out}, nil
+}
+
+// tenant finds out whose records are asked for.
+func (in *recordFilter) tenant(f *hnv.Fabric) (hnv.Name, error) {
+	var of hnv.Name
+	if in.VSID != 0 {
+		v, err := hnv.NewVSID(in.VSID)
+		if err != nil {
+			return of, err
+		}
+		t, ok := f.TenantOfVSID(v)
+		if !ok {
+			return of, &kindError{fmt.Sprintf("VSID %d belongs to no tenant", in.VSID), hnv.ErrNotFound}
+		}
+		of = t.Name
+	}
+	if in.Tenant == "" {
+		return of, nil
+	}
+	n, err := tenantNamed(f, in.Tenant)
+	if err == nil && of.IsValid() && of != n {
+		err = &kindError{fmt.Sprintf("VSID %d belongs to tenant %s, not to %s", in.VSID, of, n), hnv.ErrNotFound}
+	}
+	return n, err
+}
+
+// tenantNamed finds a tenant that a filter names.
+func tenantNamed(f *hnv.Fabric, name string) (hnv.Name, error) {
+	n, err := hnv.ParseName(name)
+	if err != nil {
+		return n, err
+	}
+	if _, ok := f.Tenant(n); !ok {
+		return n, absent("tenant", name)
+	}
+	return n, nil
+}
+
+func caFilter(s string) (func(netip.Addr) bool, error) {
+	if s == "" {
+		return func(netip.Addr) bool { return true }, nil
+	}
+	if a, err := netip.ParseAddr(s); err == nil {
+		return func(ca netip.Addr) bool { return ca == a }, nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return nil, invalidf("customer address %q is neither an address nor a prefix", s)
+	}
+	return p.Contains, nil
+}
+
+func sortRecords(items []v1.LookupRecord) {
+	slices.SortStableFunc(items, func(a, b v1.LookupRecord) int {
+		if a.VSID != b.VSID {
+			return int(a.VSID) - int(b.VSID)
+		}
+		x, _ := netip.ParseAddr(a.CA)
+		y, _ := netip.ParseAddr(b.CA)
+		return x.Compare(y)
+	})
+}
+
+func (s *Server) importRecords(ctx context.Context, in *importInput) (*answer[v1.RecordImportResult], error) {
+	w := &writing{items: each(nil, "items", in.Body.Items, recordItem), dryRun: in.DryRun, bulk: true}
+	done, err := s.write(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	res := v1.RecordImportResult{DryRun: in.DryRun, Revision: done.Revision}
+	for _, a := range done.Objects {
+		switch a.Action {
+		case v1.ActionCreated:
+			res.Created++
+		case v1.ActionUpdated:
+			res.Updated++
+		default:
+			res.Unchanged++
+		}
+	}
+	return &answer[v1.RecordImportResult]{res}, nil
+}

@@ -1,0 +1,244 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+
+	v1 "github.com/hnvgate/hnvgate/api/v1"
+	"github.com/hnvgate/hnvgate/hnv"
+)
+
+// writing is a request's way into the store: what it holds, and how.
+type writing struct {
+	items  []item
+	create bool // refuse what exists
+	dryRun bool
+	bulk   bool // lookup records only, perhaps more than fit into a transaction
+	// unless may refuse by what the state is; nil: nothing does.
+	unless func(f *hnv.Fabric) error
+
+	actions []v1.ObjectAction // of the last plan
+	placed  []refusal         // refusals of the last plan whose place is known
+	last    hnv.Object        // the last object of the last plan, complete
+}
+
+// write puts all items or none, and says what became of each.
+func (s *Server) write(ctx context.Context, w *writing) (v1.ApplyResult, error) {
+	bad := twice(w.items)
+	for _, it := range w.items {
+		bad = append(bad, it.bad...)
+	}
+	// What can be read is checked also when something else cannot, so that all
+	// that is wrong is said at once.
+	var revision int64
+	var err error
+	check := w.dryRun || len(bad) > 0
+	switch {
+	case w.bulk:
+		revision, err = s.store.ImportFunc(ctx, w.plan, check)
+	case check:
+		err = s.store.CheckFunc(ctx, w.plan)
+		revision = s.store.Revision()
+	default:
+		revision, err = s.store.UpdateFunc(ctx, w.plan)
+	}
+	bad = append(bad, w.refusals(err)...)
+	if len(bad) > 0 {
+		return v1.ApplyResult{}, s.problem(w.sift(bad))
+	}
+	return v1.ApplyResult{DryRun: w.dryRun, Revision: revision, Objects: w.actions}, nil
+}
+
+// errPlaced stands for the refusals in writing.placed.
+var errPlaced = errors.New("refused")
+
+// plan fills in what the objects leave to the state, and leaves out what would
+// change nothing.
+func (w *writing) plan(f *hnv.Fabric) ([]hnv.Change, error) {
+	w.actions = make([]v1.ObjectAction, 0, len(w.items))
+	w.placed = nil
+	if w.unless != nil {
+		if err := w.unless(f); err != nil {
+			return nil, err
+		}
+	}
+	c := newCompletion(f, w.items)
+	var changes []hnv.Change
+	for _, it := range w.items {
+		if it.object == nil {
+			continue
+		}
+		o, err := c.complete(it)
+		if err != nil {
+			w.placed = append(w.placed, refusal{at: it.at, item: it.at, err: err})
+			continue
+		}
+		w.last = o
+		old, exists := f.Get(o.Kind(), o.Key())
+		action := v1.ActionCreated
+		switch {
+		case exists && !w.create && reflect.DeepEqual(old, o):
+			action = v1.ActionUnchanged
+		case exists:
+			action = v1.ActionUpdated
+		}
+		w.actions = append(w.actions, v1.ObjectAction{Kind: string(o.Kind()), Key: o.Key(), Action: action})
+		if action != v1.ActionUnchanged {
+			changes = append(changes, hnv.Change{Put: o, Create: w.create})
+		}
+	}
+	if len(w.placed) > 0 {
+		return nil, errPlaced
+	}
+	return changes, nil
+}
+
+// refusals takes the store's answer apart and finds each object's place.
+func (w *writing) refusals(err error) []refusal {
+	if errors.Is(err, errPlaced) {
+		return w.placed
+	}
+	var places map[id]string
+	var out []refusal
+	for _, e := range flatten(err) {
+		r := refusal{err: e}
+		if oe := new(hnv.ObjectError); errors.As(e, &oe) {
+			if places == nil {
+				places = make(map[id]string, len(w.items))
+				for _, it := range w.items {
+					if it.object != nil {
+						places[idOf(it.object)] = it.at
+					}
+				}
+			}
+			r.item = places[id{oe.Kind, oe.Key}]
+			r.at = r.item
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// sift leaves out refusals that only follow from others: that the VSID of a
+// refused tenant belongs to no tenant, or that a PA is not on the fabric where a
+// provider address or route was refused.
+func (w *writing) sift(bad []refusal) []refusal {
+	refused := map[string]bool{}
+	for _, r := range bad {
+		refused[r.item] = true
+	}
+	items := make(map[string]*item, len(w.items))
+	vsids, tenants, provider := map[uint32]bool{}, map[string]bool{}, false
+	for i := range w.items {
+		it := &w.items[i]
+		items[it.at] = it
+		if !refused[it.at] {
+			continue
+		}
+		switch it.kind {
+		case hnv.KindTenant:
+			tenants[it.tenant] = true
+			for _, v := range it.vsids {
+				vsids[v] = true
+			}
+		case hnv.KindProviderAddress, hnv.KindProviderRoute:
+			provider = true
+		}
+	}
+	follows := func(r refusal) bool {
+		it := items[r.item]
+		if it == nil || !errors.Is(r.err, hnv.ErrNotFound) {
+			return false
+		}
+		switch it.kind {
+		case hnv.KindRecord:
+			return provider || vsids[it.vsids[0]]
+		case hnv.KindCustomerRoute, hnv.KindPort:
+			return vsids[it.vsids[0]]
+		case hnv.KindNATMapping:
+			return tenants[it.tenant]
+		case hnv.KindProviderRoute:
+			return provider
+		}
+		return false
+	}
+	return slices.DeleteFunc(bad, follows)
+}
+
+// completion knows the tenants as they will be, to fill in what records and
+// routes leave out.
+type completion struct {
+	fabric  *hnv.Fabric
+	tenants map[hnv.Name]hnv.Tenant
+	byVSID  map[hnv.VSID]hnv.Tenant
+}
+
+func newCompletion(f *hnv.Fabric, items []item) *completion {
+	c := &completion{f, map[hnv.Name]hnv.Tenant{}, map[hnv.VSID]hnv.Tenant{}}
+	for _, it := range items {
+		t, ok := it.object.(hnv.Tenant)
+		if !ok {
+			continue
+		}
+		if !t.RDID.IsValid() {
+			if old, ok := f.Tenant(t.Name); ok {
+				t.RDID = old.RDID
+			}
+		}
+		t = t.Defaulted()
+		c.tenants[t.Name] = t
+		for _, s := range t.Subnets {
+			c.byVSID[s.VSID] = t
+		}
+	}
+	return c
+}
+
+func (c *completion) tenantOf(v hnv.VSID) (hnv.Tenant, bool) {
+	if t, ok := c.byVSID[v]; ok {
+		return t, true
+	}
+	return c.fabric.TenantOfVSID(v)
+}
+
+// complete gives the object with nothing left out. What cannot be filled in for
+// want of a tenant gets a value that passes, so that the state refuses it and
+// says the true reason.
+func (c *completion) complete(it item) (hnv.Object, error) {
+	switch o := it.object.(type) {
+	case hnv.Tenant:
+		return c.tenants[o.Name], nil
+	case hnv.Record:
+		t, ok := c.tenantOf(o.VSID)
+		if o.Rule == "" {
+			o.Rule = hnv.RuleNVGRE
+			if ok {
+				o.Rule = hnv.Rule(t.Encap)
+			}
+		}
+		return o, it.checkTenant(t, ok, o.VSID)
+	case hnv.CustomerRoute:
+		t, ok := c.tenantOf(o.VSID)
+		if !o.RDID.IsValid() {
+			o.RDID = hnv.NewRDID()
+			if ok {
+				o.RDID = t.RDID
+			}
+		}
+		return o, it.checkTenant(t, ok, o.VSID)
+	}
+	return it.object, nil
+}
+
+// checkTenant refuses what is not of the tenant it says it is.
+func (it *item) checkTenant(t hnv.Tenant, found bool, v hnv.VSID) error {
+	if !found || it.tenant == "" || it.tenant == t.Name.String() {
+		return nil
+	}
+	return &kindError{fmt.Sprintf("%s: VSID %s belongs to tenant %s, not to %s", it.label, v, t.Name, it.tenant), hnv.ErrConflict}
+}
+
+func isCreated(a v1.ObjectAction) bool { return a.Action == v1.ActionCreated }
