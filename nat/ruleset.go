@@ -25,12 +25,13 @@ const (
 	DropInput      = "drop-input"       // to the compartment itself
 	DropEchoRate   = "drop-echo-rate"   // echo requests from outside over the rate
 	DropOutput     = "drop-output"      // from the compartment itself
+	DropMulticast  = "drop-multicast"   // to or from the compartment itself, to a group: nobody listens
 	DropEgress     = "drop-egress"      // about to leave with a source that is not external
 )
 
 var counters = []string{
 	DropInvalid, DropSpoofed, DropSource, DropNoExternal, DropProtocol, DropNotSYN,
-	DropLimit, DropForward, DropInput, DropEchoRate, DropOutput, DropEgress,
+	DropLimit, DropForward, DropInput, DropEchoRate, DropOutput, DropMulticast, DropEgress,
 }
 
 const (
@@ -249,8 +250,9 @@ func (b builder) input() nft.Chain {
 	c.Rules = append(c.Rules,
 		nft.R(nft.CTState(nft.StateEstablished|nft.StateRelated), nft.Accept()),
 		nft.R(nft.IIfName(b.spec.Inside), nft.Jump("input-inside")),
-		nft.R(nft.IIfName(b.spec.Outside), nft.Jump("input-outside")),
-		drop(DropInput))
+		nft.R(nft.IIfName(b.spec.Outside), nft.Jump("input-outside")))
+	c.Rules = append(c.Rules, multicast()...)
+	c.Rules = append(c.Rules, drop(DropInput))
 	return c
 }
 
@@ -269,6 +271,15 @@ func (b builder) inputOutside() nft.Chain {
 	return nft.Chain{Name: "input-outside", Rules: neighbours()}
 }
 
+// multicast takes apart what the kernel itself says to groups (MLD, IGMP, router
+// solicitations), so that it does not hide what matters in the other counters.
+func multicast() []nft.Rule {
+	return []nft.Rule{
+		drop(DropMulticast, nft.DAddr(netip.MustParsePrefix("224.0.0.0/4"))),
+		drop(DropMulticast, nft.DAddr(netip.MustParsePrefix("ff00::/8"))),
+	}
+}
+
 func neighbours() []nft.Rule {
 	return []nft.Rule{
 		nft.R(nft.ICMPv6TypeIs(nft.ICMPv6NeighSolicit), nft.Accept()),
@@ -283,6 +294,7 @@ func (b builder) output() nft.Chain {
 		drop(DropOutput, nft.ICMPTypeIs(icmpRedirect)),
 		nft.R(nft.CTState(nft.StateEstablished|nft.StateRelated), nft.Accept()))
 	c.Rules = append(c.Rules, neighbours()...)
+	c.Rules = append(c.Rules, multicast()...)
 	c.Rules = append(c.Rules, drop(DropOutput))
 	return c
 }
@@ -355,11 +367,13 @@ func (b builder) egress() nft.Chain {
 			}
 		}
 	}
-	linkLocal := nft.SAddr(netip.MustParsePrefix("fe80::/10"))
 	for _, t := range []uint8{nft.ICMPv6NeighSolicit, nft.ICMPv6NeighAdvert} {
-		c.Rules = append(c.Rules, nft.R(linkLocal, nft.ICMPv6TypeIs(t), nft.Accept()),
+		c.Rules = append(c.Rules,
+			nft.R(nft.SAddr(netip.MustParsePrefix("fe80::/10")), nft.ICMPv6TypeIs(t), nft.Accept()),
 			nft.R(nft.In("external6", nft.SAddr6), nft.ICMPv6TypeIs(t), nft.Accept()))
 	}
+	c.Rules = append(c.Rules, nft.R(nft.SAddr(netip.MustParsePrefix("::/128")), nft.ICMPv6TypeIs(nft.ICMPv6NeighSolicit), nft.Accept()).
+		Note("duplicate address detection"))
 	c.Rules = append(c.Rules, drop(DropEgress))
 	return c
 }
@@ -375,7 +389,7 @@ func Closed() nft.Table {
 	output := []nft.Rule{nft.R(nft.OIfName("lo"), nft.Accept()), known}
 	return nft.Table{Family: nft.Inet, Name: TableName, Counters: counters, Chains: []nft.Chain{
 		{Name: "forward", Hook: hook(nft.Forward), Rules: []nft.Rule{drop(DropForward)}},
-		{Name: "input", Hook: hook(nft.Input), Rules: append(append(input, neighbours()...), drop(DropInput))},
-		{Name: "output", Hook: hook(nft.Output), Rules: append(append(output, neighbours()...), drop(DropOutput))},
+		{Name: "input", Hook: hook(nft.Input), Rules: slices.Concat(input, neighbours(), multicast(), []nft.Rule{drop(DropInput)})},
+		{Name: "output", Hook: hook(nft.Output), Rules: slices.Concat(output, neighbours(), multicast(), []nft.Rule{drop(DropOutput)})},
 	}}
 }

@@ -124,3 +124,7 @@ func (t Type) value(lo, hi []byte) (Value, error) {
 	}
 	return Value{}, fmt.Errorf("an element of type %s that is not of our making", t.name)
 }
+
+// Bounds gives the value's bytes as they stand in a packet, of a range the
+// first and the last; they must not be changed.
+func (v Value) Bounds() (lo, hi []byte) { return v.lo, v.hi }
