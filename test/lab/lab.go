@@ -40,6 +40,7 @@ type Lab struct {
 	where    map[string]string // VM -> host, as it is now
 	captures int
 	streams  int
+	daemons  map[string]*Process // gatewayd, by machine
 }
 
 // host is one tenant host's implementation, as a datacenter controller sees it.
@@ -77,7 +78,7 @@ func New(name string, o Options) (*Lab, error) {
 	}
 	l := &Lab{
 		name: name, dir: filepath.Join(stateRoot, name), topo: o.Topology, opts: o,
-		hosts: map[string]host{}, where: map[string]string{},
+		hosts: map[string]host{}, where: map[string]string{}, daemons: map[string]*Process{},
 	}
 	for _, h := range l.topo.Hosts {
 		l.hosts[h.Name] = l.newHost(h)
@@ -104,14 +105,14 @@ func Open(name string, o Options) (*Lab, error) {
 }
 
 func checkName(name string) error {
-	// The longest name leaves room for a unix socket's path in the state folder.
-	ok := name != "" && len(name) <= 20 && name[0] >= 'a' && name[0] <= 'z'
+	// The longest name leaves room for the name of a gatewayd instance (20).
+	ok := name != "" && len(name) <= 16 && name[0] >= 'a' && name[0] <= 'z'
 	for i := range len(name) {
 		c := name[i]
 		ok = ok && (c >= 'a' && c <= 'z' || c >= '0' && c <= '9')
 	}
 	if !ok {
-		return fmt.Errorf("lab name %q: use at most 20 lower-case letters and digits, beginning with a letter", name)
+		return fmt.Errorf("lab name %q: use at most 16 lower-case letters and digits, beginning with a letter", name)
 	}
 	return nil
 }
@@ -129,6 +130,9 @@ func (l *Lab) newHost(h Host) host {
 
 // Name gives the lab's name.
 func (l *Lab) Name() string { return l.name }
+
+// Bin gives the folder of the programs.
+func (l *Lab) Bin() string { return l.opts.Bin }
 
 // Dir gives the lab's state folder.
 func (l *Lab) Dir() string { return l.dir }

@@ -6,7 +6,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
+
+	v1 "github.com/hnvgate/hnvgate/api/v1"
 )
 
 func TestNames(t *testing.T) {
@@ -107,5 +110,36 @@ func TestIdentityTellsProcessesApart(t *testing.T) {
 	}
 	if err := id.signal(9); err == nil {
 		t.Error("it would be killed")
+	}
+}
+
+// TestHostDocument reads h1's document back as gatewayd would.
+func TestHostDocument(t *testing.T) {
+	l, err := New("x", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := l.HostDocument("h1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := DocumentText(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back v1.Document
+	if err := yaml.NewDecoder(strings.NewReader(text), yaml.Strict()).Decode(&back); err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	if d := cmp.Diff(doc, back); d != "" {
+		t.Errorf("read back, the document differs: %s", d)
+	}
+	if len(doc.Ports) != 4 || len(doc.LookupRecords) != 12 || len(doc.Tenants) != 2 || len(doc.CustomerRoutes) != 2 {
+		t.Errorf("the document of a host with four VMs:\n%s", text)
+	}
+	for _, x := range doc.Tenants {
+		if _, err := x.Object(); err != nil || x.Gateway != nil {
+			t.Errorf("tenant %s on a host: gateway %v, %v", x.Name, x.Gateway, err)
+		}
 	}
 }

@@ -79,6 +79,9 @@ func (l *Lab) announce(ctx context.Context, tenant Tenant, r Record) error {
 			g.Go(func() error { return l.SetRecord(ctx, h.Name, tenant.Name, r) })
 		}
 	}
+	if gw := l.topo.Gateway; gw != nil {
+		g.Go(func() error { return l.moveRecord(ctx, gw.Name, r) })
+	}
 	return g.Wait()
 }
 

@@ -75,6 +75,7 @@ func command() *cobra.Command {
 				return list(cmd.OutOrStdout(), l)
 			},
 		},
+		demoCommand(&name),
 		execCommand(&name),
 	)
 	root.AddCommand(serviceCommands()...)

@@ -1,0 +1,142 @@
+//go:build privileged && linux
+
+package scenario
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hnvgate/hnvgate/test/lab"
+	"github.com/hnvgate/hnvgate/test/lab/service"
+)
+
+// paced starts a transfer that takes some twenty seconds.
+func paced(t *testing.T, from string, to lab.VM, d service.Direction) *lab.Stream {
+	t.Helper()
+	dst := internet()
+	if to.CA.IsValid() {
+		dst = to.CA
+	}
+	s, err := world.StartStream(from, dst, service.StreamRequest{Direction: d, Bytes: 20 << 20, Rate: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	return s
+}
+
+// flowing waits until the streams have moved on by a megabyte from where they
+// are.
+func flowing(t *testing.T, streams map[string]*lab.Stream) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for name, s := range streams {
+		r, _ := s.Progress() // nothing reported yet is 0 bytes
+		if err := s.Passed(ctx, r.Bytes+1<<20); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+}
+
+// whole waits for the streams' ends and wants every byte of them.
+func whole(t *testing.T, streams map[string]*lab.Stream) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	for name, s := range streams {
+		r, err := s.Wait(ctx)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		t.Logf("%s: %d bytes in %v, longest pause %v", name, r.Bytes, r.Elapsed.Round(time.Millisecond), r.Longest.Round(time.Millisecond))
+	}
+}
+
+// TestLiveMigration moves VMs between hosts of every kind while they transfer
+// through the gateway and to a neighbour. Their lookup records change, their
+// connections do not.
+func TestLiveMigration(t *testing.T) {
+	for _, c := range []struct {
+		vm, neighbour string
+		hosts         []string // the last one is where it began
+	}{
+		{"c11", "c12", []string{"h2", "h3", "h1"}},
+		{"f11", "f12", []string{"h2", "h4", "h1"}},
+		{"c12", "c11", []string{"h1", "h3"}},
+		{"f12", "f11", []string{"h1", "h4"}},
+	} {
+		t.Run(c.vm, func(t *testing.T) {
+			home := world.Where(c.vm)
+			t.Cleanup(func() { _ = world.Migrate(context.WithoutCancel(t.Context()), c.vm, home) })
+			streams := map[string]*lab.Stream{
+				"from the Internet":  paced(t, c.vm, lab.VM{}, service.Down),
+				"to the Internet":    paced(t, c.vm, lab.VM{}, service.Up),
+				"from the neighbour": paced(t, c.vm, vm(t, c.neighbour), service.Down),
+			}
+			for _, host := range c.hosts {
+				flowing(t, streams)
+				if err := world.Migrate(t.Context(), c.vm, host); err != nil {
+					t.Fatal(err)
+				}
+			}
+			whole(t, streams)
+			for name, s := range streams {
+				r, err := s.Progress()
+				if want := tenant(t, vm(t, c.vm).Tenant).External.String(); err == nil && strings.HasSuffix(name, "Internet") && peerAddr(r.Identity) != want {
+					t.Errorf("%s: seen as %s, want %s", name, r.Peer, want)
+				}
+			}
+		})
+	}
+}
+
+// TestGatewaydKilled kills gatewayd without warning, on the gateway and on a
+// host, during transfers, and starts it again. The configuration is as it was,
+// and the transfers go on.
+func TestGatewaydKilled(t *testing.T) {
+	for _, machine := range []string{"gw", "h1"} {
+		t.Run(machine, func(t *testing.T) {
+			before, err := world.Ctl(t.Context(), machine, "export")
+			if err != nil || !strings.Contains(before, "contoso") {
+				t.Fatalf("export: %v\n%s", err, before)
+			}
+			streams := map[string]*lab.Stream{}
+			for _, name := range []string{"c11", "c12", "f11", "f12"} {
+				streams[name+" down"] = paced(t, name, lab.VM{}, service.Down)
+				streams[name+" up"] = paced(t, name, lab.VM{}, service.Up)
+			}
+			for range 2 {
+				flowing(t, streams)
+				if err := world.KillGatewayd(t.Context(), machine); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Second)
+				if _, err := world.StartGatewayd(t.Context(), machine); err != nil {
+					t.Fatal(err)
+				}
+				if err := world.Ready(t.Context(), machine); err != nil {
+					t.Fatal(err)
+				}
+			}
+			after, err := world.Ctl(t.Context(), machine, "export")
+			if err != nil || after != before {
+				t.Errorf("the configuration differs: %v\nbefore:\n%s\nafter:\n%s", err, before, after)
+			}
+			whole(t, streams)
+			// Nothing was repaired: what the kernel had was right.
+			s, err := world.Status(t.Context(), machine)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, x := range s.Tenants {
+				if x.Repairs > 0 {
+					t.Errorf("tenant %s was repaired: %+v", x.Name, x.LastRepair)
+				}
+			}
+		})
+	}
+}

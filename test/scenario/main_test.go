@@ -1,0 +1,159 @@
+//go:build privileged && linux
+
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hnvgate/hnvgate/test/lab"
+	"github.com/hnvgate/hnvgate/test/lab/service"
+)
+
+// patience is how long something that must happen may take on a busy machine;
+// silence is how long something that must not happen is waited for.
+const (
+	patience = 60 * time.Second
+	silence  = 2 * time.Second
+)
+
+// world is the lab that all tests share.
+var world *lab.Lab
+
+func TestMain(m *testing.M) { os.Exit(withWorld(m)) }
+
+func withWorld(m *testing.M) int {
+	tmp, err := os.MkdirTemp("", "hnvgate")
+	if err != nil {
+		return complain(err)
+	}
+	defer os.RemoveAll(tmp)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	bin, err := lab.Programs(ctx, tmp, lab.AllPrograms)
+	if err != nil {
+		return complain(err)
+	}
+	world, err = lab.New("scn"+strconv.Itoa(os.Getpid()), lab.Options{Bin: bin})
+	if err != nil {
+		return complain(err)
+	}
+	if err := bringUp(ctx); err != nil {
+		return complain(err, saveLogs(), world.Down())
+	}
+	code := m.Run()
+	if code != 0 {
+		_ = complain(saveLogs())
+	}
+	if err := world.Down(); err != nil {
+		return complain(err)
+	}
+	return code
+}
+
+func bringUp(ctx context.Context) error {
+	if err := world.Up(ctx); err != nil {
+		return err
+	}
+	if _, err := world.StartGatewayd(ctx, "gw"); err != nil {
+		return err
+	}
+	if err := world.ConfigureGateway(ctx); err != nil {
+		return err
+	}
+	return world.StartHosts(ctx)
+}
+
+func complain(errs ...error) int {
+	if err := errors.Join(errs...); err != nil {
+		fmt.Fprintln(os.Stderr, "scenario:", err)
+	}
+	return 1
+}
+
+// saveLogs keeps the daemons' logs of a run that failed: Down removes them.
+func saveLogs() error {
+	to := filepath.Join(os.TempDir(), "hnvgate-"+world.Name())
+	if err := os.CopyFS(to, os.DirFS(filepath.Join(world.Dir(), "log"))); err != nil {
+		return err
+	}
+	return fmt.Errorf("the logs of the lab are kept in %s", to)
+}
+
+func vm(t *testing.T, name string) lab.VM {
+	t.Helper()
+	v, err := world.Topology().VM(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func tenant(t *testing.T, name string) lab.Tenant {
+	t.Helper()
+	x, err := world.Topology().Tenant(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+func service80(a netip.Addr) netip.AddrPort   { return netip.AddrPortFrom(a, service.HTTPPort) }
+func serviceEcho(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, service.EchoPort) }
+
+func addr4(b [4]byte) netip.Addr { return netip.AddrFrom4(b) }
+
+func internet() netip.Addr { return world.Topology().Gateway.Service }
+
+// peerAddr is the address part of what a server saw.
+func peerAddr(id service.Identity) string {
+	host, _, _ := strings.Cut(id.Peer, ":")
+	return host
+}
+
+// capturing records what passes an interface while f runs.
+func capturing(t *testing.T, machine, iface, filter string, f func()) string {
+	t.Helper()
+	c, err := world.Capture(t.Context(), machine, iface, filter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f()
+	file, err := c.Stop(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func dissect(t *testing.T, file, filter string, fields ...string) [][]string {
+	t.Helper()
+	rows, err := world.Dissect(t.Context(), file, filter, fields...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}
+
+// unreached wants the machine to fail to reach the address by ping, TCP and
+// UDP. Whether anything arrived is for a capture to tell.
+func unreached(t *testing.T, from string, to netip.Addr) {
+	t.Helper()
+	if err := world.Ping(t.Context(), from, to, silence); err == nil {
+		t.Errorf("%s: %s answers echo requests", from, to)
+	}
+	if id, err := world.Get(t.Context(), from, service80(to), 0, silence); err == nil {
+		t.Errorf("%s: %s answers on TCP as %s, to %s", from, to, id.Name, id.Peer)
+	}
+	if id, err := world.Echo(t.Context(), from, serviceEcho(to), 0, 32, silence); err == nil {
+		t.Errorf("%s: %s answers on UDP as %s, to %s", from, to, id.Name, id.Peer)
+	}
+}

@@ -1,0 +1,91 @@
+//go:build privileged && linux
+
+package scenario
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/hnvgate/hnvgate/test/lab/service"
+)
+
+// TestVMToVM goes from every VM to every other one of its tenant: in one
+// virtual subnet and between two, on one host and between hosts of every kind,
+// so that gatewayd's dataplane faces itself, Open vSwitch and the kernel.
+func TestVMToVM(t *testing.T) {
+	for _, from := range world.Topology().VMs {
+		for _, to := range world.Topology().VMs {
+			if from.Tenant != to.Tenant || from.Name == to.Name {
+				continue
+			}
+			t.Run(from.Name+" to "+to.Name, func(t *testing.T) {
+				if err := world.Ping(t.Context(), from.Name, to.CA, patience); err != nil {
+					t.Fatal(err)
+				}
+				// One hop for the distributed router, wherever the VMs are; none
+				// within a virtual subnet.
+				out, err := world.Exec(t.Context(), from.Name, "ping", "-n", "-c", "1", "-W", "10", to.CA.String())
+				want := "ttl=64"
+				if from.VSID != to.VSID {
+					want = "ttl=63"
+				}
+				if err != nil || !strings.Contains(out, want) {
+					t.Errorf("want an answer with %s: %v\n%s", want, err, out)
+				}
+				id, err := world.Get(t.Context(), from.Name, service80(to.CA), 0, patience)
+				if err != nil || id.Name != to.Name || peerAddr(id) != from.CA.String() {
+					t.Errorf("TCP: %q sees %q, want %s and %s (%v)", id.Name, id.Peer, to.Name, from.CA, err)
+				}
+				id, err = world.Echo(t.Context(), from.Name, serviceEcho(to.CA), 0, 4000, patience)
+				if err != nil || id.Name != to.Name || peerAddr(id) != from.CA.String() {
+					t.Errorf("UDP in fragments: %q sees %q, want %s and %s (%v)", id.Name, id.Peer, to.Name, from.CA, err)
+				}
+				s, err := world.StartStream(from.Name, to.CA, service.StreamRequest{Direction: service.Up, Bytes: 2 << 20})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer s.Stop()
+				if _, err := s.Wait(t.Context()); err != nil {
+					t.Errorf("TCP bulk: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// TestRouterAndCompartmentAnswer pings what is not a VM but has a customer
+// address: the distributed router in the VM's own subnet, and the compartment.
+func TestRouterAndCompartmentAnswer(t *testing.T) {
+	for _, v := range world.Topology().VMs {
+		x := tenant(t, v.Tenant)
+		s, _ := x.Subnet(v.VSID)
+		if err := world.Ping(t.Context(), v.Name, s.Router(), patience); err != nil {
+			t.Errorf("%s: the distributed router: %v", v.Name, err)
+		}
+		if err := world.Ping(t.Context(), v.Name, x.GatewayCA, patience); err != nil {
+			t.Errorf("%s: the compartment: %v", v.Name, err)
+		}
+		out, err := world.Exec(t.Context(), v.Name, "ip", "neigh", "show", s.Router().String())
+		if err != nil || !strings.Contains(out, "02:68:6e:00:00:01") {
+			t.Errorf("%s has its router as %q (%v)", v.Name, out, err)
+		}
+	}
+}
+
+// TestUnknownAddressStaysSilent asks for an address of the VM's subnet that
+// nobody has.
+func TestUnknownAddressStaysSilent(t *testing.T) {
+	for _, v := range world.Topology().VMs {
+		s, _ := tenant(t, v.Tenant).Subnet(v.VSID)
+		nobody := s.Prefix.Addr().As4()
+		nobody[3] = 99
+		ca := addr4(nobody)
+		if err := world.Ping(t.Context(), v.Name, ca, silence); err == nil {
+			t.Errorf("%s: %s answers", v.Name, ca)
+		}
+		out, err := world.Exec(t.Context(), v.Name, "ip", "neigh", "show", ca.String())
+		if err != nil || strings.Contains(out, "lladdr") {
+			t.Errorf("%s got an ARP answer for %s: %q (%v)", v.Name, ca, out, err)
+		}
+	}
+}
