@@ -188,7 +188,9 @@ func (n *hnvHost) setRecord(ctx context.Context, _ Tenant, r Record) error {
 	return n.lab.moveRecord(ctx, n.h.Name, r)
 }
 
-// moveRecord writes a record over the one that is there.
+// moveRecord changes the record of the CA.
 func (l *Lab) moveRecord(ctx context.Context, machine string, r Record) error {
-	return l.Apply(ctx, machine, fmt.Sprintf("record-%s-%s.yaml", r.VSID, r.CA), v1.Document{LookupRecords: []v1.LookupRecord{lookupRecord(r)}})
+	_, err := l.Ctl(ctx, machine, "record", "set", "--vsid", r.VSID.String(), "--ca", r.CA.String(),
+		"--mac", r.MAC.String(), "--pa", r.PA.String())
+	return err
 }

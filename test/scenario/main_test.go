@@ -36,6 +36,10 @@ func withWorld(m *testing.M) int {
 		return complain(err)
 	}
 	defer os.RemoveAll(tmp)
+	// A test runs gatewayd as somebody else.
+	if err := os.Chmod(tmp, 0o755); err != nil {
+		return complain(err)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
 	bin, err := lab.Programs(ctx, tmp, lab.AllPrograms)
