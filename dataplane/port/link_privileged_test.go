@@ -279,6 +279,20 @@ func TestLinkCarriesUDPSegments(t *testing.T) {
 	}
 }
 
+// What the machine itself sends out of the interface is not read.
+func TestLinkIgnoresWhatGoesOut(t *testing.T) {
+	na, nb := pair(t)
+	l, other, peer := openLink(t, na, "va", LinkOptions{}), openLink(t, na, "va", LinkOptions{}), openLink(t, nb, "vb", LinkOptions{})
+	for i, w := range []*Link{other, peer} {
+		if n, err := w.WriteBatch([]*packet.Frame{frameOf(experimental(60, byte(i)))}); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	if got := collect(t, l, 1, isExperimental); len(got) != 1 || got[0][14] != 1 {
+		t.Errorf("read %x", got)
+	}
+}
+
 func TestLinkConcurrentWriters(t *testing.T) {
 	na, nb := pair(t)
 	a, b := openLink(t, na, "va", LinkOptions{Batch: 8}), openLink(t, nb, "vb", LinkOptions{ReadBuffer: 64 << 20})

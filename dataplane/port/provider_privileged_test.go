@@ -87,14 +87,14 @@ func TestProviderSetAddresses(t *testing.T) {
 	var second *ProviderReader
 	var want, want2, got, got2 []byte
 	for i, s := range steps {
-		if i == 2 {
-			var err error
-			if second, err = p.AddInterface("vd"); err != nil {
+		if i > 0 {
+			if err := p.SetAddresses(s); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if i > 0 {
-			if err := p.SetAddresses(s); err != nil {
+		if i == 2 {
+			var err error
+			if second, err = p.AddInterface("vd"); err != nil {
 				t.Fatal(err)
 			}
 		}

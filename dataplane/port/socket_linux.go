@@ -254,10 +254,14 @@ func (s *socket) checkLink() error {
 	s.doubt.Store(false)
 	_ = s.file.SetReadDeadline(time.Time{}) // fails only when closed, as the next read will
 	err := s.control(linkState)
-	if errors.Is(err, ErrDown) {
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrDown):
 		s.doubt.Store(true)
 		_ = s.file.SetReadDeadline(time.Now().Add(downPoll))
 		return nil
+	default:
+		_ = s.file.SetReadDeadline(time.Now()) // a reader that tries again must not wait
 	}
 	return err
 }
