@@ -57,7 +57,9 @@ func (l *Lab) GatewayCommands() ([][]string, error) {
 			if s.VSID == t.GatewayVSID {
 				flag = "--gateway-subnet"
 			}
-			add = append(add, flag, fmt.Sprintf("%s=%s", s.VSID, s.Prefix))
+			for _, p := range s.prefixes() {
+				add = append(add, flag, fmt.Sprintf("%s=%s", s.VSID, p))
+			}
 		}
 		add = append(add, "--gateway-ca", t.GatewayCA.String(), "--uplink", Uplink, "--nat", t.External.String())
 		out = append(out, add)
@@ -67,8 +69,10 @@ func (l *Lab) GatewayCommands() ([][]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, []string{"record", "add", "--vsid", vm.VSID.String(), "--ca", vm.CA.String(),
-			"--mac", vm.MAC.String(), "--pa", h.PA.Addr().String(), "--vm-name", vm.Name})
+		for _, r := range vm.records(h.PA.Addr()) {
+			out = append(out, []string{"record", "add", "--vsid", r.VSID.String(), "--ca", r.CA.String(),
+				"--mac", r.MAC.String(), "--pa", r.PA.String(), "--vm-name", vm.Name})
+		}
 	}
 	for _, m := range l.Mappings() {
 		vm, err := l.topo.VM(m.VM)
@@ -101,7 +105,7 @@ func (l *Lab) HostDocument(machine string) (v1.Document, error) {
 	for _, t := range l.topo.Tenants {
 		tenant := v1.Tenant{Name: t.Name, Encap: string(t.Encap)}
 		for _, s := range t.Subnets {
-			tenant.Subnets = append(tenant.Subnets, v1.Subnet{VSID: s.VSID.Uint32(), Prefixes: []string{s.Prefix.String()}})
+			tenant.Subnets = append(tenant.Subnets, v1.Subnet{VSID: s.VSID.Uint32(), Prefixes: s.prefixes()})
 		}
 		doc.Tenants = append(doc.Tenants, tenant)
 		doc.CustomerRoutes = append(doc.CustomerRoutes, v1.CustomerRoute{
@@ -117,6 +121,14 @@ func (l *Lab) HostDocument(machine string) (v1.Document, error) {
 		}
 	}
 	return doc, nil
+}
+
+func (s Subnet) prefixes() []string {
+	out := []string{s.Prefix.String()}
+	if s.Prefix6.IsValid() {
+		out = append(out, s.Prefix6.String())
+	}
+	return out
 }
 
 func lookupRecord(r Record) v1.LookupRecord {

@@ -205,3 +205,26 @@ func TestIndependentHostsMigrateVMs(t *testing.T) {
 		})
 	}
 }
+
+// TestKernelHostsCarryIPv6 goes the kernel hosts' ways by IPv6 too, after
+// duplicate address detection found every address free.
+func TestKernelHostsCarryIPv6(t *testing.T) {
+	for _, from := range world.VMs("fabrikam") {
+		for _, to := range world.VMs("fabrikam") {
+			if from.Name == to.Name {
+				continue
+			}
+			if err := world.Ping(t.Context(), from.Name, to.CA6, patience); err != nil {
+				t.Error(err)
+			}
+			id, err := world.Echo(t.Context(), from.Name, netip.AddrPortFrom(to.CA6, service.EchoPort), 0, 4000, patience)
+			if err != nil || id.Name != to.Name {
+				t.Errorf("%s to %s by UDP in fragments: %+v, %v", from.Name, to.CA6, id, err)
+			}
+		}
+		out, err := world.Exec(t.Context(), from.Name, "ip", "-6", "addr", "show", "dadfailed")
+		if err != nil || out != "" {
+			t.Errorf("%s: a duplicate address: %s %v", from.Name, out, err)
+		}
+	}
+}

@@ -134,7 +134,7 @@ func TestHostDocument(t *testing.T) {
 	if d := cmp.Diff(doc, back); d != "" {
 		t.Errorf("read back, the document differs: %s", d)
 	}
-	if len(doc.Ports) != 4 || len(doc.LookupRecords) != 12 || len(doc.Tenants) != 2 || len(doc.CustomerRoutes) != 2 {
+	if len(doc.Ports) != 4 || len(doc.LookupRecords) != 22 || len(doc.Tenants) != 2 || len(doc.CustomerRoutes) != 2 {
 		t.Errorf("the document of a host with four VMs:\n%s", text)
 	}
 	for _, x := range doc.Tenants {

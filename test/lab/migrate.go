@@ -68,7 +68,12 @@ func (l *Lab) Migrate(ctx context.Context, name, to string) error {
 	l.mu.Lock()
 	l.where[name] = to
 	l.mu.Unlock()
-	return l.announce(ctx, tenant, Record{vm.VSID, vm.CA, vm.MAC, target.PA.Addr()})
+	for _, r := range vm.records(target.PA.Addr()) {
+		if err := l.announce(ctx, tenant, r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // announce gives the record to everyone who has records of the tenant.

@@ -36,6 +36,9 @@ func newHostState(h Host, topo *Topology) *hostState {
 	return s
 }
 
+// Open vSwitch carries IPv4 only: it would need a controller for neighbor
+// discovery.
+
 // The tables of br-int. Register 0 holds the VSID the frame is in, register 1
 // the number of its tenant.
 const (
@@ -89,7 +92,7 @@ func (s *hostState) flows() []string {
 func (s *hostState) recordFlows(number int, t Tenant, add func(string, ...any)) {
 	keys := make([]recordKey, 0, len(s.records))
 	for k := range s.records {
-		if _, ok := t.Subnet(k.vsid); ok {
+		if _, ok := t.Subnet(k.vsid); ok && k.ca.Is4() {
 			keys = append(keys, k)
 		}
 	}

@@ -25,9 +25,13 @@ type machinePlan struct {
 	plain   []string // links that must carry whole, checksummed packets only
 }
 
-// IPv6 stays off on the lab's own links: router solicitations and MLD would
-// only clutter the captures. VMs get it back where a test wants it.
-var quiet = []string{"net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"}
+// IPv6 is off on the infrastructure's links, where router solicitations and
+// MLD would only clutter the captures. VMs and their routers have it, with
+// everything that a station says by itself.
+var (
+	quiet = []string{"net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1"}
+	ipv6  = []string{"net.ipv6.conf.all.accept_ra=0", "net.ipv6.conf.default.accept_ra=0"}
+)
 
 var forwarding = []string{"net.ipv4.ip_forward=1", "net.ipv4.conf.all.send_redirects=0", "net.ipv4.conf.default.send_redirects=0"}
 
@@ -55,7 +59,7 @@ func (p *plan) machine(name string) *machinePlan {
 	if i >= 0 {
 		return p.machines[i]
 	}
-	m := &machinePlan{name: name, sysctls: slices.Clone(quiet), config: []string{"link set lo up"}}
+	m := &machinePlan{name: name, sysctls: quiet, config: []string{"link set lo up"}}
 	p.machines = append(p.machines, m)
 	return m
 }
@@ -80,7 +84,7 @@ func (p *plan) veth(a, b end, mtu int) {
 
 func (p *plan) fabric() {
 	fab := p.machine("fab")
-	fab.sysctls = append(fab.sysctls, forwarding...)
+	fab.sysctls = slices.Concat(quiet, forwarding)
 	for _, s := range p.lab.topo.Fabric {
 		br := "br-" + s.Name
 		fab.config = append(fab.config,
@@ -140,7 +144,7 @@ func (p *plan) host(h Host) {
 	for _, t := range p.lab.topo.Tenants {
 		if h.carries(t) == nil {
 			r := p.machine(routerMachine(h, t))
-			r.sysctls = append(r.sysctls, forwarding...)
+			r.sysctls = slices.Concat(ipv6, forwarding, []string{"net.ipv6.conf.all.forwarding=1"})
 		}
 	}
 }
@@ -156,7 +160,10 @@ func (p *plan) vm(vm VM) {
 	p.veth(end{m, "eth0", vm.MAC.String()}, end{hm, vm.Port(), ""}, tenant.MTU())
 	m.config = append(m.config, "link set eth0 up",
 		fmt.Sprintf("addr add %s dev eth0", netip.PrefixFrom(vm.CA, subnet.Prefix.Bits())),
-		fmt.Sprintf("route add default via %s", subnet.Router()))
+		fmt.Sprintf("route add default via %s", subnet.Router()),
+		fmt.Sprintf("addr add %s dev eth0", netip.PrefixFrom(vm.CA6, subnet.Prefix6.Bits())),
+		fmt.Sprintf("route add ::/0 via %s dev eth0", subnet.Router6()))
+	m.sysctls = ipv6
 	hm.config = append(hm.config, fmt.Sprintf("link set %s up", vm.Port()))
 	if !h.offloads() {
 		m.plain = append(m.plain, "eth0")

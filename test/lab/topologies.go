@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"fmt"
 	"net/netip"
 
 	"github.com/hnvgate/hnvgate/hnv"
@@ -90,9 +91,9 @@ func tenant(name string, e hnv.Encap, base uint32, external string) Tenant {
 	return Tenant{
 		Name: name, Encap: e,
 		Subnets: []Subnet{
-			{vsid(base), netip.MustParsePrefix("10.254.254.0/29")},
-			{vsid(base + 1), netip.MustParsePrefix("10.1.1.0/24")},
-			{vsid(base + 2), netip.MustParsePrefix("10.1.2.0/24")},
+			{VSID: vsid(base), Prefix: netip.MustParsePrefix("10.254.254.0/29")},
+			{vsid(base + 1), netip.MustParsePrefix("10.1.1.0/24"), netip.MustParsePrefix("fd00:1:1::/64")},
+			{vsid(base + 2), netip.MustParsePrefix("10.1.2.0/24"), netip.MustParsePrefix("fd00:1:2::/64")},
 		},
 		GatewayVSID: vsid(base),
 		GatewayCA:   netip.MustParseAddr("10.254.254.2"),
@@ -100,8 +101,9 @@ func tenant(name string, e hnv.Encap, base uint32, external string) Tenant {
 	}
 }
 
-// vm derives the MAC address from the CA, so that VMs of different tenants
-// with the same CA have the same MAC address too.
+// vm derives the MAC address and the IPv6 address from the CA, so that VMs of
+// different tenants with the same CA have the same of these too: 10.1.2.21 is
+// fd00:1:2::21 and 00:15:5d:01:02:15.
 func vm(name, tenant string, v uint32, ca, host string) VM {
 	a := netip.MustParseAddr(ca)
 	b := a.As4()
@@ -109,7 +111,8 @@ func vm(name, tenant string, v uint32, ca, host string) VM {
 	if err != nil {
 		panic(err)
 	}
-	return VM{Name: name, Tenant: tenant, VSID: vsid(v), CA: a, MAC: mac, Host: host}
+	ca6 := netip.MustParseAddr(fmt.Sprintf("fd00:%d:%d::%d", b[1], b[2], b[3]))
+	return VM{Name: name, Tenant: tenant, VSID: vsid(v), CA: a, CA6: ca6, MAC: mac, Host: host}
 }
 
 func vsid(n uint32) hnv.VSID {

@@ -67,15 +67,19 @@ type Tenant struct {
 	External    netip.Addr `json:"external"`
 }
 
-// Subnet is a virtual subnet with one prefix; its lowest address is the
-// distributed router's.
+// Subnet is a virtual subnet with an IPv4 prefix and, except for a gateway
+// subnet, an IPv6 one; their lowest addresses are the distributed router's.
 type Subnet struct {
-	VSID   hnv.VSID     `json:"vsid"`
-	Prefix netip.Prefix `json:"prefix"`
+	VSID    hnv.VSID     `json:"vsid"`
+	Prefix  netip.Prefix `json:"prefix"`
+	Prefix6 netip.Prefix `json:"prefix6,omitzero"`
 }
 
 // Router is the distributed router's address in the subnet.
 func (s Subnet) Router() netip.Addr { return s.Prefix.Masked().Addr().Next() }
+
+// Router6 is its IPv6 address; only where the subnet has Prefix6.
+func (s Subnet) Router6() netip.Addr { return s.Prefix6.Masked().Addr().Next() }
 
 // VM is a tenant's machine with one NIC.
 type VM struct {
@@ -83,12 +87,18 @@ type VM struct {
 	Tenant string     `json:"tenant"`
 	VSID   hnv.VSID   `json:"vsid"`
 	CA     netip.Addr `json:"ca"`
+	CA6    netip.Addr `json:"ca6"`
 	MAC    hnv.MAC    `json:"mac"`
 	Host   string     `json:"host"` // where it starts
 }
 
 // Port is the name of the host's end of the VM's NIC.
 func (v VM) Port() string { return "v-" + v.Name }
+
+// records gives the VM's records while it is behind the PA.
+func (v VM) records(pa netip.Addr) []Record {
+	return []Record{{v.VSID, v.CA, v.MAC, pa}, {v.VSID, v.CA6, v.MAC, pa}}
+}
 
 // Record is what a datacenter controller tells a host about a CA.
 type Record struct {
@@ -153,7 +163,7 @@ func (t *Topology) Records(tenant Tenant) []Record {
 		if err != nil {
 			continue // refused by check
 		}
-		out = append(out, Record{vm.VSID, vm.CA, vm.MAC, h.PA.Addr()})
+		out = append(out, vm.records(h.PA.Addr())...)
 	}
 	if t.Gateway != nil {
 		out = append(out, Record{
@@ -209,8 +219,8 @@ func (t *Topology) check() error {
 			return fmt.Errorf("VM %s: %w", vm.Name, err)
 		}
 		s, ok := tenant.Subnet(vm.VSID)
-		if !ok || !s.Prefix.Contains(vm.CA) {
-			return fmt.Errorf("VM %s: VSID %s of tenant %s does not hold %s", vm.Name, vm.VSID, tenant.Name, vm.CA)
+		if !ok || !s.Prefix.Contains(vm.CA) || !s.Prefix6.Contains(vm.CA6) {
+			return fmt.Errorf("VM %s: VSID %s of tenant %s does not hold %s and %s", vm.Name, vm.VSID, tenant.Name, vm.CA, vm.CA6)
 		}
 	}
 	return nil

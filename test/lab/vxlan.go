@@ -48,6 +48,9 @@ func (x *vxlanHost) up(ctx context.Context) error {
 				fmt.Sprintf("link set vx%s type bridge_slave learning off neigh_suppress on", s.VSID),
 				fmt.Sprintf("link set %s up", br),
 				fmt.Sprintf("addr add %s dev %s", netip.PrefixFrom(s.Router(), s.Prefix.Bits()), br))
+			if s.Prefix6.IsValid() {
+				config = append(config, fmt.Sprintf("addr add %s dev %s nodad", netip.PrefixFrom(s.Router6(), s.Prefix6.Bits()), br))
+			}
 		}
 		config = append(config, "route add default via "+t.GatewayCA.String())
 		if err := x.lab.ip(ctx, x.h.Name, vxlans...); err != nil {

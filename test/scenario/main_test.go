@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -119,8 +118,11 @@ func internet() netip.Addr { return world.Topology().Gateway.Service }
 
 // peerAddr is the address part of what a server saw.
 func peerAddr(id service.Identity) string {
-	host, _, _ := strings.Cut(id.Peer, ":")
-	return host
+	ap, err := netip.ParseAddrPort(id.Peer)
+	if err != nil {
+		return id.Peer
+	}
+	return ap.Addr().Unmap().String()
 }
 
 // capturing records what passes an interface while f runs.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hnvgate/hnvgate/test/lab"
 	"github.com/hnvgate/hnvgate/test/lab/service"
 )
 
@@ -49,6 +50,51 @@ func TestVMToVM(t *testing.T) {
 					t.Errorf("TCP bulk: %v", err)
 				}
 			})
+		}
+	}
+}
+
+// TestIPv6BetweenVMs does the same by IPv6, between the hosts that carry it:
+// all but Open vSwitch.
+func TestIPv6BetweenVMs(t *testing.T) {
+	carries := func(v lab.VM) bool {
+		h, err := world.Topology().Host(v.Host)
+		return err == nil && h.Implementation != lab.OpenVSwitch
+	}
+	for _, from := range world.Topology().VMs {
+		for _, to := range world.Topology().VMs {
+			if from.Tenant != to.Tenant || from.Name == to.Name || !carries(from) || !carries(to) {
+				continue
+			}
+			t.Run(from.Name+" to "+to.Name, func(t *testing.T) {
+				if err := world.Ping(t.Context(), from.Name, to.CA6, patience); err != nil {
+					t.Fatal(err)
+				}
+				out, err := world.Exec(t.Context(), from.Name, "ping", "-n", "-c", "1", "-W", "10", to.CA6.String())
+				want := "ttl=64"
+				if from.VSID != to.VSID {
+					want = "ttl=63"
+				}
+				if err != nil || !strings.Contains(out, want) {
+					t.Errorf("want an answer with %s: %v\n%s", want, err, out)
+				}
+				id, err := world.Echo(t.Context(), from.Name, serviceEcho(to.CA6), 0, 4000, patience)
+				if err != nil || id.Name != to.Name || peerAddr(id) != from.CA6.String() {
+					t.Errorf("UDP in fragments: %q sees %q, want %s and %s (%v)", id.Name, id.Peer, to.Name, from.CA6, err)
+				}
+				s, err := world.StartStream(from.Name, to.CA6, service.StreamRequest{Direction: service.Up, Bytes: 2 << 20})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer s.Stop()
+				if _, err := s.Wait(t.Context()); err != nil {
+					t.Errorf("TCP bulk: %v", err)
+				}
+			})
+		}
+		out, err := world.Exec(t.Context(), from.Name, "ip", "-6", "addr", "show", "dadfailed")
+		if err != nil || out != "" {
+			t.Errorf("%s found its address taken: %s %v", from.Name, out, err)
 		}
 	}
 }
