@@ -56,37 +56,40 @@ func whole(t *testing.T, streams map[string]*lab.Stream) {
 	}
 }
 
-// TestLiveMigration moves VMs between hosts of every kind while they transfer
-// through the gateway and to a neighbour. Their lookup records change, their
-// connections do not.
+// TestLiveMigration moves VMs of both tenants, from and to hosts of every kind,
+// while they transfer through the gateway and from a neighbour. Their lookup
+// records change, their connections do not.
 func TestLiveMigration(t *testing.T) {
-	for _, c := range []struct {
+	type move struct {
 		vm, neighbour string
 		hosts         []string // the last one is where it began
-	}{
-		{"c11", "c12", []string{"h2", "h3", "h1"}},
-		{"f11", "f12", []string{"h2", "h4", "h1"}},
-		{"c12", "c11", []string{"h1", "h3"}},
-		{"f12", "f11", []string{"h1", "h4"}},
+	}
+	for _, moves := range [][]move{
+		{{"c11", "c12", []string{"h2", "h3", "h1"}}, {"f11", "f12", []string{"h2", "h4", "h1"}}},
+		{{"c12", "c11", []string{"h1", "h2", "h3"}}, {"f12", "f11", []string{"h1", "h2", "h4"}}},
 	} {
-		t.Run(c.vm, func(t *testing.T) {
-			home := world.Where(c.vm)
-			t.Cleanup(func() { _ = world.Migrate(context.WithoutCancel(t.Context()), c.vm, home) })
-			streams := map[string]*lab.Stream{
-				"from the Internet":  paced(t, c.vm, lab.VM{}, service.Down),
-				"to the Internet":    paced(t, c.vm, lab.VM{}, service.Up),
-				"from the neighbour": paced(t, c.vm, vm(t, c.neighbour), service.Down),
+		t.Run(moves[0].vm+" and "+moves[1].vm, func(t *testing.T) {
+			streams := map[string]*lab.Stream{}
+			for _, m := range moves {
+				home := world.Where(m.vm)
+				t.Cleanup(func() { _ = world.Migrate(context.WithoutCancel(t.Context()), m.vm, home) })
+				streams[m.vm+" from the Internet"] = paced(t, m.vm, lab.VM{}, service.Down)
+				streams[m.vm+" to the Internet"] = paced(t, m.vm, lab.VM{}, service.Up)
+				streams[m.vm+" from its neighbour"] = paced(t, m.vm, vm(t, m.neighbour), service.Down)
 			}
-			for _, host := range c.hosts {
+			for i := range moves[0].hosts {
 				flowing(t, streams)
-				if err := world.Migrate(t.Context(), c.vm, host); err != nil {
-					t.Fatal(err)
+				for _, m := range moves {
+					if err := world.Migrate(t.Context(), m.vm, m.hosts[i]); err != nil {
+						t.Fatal(err)
+					}
 				}
 			}
 			whole(t, streams)
 			for name, s := range streams {
 				r, err := s.Progress()
-				if want := tenant(t, vm(t, c.vm).Tenant).External.String(); err == nil && strings.HasSuffix(name, "Internet") && peerAddr(r.Identity) != want {
+				who, where, _ := strings.Cut(name, " ")
+				if want := tenant(t, vm(t, who).Tenant).External.String(); err == nil && strings.HasSuffix(where, "Internet") && peerAddr(r.Identity) != want {
 					t.Errorf("%s: seen as %s, want %s", name, r.Peer, want)
 				}
 			}
