@@ -307,8 +307,7 @@ type transport interface {
 }
 
 func ipFrame(src, dst hnv.MAC, from, to string, ttl uint8, l4 gopacket.SerializableLayer, payload string) []byte {
-	s, d := src.Bytes(), dst.Bytes()
-	eth := &layers.Ethernet{SrcMAC: s[:], DstMAC: d[:], EthernetType: layers.EthernetTypeIPv4}
+	eth := &layers.Ethernet{SrcMAC: macBytes(src), DstMAC: macBytes(dst), EthernetType: layers.EthernetTypeIPv4}
 	var l3 gopacket.SerializableLayer
 	proto := map[gopacket.LayerType]layers.IPProtocol{
 		layers.LayerTypeUDP: layers.IPProtocolUDP, layers.LayerTypeTCP: layers.IPProtocolTCP,
@@ -352,12 +351,11 @@ func outerPacket(encap hnv.Encap, src, dst string, vsid uint32, inner []byte) []
 
 // arpFrame makes an ARP packet.
 func arpFrame(op uint16, src, dst hnv.MAC, senderMAC hnv.MAC, sender, target string) []byte {
-	s, d, sm := src.Bytes(), dst.Bytes(), senderMAC.Bytes()
 	return serialize(
-		&layers.Ethernet{SrcMAC: s[:], DstMAC: d[:], EthernetType: layers.EthernetTypeARP},
+		&layers.Ethernet{SrcMAC: macBytes(src), DstMAC: macBytes(dst), EthernetType: layers.EthernetTypeARP},
 		&layers.ARP{
 			AddrType: 1, Protocol: layers.EthernetTypeIPv4, HwAddressSize: 6, ProtAddressSize: 4, Operation: op,
-			SourceHwAddress: sm[:], SourceProtAddress: ip(sender).AsSlice(),
+			SourceHwAddress: macBytes(senderMAC), SourceProtAddress: ip(sender).AsSlice(),
 			DstHwAddress: make([]byte, 6), DstProtAddress: ip(target).AsSlice(),
 		})
 }

@@ -105,6 +105,7 @@ func (w *Worker) forwardFabric(to way) drop.Reason {
 	if !packet.CompleteChecksum(x.f) {
 		return drop.ChecksumUnsupported
 	}
+	x.f.Offload = packet.Offload{}
 	return w.encapsulate(x.f, &tunnel)
 }
 

@@ -68,6 +68,9 @@ func (w *Worker) receive(f *packet.Frame) (*cell, drop.Reason) {
 	if r != drop.None {
 		return x.c, r
 	}
+	if r := x.checkTunnel(); r != drop.None {
+		return x.c, r
+	}
 	return x.c, w.deliver(x, to, outer.ECN())
 }
 
@@ -104,6 +107,7 @@ func (w *Worker) localPort(x *transit) (*port, drop.Reason) {
 
 // leadsTo tells whether the record, of the virtual subnet, is that of the port.
 func (x *transit) leadsTo(to *port, vsid uint32, rec *lookup.Record) drop.Reason {
+	x.dstRule = rec.Rule
 	switch {
 	case !x.provider.owns(rec.PA):
 		return drop.NotLocal

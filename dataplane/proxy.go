@@ -206,20 +206,19 @@ func (x *transit) checkRemoteAsker(a netip.Addr, spoofed drop.Reason) drop.Reaso
 	switch {
 	case rec != nil && rec.PA != x.pa:
 		return x.foreign(drop.SourcePAMismatch)
-	case rec != nil && rec.Rule != x.rule:
-		return drop.EncapMismatch
 	case rec != nil && rec.MAC == x.h.SrcMAC:
+		x.srcRule = rec.Rule
 		return drop.None
 	case rec != nil || !x.domain.IsGateway(x.vsid, a) || x.h.SrcMAC != routerMAC:
 		return x.foreign(spoofed)
-	case x.rule != x.domain.Rule:
-		return drop.EncapMismatch
 	}
+	x.srcRule = x.domain.Rule
 	return x.foreign(drop.None)
 }
 
 // localRecord gives the record of an address at a PA of ours in this virtual
-// subnet. The reason unknown is for addresses without a record.
+// subnet, if whoever asks came by a tunnel that goes with it. The reason unknown
+// is for addresses without a record.
 func (x *transit) localRecord(a netip.Addr, unknown drop.Reason) (*lookup.Record, drop.Reason) {
 	rec := x.domain.Record(x.vsid, a)
 	switch {
@@ -228,7 +227,8 @@ func (x *transit) localRecord(a netip.Addr, unknown drop.Reason) (*lookup.Record
 	case !x.provider.owns(rec.PA):
 		return nil, drop.NotLocal
 	}
-	return rec, drop.None
+	x.dstRule = rec.Rule
+	return rec, x.checkTunnel()
 }
 
 // answerFabric sends the answer in the packet's frame back to the PA and through

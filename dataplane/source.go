@@ -67,15 +67,14 @@ func (x *transit) checkFabricSource() drop.Reason {
 	return r
 }
 
-// vouch tells whether the record explains how the packet came: its PA, its
-// tunnel, and its MAC or, where a distributed router had the packet between its
-// hands, that one's.
+// vouch tells whether the record explains how the packet came: its PA, and its
+// MAC or, where a distributed router had the packet between its hands, that
+// one's.
 func (x *transit) vouch(rec *lookup.Record) drop.Reason {
+	x.srcRule = rec.Rule
 	switch {
 	case rec.PA != x.pa:
 		return x.foreign(drop.SourcePAMismatch)
-	case rec.Rule != x.rule:
-		return drop.EncapMismatch
 	case x.h.SrcMAC != rec.MAC && x.h.SrcMAC != routerMAC:
 		return drop.SourceMACMismatch
 	}
@@ -85,15 +84,25 @@ func (x *transit) vouch(rec *lookup.Record) drop.Reason {
 // checkRemoteRouter checks a packet that another host's distributed router says
 // in its own name. Any host of the domain has one; they speak ICMP only.
 func (x *transit) checkRemoteRouter() drop.Reason {
+	x.srcRule = x.domain.Rule
 	switch {
 	case !x.domain.Hosts(x.pa):
 		return drop.SourcePAUnknown
-	case x.rule != x.domain.Rule:
-		return drop.EncapMismatch
 	case x.h.SrcMAC != routerMAC:
 		return drop.SourceMACMismatch
 	case x.h.Proto != packet.ProtoICMP && x.h.Proto != packet.ProtoICMPv6:
 		return drop.SourceCASpoofed
+	}
+	return drop.None
+}
+
+// checkTunnel checks the kind of tunnel once both ends are known. A sender goes
+// by the rule of the destination's record; one that has a single kind of tunnel
+// by that of its own. Where a tenant's hosts are moved from one kind to the
+// other, both occur.
+func (x *transit) checkTunnel() drop.Reason {
+	if x.rule != x.srcRule && x.rule != x.dstRule {
+		return drop.EncapMismatch
 	}
 	return drop.None
 }

@@ -63,6 +63,8 @@ type transit struct {
 	pa   lookup.Addr    // the outer source, from the fabric
 	rule lookup.Rule    // how it came, from the fabric
 
+	srcRule, dstRule lookup.Rule // of the records of both ends, from the fabric
+
 	tenant   *tenant
 	domain   *lookup.Domain // the only one that decides about the packet
 	provider *provider
