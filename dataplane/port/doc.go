@@ -11,7 +11,8 @@
 // Frames are read in batches by recvmmsg(2) from AF_PACKET sockets bound to all
 // protocols (in front of nftables' ingress hook), with a virtio_net_hdr before
 // each frame, so that what the kernel left undone, segmentation and checksums,
-// arrives as packet.Offload. ReadBatch waits in Go's poller; Close ends the
+// arrives as packet.Offload. (Before Linux 6.2 the kernel cannot say so of UDP
+// super-packets; they are dropped and counted as Unsupported.) ReadBatch waits in Go's poller; Close ends the
 // wait. An interface that is down is waited for; one that is gone ends the
 // reader with ErrGone. A ReadBatch may change the order of the slice it is
 // given, never its elements.
@@ -25,6 +26,11 @@
 // only when the port itself cannot be used: ErrDown, ErrGone or net.ErrClosed.
 // Any number of goroutines may write at once; each call takes its own message
 // headers from a small free list, and the kernel is entered without a lock.
+//
+// The Provider's packets leave through raw IP sockets: the kernel fills in the
+// IPv4 checksum, takes the way's MTU from its routes, and neither fragments what
+// has DF set nor learns an MTU from ICMP messages about tunnel packets, which
+// belong to no socket. A narrower way must be told to it by the route.
 //
 // # Namespaces
 //
