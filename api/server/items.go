@@ -15,6 +15,7 @@ type item struct {
 	label  string     // how to call it before it has a key
 	object hnv.Object // nil where a field could not be read
 	tenant string     // whose the caller says it is; empty: not said
+	rdid   string     // likewise its routing domain, of a record
 	vsids  []uint32   // virtual subnets it makes, or needs
 	bad    []refusal  // what could not be read
 }
@@ -51,7 +52,9 @@ func tenantItem(at string, t v1.Tenant) item {
 
 func recordItem(at string, r v1.LookupRecord) item {
 	o, err := r.Object()
-	return read(at, fmt.Sprintf("lookup record %d/%s", r.VSID, name(r.CA, r.MAC)), r.Tenant, o, err).in(r.VSID)
+	it := read(at, fmt.Sprintf("lookup record %d/%s", r.VSID, name(r.CA, r.MAC)), r.Tenant, o, err).in(r.VSID)
+	it.rdid = r.RDID
+	return it
 }
 
 func routeItem(at string, r v1.CustomerRoute) item {

@@ -235,10 +235,18 @@ func (c *completion) complete(it item) (hnv.Object, error) {
 
 // checkTenant refuses what is not of the tenant it says it is.
 func (it *item) checkTenant(t hnv.Tenant, found bool, v hnv.VSID) error {
-	if !found || it.tenant == "" || it.tenant == t.Name.String() {
-		return nil
+	if !found {
+		return nil // refused by the state
 	}
-	return &kindError{fmt.Sprintf("%s: VSID %s belongs to tenant %s, not to %s", it.label, v, t.Name, it.tenant), hnv.ErrConflict}
+	if it.tenant != "" && it.tenant != t.Name.String() {
+		return &kindError{fmt.Sprintf("%s: VSID %s belongs to tenant %s, not to %s", it.label, v, t.Name, it.tenant), hnv.ErrConflict}
+	}
+	if it.rdid != "" {
+		if r, err := hnv.ParseRDID(it.rdid); err == nil && r != t.RDID {
+			return &kindError{fmt.Sprintf("%s: VSID %s is in RDID %s (tenant %s), not in %s", it.label, v, t.RDID, t.Name, r), hnv.ErrConflict}
+		}
+	}
+	return nil
 }
 
 func isCreated(a v1.ObjectAction) bool { return a.Action == v1.ActionCreated }

@@ -21,6 +21,7 @@ func (r LookupRecord) Object() (hnv.Record, error) {
 	if r.CA != "" || out.Type != hnv.L2Only {
 		out.CA = f.addr("ca", "customer address", r.CA)
 	}
+	optional(&f, "rdid", r.RDID, hnv.ParseRDID) // to be compared by the server
 	switch r.Origin {
 	case "", OriginConfigured:
 	case OriginGateway:

@@ -20,6 +20,7 @@ type LookupRecord struct {
 	UseVMMAC bool   `json:"useVMMAC,omitempty" doc:"Keep the VM's source MAC on routed packets."`
 
 	Tenant string `json:"tenant,omitempty" doc:"Tenant of the VSID. It may be left out on writing; given, it must be the right one." example:"contoso"`
+	RDID   string `json:"rdid,omitempty" doc:"Routing domain of the VSID. It may be left out on writing; given, it must be the right one. Lists leave it out."`
 	Origin string `json:"origin,omitempty" doc:"Where the record comes from: configured, or gateway for the record of a compartment, which cannot be written. Ignored on writing unless it says gateway, which is refused." enum:"configured,gateway"`
 }
 

@@ -31,7 +31,7 @@ type Repair struct {
 // Traffic counts packets and their bytes.
 type Traffic struct {
 	Packets uint64 `json:"packets" doc:"Packets."`
-	Bytes   uint64 `json:"bytes" doc:"Bytes of the inner Ethernet frames, without the encapsulation."`
+	Bytes   uint64 `json:"bytes" doc:"Bytes."`
 }
 
 // Drop counts the packets dropped for one reason.
@@ -42,10 +42,13 @@ type Drop struct {
 
 // Counters are the packet counters of a tenant since gatewayd started.
 type Counters struct {
-	Decapsulated Traffic `json:"decapsulated" doc:"From the fabric, delivered to a port or compartment."`
-	Encapsulated Traffic `json:"encapsulated" doc:"To the fabric."`
-	Local        Traffic `json:"local" doc:"Between ports of this machine, without encapsulation."`
-	Drops        []Drop  `json:"drops" doc:"Dropped packets by reason; reasons that never occurred are left out." nullable:"false"`
+	FromFabric Traffic `json:"fromFabric" doc:"Packets that came encapsulated with a VSID of the tenant; bytes of the outer IP packets."`
+	ToFabric   Traffic `json:"toFabric" doc:"Packets sent encapsulated; bytes of the outer IP packets."`
+	FromPorts  Traffic `json:"fromPorts" doc:"Frames taken from VMs and the compartment."`
+	ToPorts    Traffic `json:"toPorts" doc:"Frames given to VMs and the compartment."`
+	Answered   uint64  `json:"answered" doc:"ARP, neighbor discovery and echo requests answered by the distributed router."`
+	ICMPErrors uint64  `json:"icmpErrors" doc:"ICMP errors sent by the distributed router."`
+	Drops      []Drop  `json:"drops" doc:"Dropped packets by reason; reasons that never occurred are left out." nullable:"false"`
 }
 
 // TenantStatus is the observed state of a tenant.
@@ -128,7 +131,7 @@ type CompartmentList struct {
 // NATSession is one tracked connection of a tenant.
 type NATSession struct {
 	Proto     string  `json:"proto" doc:"Transport protocol: tcp, udp, icmp, icmpv6 or the number." example:"tcp"`
-	Direction string  `json:"direction" doc:"Who began: out (a VM) or in (the outside, by a static mapping)." enum:"out,in"`
+	Direction string  `json:"direction" doc:"Who began, towards whom: out (a VM to the outside), in (the outside to a static mapping), hairpin (a VM to a mapping of its own tenant), local (someone to the compartment itself)." enum:"out,in,hairpin,local"`
 	Inside    string  `json:"inside" doc:"The VM's end, CA:PORT; for ICMP the port is the identifier." example:"10.1.1.11:50312"`
 	External  string  `json:"external" doc:"What the outside sees of it, ADDR:PORT." example:"203.0.113.10:50312"`
 	Remote    string  `json:"remote" doc:"The other end, ADDR:PORT." example:"198.51.100.20:80"`

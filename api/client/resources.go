@@ -1,0 +1,225 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+
+	v1 "github.com/hnvgate/hnvgate/api/v1"
+)
+
+// Tenants lists the tenants.
+func (c *Client) Tenants(ctx context.Context) ([]v1.Tenant, error) {
+	l, err := get[v1.TenantList](ctx, c, path("tenants"))
+	return l.Items, err
+}
+
+// Tenant reads one tenant; etag is for PutTenant.
+func (c *Client) Tenant(ctx context.Context, name string) (t v1.Tenant, etag string, err error) {
+	h, err := c.call(ctx, http.MethodGet, path("tenants", name), nil, nil, &t)
+	return t, h.Get("ETag"), err
+}
+
+// CreateTenant creates a tenant and gives it with defaults filled in.
+func (c *Client) CreateTenant(ctx context.Context, t v1.Tenant) (v1.Tenant, error) {
+	return send[v1.Tenant](ctx, c, http.MethodPost, path("tenants"), t)
+}
+
+// PutTenant creates or replaces a tenant; with an etag only where it is still
+// the one that was read.
+func (c *Client) PutTenant(ctx context.Context, t v1.Tenant, etag string) (out v1.Tenant, err error) {
+	h := http.Header{}
+	if etag != "" {
+		h.Set("If-Match", etag)
+	}
+	_, err = c.call(ctx, http.MethodPut, path("tenants", t.Name), h, t, &out)
+	return out, err
+}
+
+// DeleteTenant deletes a tenant, with cascade and all that belongs to it.
+func (c *Client) DeleteTenant(ctx context.Context, name string, cascade bool) (v1.DeleteResult, error) {
+	return send[v1.DeleteResult](ctx, c, http.MethodDelete, with(path("tenants", name), "cascade", boolText(cascade)), nil)
+}
+
+// RecordFilter chooses lookup records; what is unset chooses all.
+type RecordFilter struct {
+	Tenant string
+	VSID   uint32
+	CA     string // an address or a prefix
+}
+
+// Records lists lookup records, those of the compartments among them.
+func (c *Client) Records(ctx context.Context, f RecordFilter) ([]v1.LookupRecord, error) {
+	vsid := ""
+	if f.VSID != 0 {
+		vsid = number(f.VSID)
+	}
+	l, err := get[v1.LookupRecordList](ctx, c, with(path("lookup-records"), "tenant", f.Tenant, "vsid", vsid, "ca", f.CA))
+	return l.Items, err
+}
+
+// Record reads one lookup record; address is its CA, or for l2only its MAC.
+func (c *Client) Record(ctx context.Context, vsid uint32, address string) (v1.LookupRecord, error) {
+	return get[v1.LookupRecord](ctx, c, path("lookup-records", number(vsid), address))
+}
+
+// CreateRecord creates a lookup record.
+func (c *Client) CreateRecord(ctx context.Context, r v1.LookupRecord) (v1.LookupRecord, error) {
+	return send[v1.LookupRecord](ctx, c, http.MethodPost, path("lookup-records"), r)
+}
+
+// PutRecord creates or replaces a lookup record.
+func (c *Client) PutRecord(ctx context.Context, r v1.LookupRecord) (v1.LookupRecord, error) {
+	address := r.CA
+	if address == "" {
+		address = r.MAC
+	}
+	return send[v1.LookupRecord](ctx, c, http.MethodPut, path("lookup-records", number(r.VSID), address), r)
+}
+
+// DeleteRecord deletes a lookup record; address is its CA, or for l2only its
+// MAC.
+func (c *Client) DeleteRecord(ctx context.Context, vsid uint32, address string) error {
+	return c.remove(ctx, path("lookup-records", number(vsid), address))
+}
+
+// ImportRecords creates or replaces many lookup records.
+func (c *Client) ImportRecords(ctx context.Context, records []v1.LookupRecord, dryRun bool) (v1.RecordImportResult, error) {
+	return send[v1.RecordImportResult](ctx, c, http.MethodPost, with(path("lookup-records", "import"), "dryRun", boolText(dryRun)), v1.RecordImport{Items: records})
+}
+
+// CustomerRoutes lists the customer routes, of one tenant if named.
+func (c *Client) CustomerRoutes(ctx context.Context, tenant string) ([]v1.CustomerRoute, error) {
+	l, err := get[v1.CustomerRouteList](ctx, c, with(path("customer-routes"), "tenant", tenant))
+	return l.Items, err
+}
+
+// CreateCustomerRoute creates a customer route.
+func (c *Client) CreateCustomerRoute(ctx context.Context, r v1.CustomerRoute) (v1.CustomerRoute, error) {
+	return send[v1.CustomerRoute](ctx, c, http.MethodPost, path("customer-routes"), r)
+}
+
+// PutCustomerRoute creates or replaces a customer route.
+func (c *Client) PutCustomerRoute(ctx context.Context, r v1.CustomerRoute) (v1.CustomerRoute, error) {
+	return send[v1.CustomerRoute](ctx, c, http.MethodPut, customerRoutePath(r), r)
+}
+
+// DeleteCustomerRoute deletes the customer route with the VSID, prefix and next
+// hop of r.
+func (c *Client) DeleteCustomerRoute(ctx context.Context, r v1.CustomerRoute) error {
+	return c.remove(ctx, customerRoutePath(r))
+}
+
+func customerRoutePath(r v1.CustomerRoute) string {
+	addr, length := cut(r.Prefix)
+	return path("customer-routes", number(r.VSID), addr, length, r.NextHop)
+}
+
+// ProviderAddresses lists the provider addresses.
+func (c *Client) ProviderAddresses(ctx context.Context) ([]v1.ProviderAddress, error) {
+	l, err := get[v1.ProviderAddressList](ctx, c, path("provider-addresses"))
+	return l.Items, err
+}
+
+// CreateProviderAddress creates a provider address.
+func (c *Client) CreateProviderAddress(ctx context.Context, p v1.ProviderAddress) (v1.ProviderAddress, error) {
+	return send[v1.ProviderAddress](ctx, c, http.MethodPost, path("provider-addresses"), p)
+}
+
+// PutProviderAddress creates or replaces a provider address.
+func (c *Client) PutProviderAddress(ctx context.Context, p v1.ProviderAddress) (v1.ProviderAddress, error) {
+	addr, _ := cut(p.Address)
+	return send[v1.ProviderAddress](ctx, c, http.MethodPut, path("provider-addresses", addr), p)
+}
+
+// DeleteProviderAddress deletes a provider address, with or without its length.
+func (c *Client) DeleteProviderAddress(ctx context.Context, address string) error {
+	addr, _ := cut(address)
+	return c.remove(ctx, path("provider-addresses", addr))
+}
+
+// ProviderRoutes lists the provider routes.
+func (c *Client) ProviderRoutes(ctx context.Context) ([]v1.ProviderRoute, error) {
+	l, err := get[v1.ProviderRouteList](ctx, c, path("provider-routes"))
+	return l.Items, err
+}
+
+// CreateProviderRoute creates a provider route.
+func (c *Client) CreateProviderRoute(ctx context.Context, r v1.ProviderRoute) (v1.ProviderRoute, error) {
+	return send[v1.ProviderRoute](ctx, c, http.MethodPost, path("provider-routes"), r)
+}
+
+// PutProviderRoute creates or replaces a provider route.
+func (c *Client) PutProviderRoute(ctx context.Context, r v1.ProviderRoute) (v1.ProviderRoute, error) {
+	return send[v1.ProviderRoute](ctx, c, http.MethodPut, providerRoutePath(r), r)
+}
+
+// DeleteProviderRoute deletes the provider route with the prefix and next hop
+// of r.
+func (c *Client) DeleteProviderRoute(ctx context.Context, r v1.ProviderRoute) error {
+	return c.remove(ctx, providerRoutePath(r))
+}
+
+func providerRoutePath(r v1.ProviderRoute) string {
+	addr, length := cut(r.Prefix)
+	return path("provider-routes", addr, length, r.NextHop)
+}
+
+// Ports lists the VM ports.
+func (c *Client) Ports(ctx context.Context) ([]v1.Port, error) {
+	l, err := get[v1.PortList](ctx, c, path("ports"))
+	return l.Items, err
+}
+
+// CreatePort creates a VM port.
+func (c *Client) CreatePort(ctx context.Context, p v1.Port) (v1.Port, error) {
+	return send[v1.Port](ctx, c, http.MethodPost, path("ports"), p)
+}
+
+// PutPort creates or replaces a VM port.
+func (c *Client) PutPort(ctx context.Context, p v1.Port) (v1.Port, error) {
+	return send[v1.Port](ctx, c, http.MethodPut, path("ports", p.Interface), p)
+}
+
+// DeletePort deletes a VM port.
+func (c *Client) DeletePort(ctx context.Context, ifname string) error {
+	return c.remove(ctx, path("ports", ifname))
+}
+
+// NATMappings lists the static mappings, of one tenant if named.
+func (c *Client) NATMappings(ctx context.Context, tenant string) ([]v1.NATMapping, error) {
+	l, err := get[v1.NATMappingList](ctx, c, with(path("nat-mappings"), "tenant", tenant))
+	return l.Items, err
+}
+
+// CreateNATMapping creates a static mapping.
+func (c *Client) CreateNATMapping(ctx context.Context, m v1.NATMapping) (v1.NATMapping, error) {
+	return send[v1.NATMapping](ctx, c, http.MethodPost, path("nat-mappings"), m)
+}
+
+// NATMapping reads one static mapping.
+func (c *Client) NATMapping(ctx context.Context, proto, external string) (v1.NATMapping, error) {
+	return get[v1.NATMapping](ctx, c, path("nat-mappings", proto, external))
+}
+
+// PutNATMapping creates or replaces a static mapping.
+func (c *Client) PutNATMapping(ctx context.Context, m v1.NATMapping) (v1.NATMapping, error) {
+	return send[v1.NATMapping](ctx, c, http.MethodPut, path("nat-mappings", m.Proto, m.External), m)
+}
+
+// DeleteNATMapping deletes a static mapping.
+func (c *Client) DeleteNATMapping(ctx context.Context, proto, external string) error {
+	return c.remove(ctx, path("nat-mappings", proto, external))
+}
+
+func number(v uint32) string { return strconv.FormatUint(uint64(v), 10) }
+
+// cut takes a prefix apart; a length that is missing is refused by the server.
+func cut(prefix string) (addr, length string) {
+	addr, length, ok := strings.Cut(prefix, "/")
+	if !ok {
+		length = "-"
+	}
+	return addr, length
+}
