@@ -227,3 +227,14 @@ func onThread(fn func() error) error {
 	}()
 	return <-done
 }
+
+// Scratch runs fn inside a new namespace without a name, which vanishes when fn
+// has returned and closed what it opened.
+func Scratch(fn func() error) error {
+	return onThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("make a namespace: %w", os.NewSyscallError("unshare", err))
+		}
+		return fn()
+	})
+}

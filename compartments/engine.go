@@ -1,0 +1,237 @@
+//go:build linux
+
+package compartments
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/internal/netns"
+	"github.com/hnvgate/hnvgate/internal/nft"
+	"github.com/hnvgate/hnvgate/internal/nl"
+)
+
+// Engine makes and keeps the compartments of one gateway. Its methods may be
+// called at once for different compartments.
+type Engine struct {
+	cfg      Config
+	names    names
+	log      *slog.Logger
+	ns       netns.NS
+	out      *nl.Handle
+	gw       *gateway
+	features []Feature
+	// beforeStep is set by tests that stop half way.
+	beforeStep func(step) error
+
+	mu    sync.Mutex
+	locks map[hnv.Name]*sync.Mutex
+}
+
+// settle bounds how often Apply looks again after it has changed something.
+const settle = 4
+
+// New starts an engine on the gateway's namespace. It changes nothing there; it
+// fails, saying what is missing, where the kernel or the privileges do not
+// suffice.
+func New(cfg Config) (*Engine, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("start compartments: %w", err)
+	}
+	features, err := probe()
+	if err != nil {
+		return nil, fmt.Errorf("start compartments: %w", err)
+	}
+	e := &Engine{cfg: cfg, names: names{cfg.Instance}, log: cfg.Log, features: features, locks: map[hnv.Name]*sync.Mutex{}}
+	if err := e.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("start compartments: %w", err), e.Close())
+	}
+	return e, nil
+}
+
+func (e *Engine) open() (err error) {
+	path := e.cfg.Namespace
+	if path == "" {
+		path = "/proc/thread-self/ns/net"
+	}
+	if e.ns, err = netns.Open(path); err != nil {
+		return err
+	}
+	if e.out, err = nl.Open(e.ns.Path()); err != nil {
+		return err
+	}
+	e.gw = &gateway{names: e.names, out: e.out}
+	for _, u := range e.cfg.Uplinks {
+		if _, err := e.out.Link(u.Interface); err != nil {
+			return fmt.Errorf("uplink %s: interface %s: %w in the gateway's network namespace", u.Name, u.Interface, err)
+		}
+		if !slices.Contains(e.gw.uplinks, u.Interface) {
+			e.gw.uplinks = append(e.gw.uplinks, u.Interface)
+		}
+	}
+	for _, p := range e.cfg.PAInterfaces {
+		if _, err := e.out.Link(p); err != nil {
+			return fmt.Errorf("PA interface %s: %w in the gateway's network namespace", p, err)
+		}
+	}
+	e.gw.nft, err = nft.Open(e.ns.Path())
+	return err
+}
+
+// Close frees what the engine holds open. All compartments stay.
+func (e *Engine) Close() error {
+	var errs []error
+	if e.gw != nil && e.gw.nft != nil {
+		errs = append(errs, e.gw.nft.Close())
+	}
+	if e.out != nil {
+		e.out.Close()
+	}
+	if e.ns != (netns.NS{}) {
+		errs = append(errs, e.ns.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Features tells what the kernel offers, found out by trying.
+func (e *Engine) Features() []Feature { return slices.Clone(e.features) }
+
+// lock gives one caller at a time a compartment.
+func (e *Engine) lock(n hnv.Name) (unlock func()) {
+	e.mu.Lock()
+	l, ok := e.locks[n]
+	if !ok {
+		l = &sync.Mutex{}
+		e.locks[n] = l
+	}
+	e.mu.Unlock()
+	l.Lock()
+	return l.Unlock
+}
+
+// Apply makes the compartment what the spec says. It may be called again at any
+// time, also after it has failed.
+func (e *Engine) Apply(ctx context.Context, s Spec) (Result, error) {
+	res, err := e.apply(ctx, s)
+	if err != nil {
+		return res, fmt.Errorf("apply compartment %s: %w", s.Name, err)
+	}
+	return res, nil
+}
+
+func (e *Engine) apply(ctx context.Context, s Spec) (Result, error) {
+	if err := s.check(); err != nil {
+		return Result{}, err
+	}
+	up, ok := e.cfg.uplink(s.Uplink)
+	if !ok {
+		return Result{}, fmt.Errorf("uplink %q is not one of this gateway's (%s)", s.Uplink, e.uplinkNames())
+	}
+	defer e.lock(s.Name)()
+	upLink, err := e.out.Link(up.Interface)
+	if err != nil {
+		return Result{}, fmt.Errorf("uplink %s: %w", up.Name, err)
+	}
+	w := wanted(e.names, s, up.Interface, upLink.MTU)
+	if err := e.gw.local(upLink, w.outside.proxied); err != nil {
+		return Result{}, err
+	}
+	res := Result{Namespace: netns.Path(w.namespace), Port: w.pairs[0].outer.name}
+
+	x := &executor{ctx: ctx, e: e}
+	defer x.close()
+	made, err := e.applyInside(x, w, &res)
+	if err != nil {
+		return res, err
+	}
+	err = e.applyOutside(x, w.outside, &res)
+	if made {
+		res.Repaired = []string{"compartment made"}
+	}
+	return res, err
+}
+
+func (e *Engine) uplinkNames() string {
+	var out []string
+	for _, u := range e.cfg.Uplinks {
+		out = append(out, u.Name)
+	}
+	if len(out) == 0 {
+		return "it has none"
+	}
+	return strings.Join(out, ", ")
+}
+
+// applyInside works until nothing is left to do: one change may undo what
+// another look found right, as when an address takes its routes with it.
+func (e *Engine) applyInside(x *executor, w want, res *Result) (made bool, err error) {
+	if x.in, err = openCompartment(w.namespace); err != nil {
+		return false, err
+	}
+	made = x.in == nil
+	var steps []step
+	for range settle {
+		s, err := e.seeInside(w, x.in)
+		if err != nil {
+			return made, err
+		}
+		if steps = planInside(w, s); len(steps) == 0 {
+			return made, nil
+		}
+		res.Repaired = append(res.Repaired, words(steps)...)
+		if err := x.run(steps); err != nil {
+			return made, err
+		}
+	}
+	return made, fmt.Errorf("the namespace does not settle: %s is undone each time it is done; does somebody else change it?", steps[0])
+}
+
+// applyOutside works in the gateway's namespace, where compartments may share
+// an address: one at a time.
+func (e *Engine) applyOutside(x *executor, o outside, res *Result) error {
+	g := e.gw
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	repaired, err := e.prepare(x, o.uplink, slices.ContainsFunc(o.proxied, netip.Addr.Is6))
+	res.Repaired = append(res.Repaired, repaired...)
+	if err != nil {
+		return err
+	}
+	var steps []step
+	for try := range settle {
+		if try > 0 {
+			if _, err := g.sync(false); err != nil {
+				return err
+			}
+		}
+		s, err := g.seeOutside(o)
+		if err != nil {
+			return err
+		}
+		if steps = planOutside(e.names, o, s); len(steps) == 0 {
+			return nil
+		}
+		err = x.run(steps)
+		if errors.Is(err, nft.ErrChanged) {
+			continue // the first step: nothing has been done yet
+		}
+		res.Repaired = append(res.Repaired, words(steps)...)
+		if err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("the gateway's namespace does not settle: %s is undone each time it is done; does somebody else change it?", steps[0])
+}
+
+var _ io.Closer = (*Engine)(nil)

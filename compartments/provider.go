@@ -1,0 +1,318 @@
+//go:build linux
+
+package compartments
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/hnvgate/hnvgate/internal/nl"
+)
+
+// seenProvider is the provider side as it is.
+type seenProvider struct {
+	links   map[string]nl.Link // PA interfaces, and VLAN links on them that are ours or wanted
+	addrs   map[string][]nl.Addr
+	routes  []nl.Route // ours
+	entries []entry
+}
+
+// providerAlias marks a VLAN link as ours.
+func (n names) providerAlias() string { return n.alias("", "pa") }
+
+// ApplyProvider makes the provider side what the spec says: addresses on the PA
+// interfaces, VLAN links, routes to PAs elsewhere, and rules by which the
+// gateway's own stack neither answers tunnel packets nor forwards between the
+// fabric and anything else. An address that was there before is used and never
+// removed.
+func (e *Engine) ApplyProvider(ctx context.Context, s ProviderSpec) ([]string, error) {
+	repaired, err := e.applyProvider(ctx, s)
+	if err != nil {
+		return repaired, fmt.Errorf("apply provider side: %w", err)
+	}
+	return repaired, nil
+}
+
+func (e *Engine) applyProvider(ctx context.Context, s ProviderSpec) ([]string, error) {
+	if err := e.checkProvider(s); err != nil {
+		return nil, err
+	}
+	g := e.gw
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	x := &executor{ctx: ctx, e: e}
+	repaired, err := e.ensureSteer(x)
+	if err != nil {
+		return nil, err
+	}
+	more, err := g.sync(true)
+	repaired = append(repaired, more...)
+	if err != nil {
+		return repaired, err
+	}
+	var steps []step
+	for range settle {
+		seen, err := e.seeProvider(s)
+		if err != nil {
+			return repaired, err
+		}
+		if steps, err = planProvider(e.names, e.cfg.PAInterfaces, s, seen); err != nil {
+			return repaired, err
+		}
+		if len(steps) == 0 {
+			_, err = g.sync(true)
+			return repaired, err
+		}
+		repaired = append(repaired, words(steps)...)
+		if err := x.run(steps); err != nil {
+			return repaired, err
+		}
+		// A new PA link has a chain of its own.
+		if _, err := g.sync(true); err != nil {
+			return repaired, err
+		}
+	}
+	return repaired, fmt.Errorf("it does not settle: %s is undone each time it is done; does somebody else change it?", steps[0])
+}
+
+func (e *Engine) checkProvider(s ProviderSpec) error {
+	var errs []error
+	for _, a := range s.Addresses {
+		if !slices.Contains(e.cfg.PAInterfaces, a.Interface) {
+			errs = append(errs, fmt.Errorf("provider address %s: interface %s is not one of this gateway's PA interfaces %v", a.Addr, a.Interface, e.cfg.PAInterfaces))
+		}
+	}
+	for _, r := range s.Routes {
+		if _, ok := linkTo(s, r.NextHop); !ok {
+			errs = append(errs, fmt.Errorf("provider route %s: next hop %s is not on-link of any provider address", r.Prefix, r.NextHop))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// linkTo finds the link over which an address of the fabric is reached.
+func linkTo(s ProviderSpec, hop netip.Addr) (string, bool) {
+	best, bits := "", -1
+	for _, a := range s.Addresses {
+		if a.Addr.Masked().Contains(hop) && a.Addr.Bits() > bits {
+			best, bits = ProviderLink(a), a.Addr.Bits()
+		}
+	}
+	return best, bits >= 0
+}
+
+func (e *Engine) seeProvider(s ProviderSpec) (seenProvider, error) {
+	seen := seenProvider{links: map[string]nl.Link{}, addrs: map[string][]nl.Addr{}}
+	for en := range e.gw.entries {
+		seen.entries = append(seen.entries, en)
+	}
+	links, err := e.out.Links()
+	if err != nil {
+		return seen, err
+	}
+	wanted := providerLinks(e.cfg.PAInterfaces, s)
+	for _, l := range links {
+		if slices.Contains(wanted, l.Name) || l.Kind == "vlan" && l.Alias == e.names.providerAlias() {
+			seen.links[l.Name] = l
+			if seen.addrs[l.Name], err = e.out.Addrs(l.Index); err != nil {
+				return seen, err
+			}
+		}
+	}
+	for _, p := range e.cfg.PAInterfaces {
+		if _, ok := seen.links[p]; !ok {
+			return seen, fmt.Errorf("PA interface %s: %w: is it plugged in?", p, nl.ErrNotFound)
+		}
+	}
+	seen.routes, err = e.out.Routes(nl.Protocol, 0)
+	return seen, err
+}
+
+// providerLinks are all links that carry the fabric.
+func providerLinks(interfaces []string, s ProviderSpec) []string {
+	out := slices.Clone(interfaces)
+	for _, a := range s.Addresses {
+		if l := ProviderLink(a); !slices.Contains(out, l) {
+			out = append(out, l)
+		}
+	}
+	return out
+}
+
+// planProvider gives the steps. Before an address is there the guard is: the
+// stack must not answer even one tunnel packet.
+func planProvider(n names, interfaces []string, s ProviderSpec, seen seenProvider) ([]step, error) {
+	var out []step
+	links := providerLinks(interfaces, s)
+	for _, name := range sortedKeys(seen.links) {
+		if !slices.Contains(links, name) {
+			out = append(out, delLink{outward, name})
+		}
+	}
+	for _, a := range s.Addresses {
+		name := ProviderLink(a)
+		l, have := seen.links[name]
+		switch made := slices.ContainsFunc(out, func(s step) bool { v, ok := s.(addVLAN); return ok && v.name == name }); {
+		case a.VLAN == 0 || made:
+		case !have:
+			out = append(out, addVLAN{parent: a.Interface, name: name, alias: n.providerAlias(), vlan: a.VLAN})
+		case l.Kind != "vlan" || l.VLAN != a.VLAN || l.Parent != seen.links[a.Interface].Index:
+			return nil, fmt.Errorf("provider address %s: link %s is there and is not VLAN %d of %s: rename or remove it", a.Addr, name, a.VLAN, a.Interface)
+		}
+	}
+	if c := planGuard(links, s, seen.entries); len(c.put)+len(c.del) > 0 {
+		out = append(out, c)
+	}
+	for _, name := range links {
+		l, have := seen.links[name]
+		if !have {
+			continue // it is just being made: the next look sees to it
+		}
+		out = append(out, planProviderLink(name, l, s, seen.addrs[name])...)
+	}
+	return append(out, planProviderRoutes(links, s, seen)...), nil
+}
+
+func planProviderLink(name string, l nl.Link, s ProviderSpec, have []nl.Addr) []step {
+	var out []step
+	var want []netip.Prefix
+	for _, a := range s.Addresses {
+		if ProviderLink(a) == name {
+			want = append(want, a.Addr)
+		}
+	}
+	if v, ok := l.Conf4(nl.Forwarding4); !ok || v != 0 {
+		out = append(out, changeLink{outward, name, nl.LinkChange{Conf4: map[nl.Conf4]int{nl.Forwarding4: 0}}, []string{"no forwarding"}})
+	}
+	if !l.Up && len(want) > 0 {
+		out = append(out, changeLink{outward, name, nl.LinkChange{Up: true}, []string{"up"}})
+	}
+	for _, a := range have {
+		// An address of ours with another prefix length is in the way of the
+		// right one only on our own account.
+		if a.Protocol == nl.Protocol && !slices.Contains(want, a.Prefix) {
+			out = append(out, delAddr{outward, name, a.Prefix})
+		}
+	}
+	for _, p := range want {
+		if !slices.ContainsFunc(have, func(a nl.Addr) bool { return a.Prefix == p }) {
+			out = append(out, addAddr{outward, name, p})
+		}
+	}
+	return out
+}
+
+// planGuard keeps the rules' knowledge of the fabric.
+func planGuard(links []string, s ProviderSpec, have []entry) changeEntries {
+	var want []entry
+	for _, l := range links {
+		want = append(want, entry{set: setPALinks, link: l})
+	}
+	for _, a := range s.Addresses {
+		ip := a.Addr.Addr()
+		inet, guard := setPA4, setGuard4
+		if ip.Is6() {
+			inet, guard = setPA6, setGuard6
+		}
+		want = append(want, entry{set: inet, addr: ip}, entry{set: guard, addr: ip})
+	}
+	sets := []string{setPALinks, setPA4, setPA6, setGuard4, setGuard6}
+	var c changeEntries
+	for _, e := range want {
+		if !slices.Contains(have, e) && !slices.Contains(c.put, e) {
+			c.put = append(c.put, e)
+		}
+	}
+	for _, e := range have {
+		if slices.Contains(sets, e.set) && !slices.Contains(want, e) {
+			c.del = append(c.del, e)
+		}
+	}
+	slices.SortFunc(c.put, entry.compare)
+	slices.SortFunc(c.del, entry.compare)
+	return c
+}
+
+func planProviderRoutes(links []string, s ProviderSpec, seen seenProvider) []step {
+	var want, have []route
+	for _, r := range s.Routes {
+		l, _ := linkTo(s, r.NextHop)
+		m := r.Metric
+		if m == 0 {
+			m = metric(r.NextHop)
+		}
+		want = append(want, route{link: l, dst: r.Prefix, via: r.NextHop, metric: m})
+	}
+	for _, r := range seen.routes {
+		for name, l := range seen.links {
+			if l.Index == r.Link && slices.Contains(links, name) {
+				have = append(have, routeOf(r, name))
+			}
+		}
+	}
+	return diffRoutes(outward, want, have)
+}
+
+// ApplyPort makes a VM's interface safe to plug in: up, and deaf to the
+// gateway's own network stack.
+func (e *Engine) ApplyPort(ctx context.Context, ifname string) error {
+	if err := e.applyPort(ctx, ifname); err != nil {
+		return fmt.Errorf("prepare port %s: %w", ifname, err)
+	}
+	return nil
+}
+
+func (e *Engine) applyPort(ctx context.Context, ifname string) error {
+	l, err := e.out.Link(ifname)
+	if errors.Is(err, nl.ErrNotFound) {
+		return fmt.Errorf("%w in the gateway's network namespace", err)
+	}
+	if err != nil {
+		return err
+	}
+	if slices.Contains(e.cfg.PAInterfaces, ifname) || slices.Contains(e.gw.uplinks, ifname) {
+		return errors.New("the interface is an uplink or carries the fabric: a VM's cannot be")
+	}
+	addrs, err := e.out.Addrs(l.Index)
+	if err != nil {
+		return err
+	}
+	for _, a := range addrs {
+		if !a.Prefix.Addr().IsLinkLocalUnicast() {
+			return fmt.Errorf("the gateway itself has address %s there: a VM's interface has none on this side; take it off", a.Prefix)
+		}
+	}
+	g := e.gw
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	x := &executor{ctx: ctx, e: e}
+	if _, err := e.ensureSteer(x); err != nil {
+		return err
+	}
+	if _, err := g.sync(false); err != nil {
+		return err
+	}
+	return x.run(planPort(l, g.entries[entry{set: setDeaf, link: ifname}]))
+}
+
+func planPort(l nl.Link, deaf bool) []step {
+	var out []step
+	if !deaf {
+		out = append(out, changeEntries{put: []entry{{set: setDeaf, link: l.Name}}})
+	}
+	if v, known := l.Conf6(nl.DisableIPv6); known && v != 1 {
+		out = append(out, setSysctl{outward, setting{"ipv6/conf/" + l.Name + "/disable_ipv6", "1"}})
+	}
+	var c nl.LinkChange
+	if v, ok := l.Conf4(nl.Forwarding4); !ok || v != 0 {
+		c.Conf4 = map[nl.Conf4]int{nl.Forwarding4: 0}
+	}
+	c.NoARP, c.Up, c.AddrGenNone = !l.NoARP, !l.Up, !l.AddrGenNone
+	if c.NoARP || c.Up || c.AddrGenNone || c.Conf4 != nil {
+		out = append(out, changeLink{outward, l.Name, c, []string{"deaf", "up"}})
+	}
+	return out
+}

@@ -1,0 +1,141 @@
+package compartments
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+
+	"github.com/hnvgate/hnvgate/hnv"
+)
+
+// Config says what the engine works with.
+type Config struct {
+	// Instance tells this gateway's objects from those of others on the machine.
+	Instance string
+	// Namespace is the path of the gateway's network namespace; "" is that of
+	// the thread that calls New.
+	Namespace    string
+	Uplinks      []Uplink
+	PAInterfaces []string // where provider addresses may be
+	Log          *slog.Logger
+}
+
+// Uplink is a way to the outside.
+type Uplink struct {
+	Name string
+	// Kind "routed": the compartments' external addresses are answered for on
+	// the interface, and packets are routed.
+	Kind      string
+	Interface string
+}
+
+// Routed is the only kind of uplink there is.
+const Routed = "routed"
+
+// Spec is the whole of one compartment.
+type Spec struct {
+	Name   hnv.Name
+	RDID   hnv.RDID
+	VSID   hnv.VSID       // the gateway subnet
+	MAC    hnv.MAC        // of wnv<VSID>
+	MTU    int            // of wnv<VSID>
+	CAs    []netip.Prefix // the compartment's addresses with the subnet's length
+	Routes []Route
+	Uplink string
+	// External are the addresses, or ranges of their ports, that the
+	// compartment has outside.
+	External []hnv.ExternalRange
+}
+
+// Route leads a prefix of the tenant over the distributed router's address in
+// the gateway subnet.
+type Route struct {
+	Prefix netip.Prefix
+	Via    netip.Addr
+}
+
+// Result is what Apply has to tell.
+type Result struct {
+	Namespace string // path
+	Port      string // the gateway-side link of wnv<VSID>
+	// Repaired says in words what was changed; empty when all was right.
+	Repaired []string
+}
+
+// ProviderSpec is the whole of the provider side.
+type ProviderSpec struct {
+	Addresses []hnv.ProviderAddress
+	Routes    []hnv.ProviderRoute
+}
+
+func (c Config) check() error {
+	errs := []error{names{c.Instance}.check()}
+	seen := map[string]bool{}
+	for _, u := range c.Uplinks {
+		switch {
+		case u.Name == "":
+			errs = append(errs, fmt.Errorf("the uplink on interface %q has no name", u.Interface))
+		case seen[u.Name]:
+			errs = append(errs, fmt.Errorf("uplink %s is given twice", u.Name))
+		case u.Kind != Routed:
+			errs = append(errs, fmt.Errorf("uplink %s: kind %q is unknown: use %s", u.Name, u.Kind, Routed))
+		case u.Interface == "":
+			errs = append(errs, fmt.Errorf("uplink %s names no interface", u.Name))
+		case slices.Contains(c.PAInterfaces, u.Interface):
+			errs = append(errs, fmt.Errorf("uplink %s: interface %s carries provider addresses too; the outside and the fabric need an interface (or a VLAN link) each", u.Name, u.Interface))
+		}
+		seen[u.Name] = true
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) uplink(name string) (Uplink, bool) {
+	for _, u := range c.Uplinks {
+		if u.Name == name {
+			return u, true
+		}
+	}
+	return Uplink{}, false
+}
+
+func (s Spec) check() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !s.Name.IsValid() || !s.VSID.IsValid() || !s.MAC.IsValid() {
+		bad("name, VSID and MAC address must be set")
+	}
+	if s.MTU < 576 || s.MTU > 65535 {
+		bad("MTU %d is out of range: the provider addresses' MTU must leave at least 576 bytes", s.MTU)
+	}
+	onLink := func(a netip.Addr) bool {
+		return slices.ContainsFunc(s.CAs, func(ca netip.Prefix) bool { return ca.Contains(a) && ca.Addr() != a })
+	}
+	for _, ca := range s.CAs {
+		if !ca.IsValid() {
+			bad("a customer address is malformed")
+		}
+		if ca.Addr().Is6() && s.MTU < 1280 {
+			bad("MTU %d is too small for IPv6, which needs 1280", s.MTU)
+		}
+	}
+	for _, r := range s.Routes {
+		switch {
+		case !r.Prefix.IsValid() || r.Prefix != r.Prefix.Masked():
+			bad("route %s: the prefix is malformed", r.Prefix)
+		case r.Prefix.Bits() == 0:
+			bad("route %s: the default route leads to the uplink", r.Prefix)
+		case !onLink(r.Via):
+			bad("route %s via %s: the next hop is not in the gateway subnet", r.Prefix, r.Via)
+		case r.Via.Is4() != r.Prefix.Addr().Is4():
+			bad("route %s via %s: the next hop is of the other address family", r.Prefix, r.Via)
+		}
+	}
+	for _, e := range s.External {
+		if !e.Addr.IsValid() || !e.Whole() && (e.Lo == 0 || e.Hi < e.Lo) {
+			bad("external address %s is malformed", e)
+		}
+	}
+	return errors.Join(errs...)
+}

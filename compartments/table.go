@@ -1,0 +1,223 @@
+package compartments
+
+import (
+	"slices"
+
+	"github.com/hnvgate/hnvgate/internal/nft"
+)
+
+// The counters of what is dropped in the gateway's namespace, with what they
+// mean. The inet table has the first ones, the netdev table the last two.
+const (
+	dropSpoofed    = "spoofed"     // from a compartment, not from an external address (or port) of its own
+	dropAstray     = "astray"      // from a compartment, neither to its uplink nor to another's external address
+	dropToGateway  = "to-gateway"  // from a compartment to the gateway itself
+	dropToPA       = "to-pa"       // from outside to a provider address
+	dropFabric     = "fabric"      // would have been forwarded from or to the fabric
+	dropUnknown    = "unknown"     // from outside, to nobody's external address
+	dropIntruder   = "intruder"    // from another interface into an uplink or a compartment
+	dropOverlay    = "overlay"     // of the dataplane's links, for the gateway's own stack
+	dropIPv6       = "ipv6"        // would have been forwarded only because uplinks need IPv6 forwarding
+	dropTunnel     = "tunnel"      // tunnel packets: the dataplane has seen them, the stack must not answer
+	dropUnsteered  = "unsteered"   // to a shared address, to a port that no compartment has
+	setUplinks     = "uplinks"     // static: the uplinks' interfaces
+	setPorts       = "ports"       // static: the protocols that have ports
+	setPortsNetdev = "steer-ports" // the same for the other table
+)
+
+var (
+	inetDrops   = []string{dropSpoofed, dropAstray, dropToGateway, dropToPA, dropFabric, dropUnknown, dropIntruder, dropOverlay, dropIPv6}
+	netdevDrops = []string{dropTunnel, dropUnsteered}
+)
+
+// Ours run a little before those that the operator may have.
+const priority = nft.PriorityFilter - 10
+
+// sets gives the sets of one table with the elements that entries say.
+func sets(f nft.Family, entries []entry) []nft.Set {
+	var out []nft.Set
+	for _, spec := range setSpecs {
+		if spec.family != f {
+			continue
+		}
+		s := spec.empty()
+		for _, e := range entries {
+			if e.set == spec.name {
+				s.Elements = append(s.Elements, spec.element(e))
+			}
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// inetTable is the rules round forwarding and delivery in the gateway's
+// namespace. Interfaces of the gateway that are neither uplinks nor of the
+// fabric nor ours are left to the operator's own rules.
+func inetTable(n names, uplinks []string, entries []entry) nft.Table {
+	w, x, h := n.overlayPeers(), n.uplinkPeers(), n.steerIn()
+	drop := func(counter string, match ...nft.Stmt) nft.Rule {
+		return nft.R(append(match, nft.Count(counter), nft.Drop())...)
+	}
+	up := nft.Set{Name: setUplinks, Key: []nft.Type{nft.IfName}}
+	for _, u := range uplinks {
+		up.Elements = append(up.Elements, nft.E(nft.Name(u)))
+	}
+	t := nft.Table{
+		Family: nft.Inet, Name: n.table(), Counters: inetDrops,
+		Sets: append(sets(nft.Inet, entries), up, portsSet(setPorts), nft.ICMPErrors()),
+		Chains: []nft.Chain{{
+			Name: "deaf", Hook: &nft.Hook{Type: nft.Filter, At: nft.Prerouting, Priority: nft.PriorityRaw},
+			Rules: []nft.Rule{
+				drop(dropOverlay, nft.IIfPrefix(w)),
+				drop(dropOverlay, nft.In(setDeaf, nft.IIfField)),
+			},
+		}, {
+			Name: "input", Hook: &nft.Hook{Type: nft.Filter, At: nft.Input, Priority: priority},
+			Rules: []nft.Rule{
+				drop(dropToGateway, nft.IIfPrefix(x)),
+				drop(dropToPA, nft.In(setUplinks, nft.IIfField), nft.In(setPA4, nft.DAddr4)),
+				drop(dropToPA, nft.In(setUplinks, nft.IIfField), nft.In(setPA6, nft.DAddr6)),
+			},
+		}, {
+			Name: "forward", Hook: &nft.Hook{Type: nft.Filter, At: nft.Forward, Priority: priority},
+			Rules: []nft.Rule{
+				drop(dropFabric, nft.In(setPALinks, nft.IIfField)),
+				drop(dropFabric, nft.In(setPALinks, nft.OIfField)),
+				drop(dropOverlay, nft.OIfPrefix(w)),
+				drop(dropOverlay, nft.In(setDeaf, nft.OIfField)),
+				nft.R(nft.IIfPrefix(x), nft.Goto("from-compartment")),
+				nft.R(nft.In(setUplinks, nft.IIfField), nft.Goto("from-uplink")),
+				drop(dropIntruder, nft.OIfPrefix(x)),
+				drop(dropIntruder, nft.OIfName(h)),
+				drop(dropIntruder, nft.In(setUplinks, nft.OIfField)),
+			},
+		}, {
+			Name:  "from-compartment",
+			Rules: append(sourceRules(), drop(dropSpoofed)),
+		}, {
+			Name: "leave",
+			Rules: []nft.Rule{
+				nft.R(nft.In(setExits, nft.IIfField, nft.OIfField), nft.Accept()),
+				nft.R(nft.In(setWhole4, nft.OIfField, nft.DAddr4), nft.Accept()),
+				nft.R(nft.In(setWhole6, nft.OIfField, nft.DAddr6), nft.Accept()),
+				nft.R(nft.OIfName(h), nft.Accept()),
+				drop(dropAstray),
+			},
+		}, {
+			Name: "from-uplink",
+			Rules: []nft.Rule{
+				nft.R(nft.In(setExits, nft.OIfField, nft.IIfField), nft.In(setWhole4, nft.OIfField, nft.DAddr4), nft.Accept()),
+				nft.R(nft.In(setExits, nft.OIfField, nft.IIfField), nft.In(setWhole6, nft.OIfField, nft.DAddr6), nft.Accept()),
+				nft.R(nft.OIfName(h), nft.Accept()),
+				drop(dropUnknown),
+			},
+		}},
+	}
+	if slices.Contains(entries, entry{set: setNotes, link: noteIPv6}) {
+		f := &t.Chains[2]
+		f.Rules = append(f.Rules, drop(dropIPv6, nft.NFProto(nft.IPv6)))
+	}
+	return t
+}
+
+// sourceRules let pass what a compartment may say it is: its whole addresses,
+// and of shared ones its ports, its echo identifiers, and errors about packets
+// to these.
+func sourceRules() []nft.Rule {
+	leave := nft.Goto("leave")
+	out := []nft.Rule{
+		nft.R(nft.In(setWhole4, nft.IIfField, nft.SAddr4), leave),
+		nft.R(nft.In(setWhole6, nft.IIfField, nft.SAddr6), leave),
+	}
+	for _, f := range []shareFields{share4, share6} {
+		quoted := append(nft.ICMPError(f.family), f.quotes...)
+		quoted = append(quoted, nft.In(f.partial, nft.IIfField, f.src))
+		out = append(out,
+			nft.R(nft.In(setPorts, nft.ProtoField), nft.In(f.shared, nft.IIfField, f.src, nft.ProtoField, nft.SPortField), leave),
+			nft.R(nft.Echo(f.family), nft.In(f.shared, nft.IIfField, f.src, nft.ProtoField, f.id), leave),
+			nft.R(append(slices.Clone(quoted), nft.In(setPorts, f.qProto),
+				nft.In(f.shared, nft.IIfField, f.qDst, f.qProto, f.qDPort), leave)...),
+			nft.R(append(slices.Clone(quoted), nft.QuotedIs(f.family, f.echo),
+				nft.In(f.shared, nft.IIfField, f.qDst, f.qProto, f.qID), leave)...),
+		)
+	}
+	return out
+}
+
+// shareFields are the words of one family in the rules about shared addresses.
+type shareFields struct {
+	family                             nft.Family
+	shared, partial, steer             string
+	echo                               nft.Protocol
+	src, dst, id                       nft.Field
+	qSrc, qDst, qProto, qSPort, qDPort nft.Field
+	qID                                nft.Field
+	quotes                             []nft.Stmt
+}
+
+var (
+	share4 = shareFields{
+		family: nft.IPv4, shared: setShared4, partial: setPartial4, steer: setSteer4, echo: nft.ProtoICMP,
+		src: nft.SAddr4, dst: nft.DAddr4, id: nft.ICMPIDField,
+		qSrc: nft.QuotedSAddr4, qDst: nft.QuotedDAddr4, qProto: nft.QuotedProto4,
+		qSPort: nft.QuotedSPort4, qDPort: nft.QuotedDPort4, qID: nft.QuotedID4,
+		quotes: []nft.Stmt{nft.Quoted4()},
+	}
+	share6 = shareFields{
+		family: nft.IPv6, shared: setShared6, partial: setPartial6, steer: setSteer6, echo: nft.ProtoICMPv6,
+		src: nft.SAddr6, dst: nft.DAddr6, id: nft.ICMP6IDField,
+		qSrc: nft.QuotedSAddr6, qDst: nft.QuotedDAddr6, qProto: nft.QuotedProto6,
+		qSPort: nft.QuotedSPort6, qDPort: nft.QuotedDPort6, qID: nft.QuotedID6,
+	}
+)
+
+func portsSet(name string) nft.Set {
+	return nft.Set{Name: name, Key: []nft.Type{nft.InetProto}, Elements: []nft.Element{
+		nft.E(nft.Proto(nft.ProtoTCP)), nft.E(nft.Proto(nft.ProtoUDP))}}
+}
+
+// netdevTable sits on the devices themselves: it keeps tunnel packets from the
+// stack, behind the packet sockets that serve them, and steers packets to
+// shared addresses. guarded are the fabric's links, as far as they exist.
+func netdevTable(n names, guarded []string, entries []entry) nft.Table {
+	t := nft.Table{
+		Family: nft.NetDev, Name: n.table(), Counters: netdevDrops,
+		Sets: append(sets(nft.NetDev, entries), portsSet(setPortsNetdev), nft.ICMPErrors()),
+	}
+	for _, l := range guarded {
+		var rules []nft.Rule
+		for _, mine := range []nft.Stmt{nft.In(setGuard4, nft.DAddr4), nft.In(setGuard6, nft.DAddr6)} {
+			rules = append(rules,
+				nft.R(mine, nft.L4Proto(nft.ProtoGRE), nft.Count(dropTunnel), nft.Drop()),
+				nft.R(mine, nft.DPort(nft.ProtoUDP, vxlanPort), nft.Count(dropTunnel), nft.Drop()))
+		}
+		t.Chains = append(t.Chains, nft.Chain{
+			Name: "guard-" + l, Rules: rules,
+			Hook: &nft.Hook{Type: nft.Filter, At: nft.Ingress, Priority: nft.PriorityFilter, Device: l},
+		})
+	}
+	var rules []nft.Rule
+	for _, f := range []shareFields{share4, share6} {
+		to := compartmentHop4
+		if f.family == nft.IPv6 {
+			to = compartmentHop6
+		}
+		quoted := append(nft.ICMPError(f.family), f.quotes...)
+		rules = append(rules,
+			nft.R(nft.In(setPortsNetdev, nft.ProtoField), nft.FwdTo(f.family, to, f.steer, f.dst, nft.ProtoField, nft.DPortField)),
+			nft.R(nft.Echo(f.family), nft.FwdTo(f.family, to, f.steer, f.dst, nft.ProtoField, f.id)),
+			nft.R(append(slices.Clone(quoted), nft.In(setPortsNetdev, f.qProto),
+				nft.FwdTo(f.family, to, f.steer, f.qSrc, f.qProto, f.qSPort))...),
+			nft.R(append(slices.Clone(quoted), nft.QuotedIs(f.family, f.echo),
+				nft.FwdTo(f.family, to, f.steer, f.qSrc, f.qProto, f.qID))...),
+		)
+	}
+	t.Chains = append(t.Chains, nft.Chain{
+		Name: "steer", Hook: &nft.Hook{Type: nft.Filter, At: nft.Ingress, Priority: nft.PriorityFilter, Device: n.steerOut()},
+		Rules: append(rules, nft.R(nft.Count(dropUnsteered), nft.Drop())),
+	})
+	return t
+}
+
+const vxlanPort = 4789
