@@ -11,6 +11,7 @@ import (
 	"github.com/google/gopacket/layers"
 
 	"github.com/hnvgate/hnvgate/dataplane/drop"
+	"github.com/hnvgate/hnvgate/dataplane/encap"
 	"github.com/hnvgate/hnvgate/dataplane/packet"
 	"github.com/hnvgate/hnvgate/hnv"
 )
@@ -79,13 +80,18 @@ func newLab(t testing.TB) *lab {
 	return &lab{t: t, byPA: map[netip.Addr]*host{}, now: time.Unix(1000, 0)}
 }
 
-func (l *lab) addHost(pa string) *host {
-	h := &host{lab: l, pa: netip.MustParseAddr(pa), out: &wire{}}
+// addHost adds a host with one PA or more.
+func (l *lab) addHost(pas ...string) *host {
+	h := &host{lab: l, pa: ip(pas[0]), out: &wire{}}
 	h.sw = New(Options{Now: func() time.Time { return l.now }})
-	h.sw.SetProvider(Provider{Addrs: []netip.Addr{h.pa}, MTU: 1500})
+	p := Provider{MTU: 1500}
+	for _, pa := range pas {
+		p.Addrs = append(p.Addrs, ip(pa))
+		l.byPA[ip(pa)] = h
+	}
+	h.sw.SetProvider(p)
 	h.w = h.sw.NewWorker(h.out)
 	l.hosts = append(l.hosts, h)
-	l.byPA[h.pa] = h
 	return h
 }
 
@@ -137,8 +143,11 @@ func (l *lab) step() int {
 		if len(s.bytes) > 1500 {
 			l.t.Errorf("a packet on the fabric has %d bytes", len(s.bytes))
 		}
-		dst, _ := netip.AddrFromSlice(s.bytes[16:20])
-		if h := l.byPA[dst]; h != nil {
+		var outer encap.Header
+		if r := encap.Parse(s.bytes, &outer); r != drop.None {
+			l.t.Errorf("a packet on the fabric is %s: %x", r, s.bytes)
+		}
+		if h := l.byPA[outer.Dst]; h != nil {
 			h.inject(s.bytes)
 		}
 	}

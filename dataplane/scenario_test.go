@@ -181,3 +181,103 @@ func TestEqualNextHops(t *testing.T) {
 		t.Errorf("drops are %v", l.hosts[1].drops("contoso"))
 	}
 }
+
+// A host with several PAs sends from the one that its VM's record names, over
+// IPv4 and over IPv6: the receiver checks.
+func TestSeveralPAs(t *testing.T) {
+	l := newLab(t)
+	near := l.addHost("192.168.1.10", "192.168.1.20", "fd99::20")
+	far := l.addHost("192.168.2.10", "fd99::2:10")
+	for i, encap := range []hnv.Encap{hnv.NVGRE, hnv.VXLAN} {
+		base := uint32(5000 + 1000*i)
+		rule := hnv.Rule(encap)
+		c := Tenant{
+			Name: mustName(string(encap)), RDID: hnv.NewRDID(), Encap: encap,
+			Subnets: []hnv.Subnet{subnet(base, "10.1.1.0/24", "fd00:1::/64")},
+			Records: []hnv.Record{
+				record(base, "10.1.1.11", mac11, "192.168.1.20", rule),
+				record(base, "fd00:1::11", mac11, "fd99::20", rule),
+				record(base, "10.1.1.12", mac12, "192.168.2.10", rule),
+				record(base, "fd00:1::12", mac12, "fd99::2:10", rule),
+				record(base, "fd00:1::13", mac12, "192.168.2.10", rule),
+			},
+		}
+		s := &site{Tenant: c, base: base}
+		for _, h := range l.hosts {
+			if err := h.sw.Apply(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.vm11, s.vm12 = near.plug(base, mac11, PortVM), far.plug(base, mac12, PortVM)
+		for _, tc := range [][2]string{{"10.1.1.11", "10.1.1.12"}, {"fd00:1::11", "fd00:1::12"}} {
+			s.vm11.send(udp(mac11, mac12, tc[0], tc[1], "there"))
+			l.settle()
+			s.vm12.send(udp(mac12, mac11, tc[1], tc[0], "back"))
+			l.settle()
+			if there, back := len(s.vm12.drain()), len(s.vm11.drain()); there != 1 || back != 1 {
+				t.Errorf("%s %v: %d there, %d back; drops %v %v", encap, tc, there, back, near.allDrops(), far.allDrops())
+			}
+		}
+		// No PA of ours is of the family that the other end has.
+		s.vm11.send(udp(mac11, mac12, "fd00:1::11", "fd00:1::13", "across"))
+		l.settle()
+		if n := near.drops(string(encap))[drop.NoSourcePA]; n != 1 || len(s.vm12.drain()) != 0 {
+			t.Errorf("drops are %v", near.allDrops())
+		}
+	}
+}
+
+// A virtual subnet that is taken from a tenant leaves its ports dead.
+func TestSubnetTakenAway(t *testing.T) {
+	l, contoso, fabrikam := exampleLab(t)
+	c := contoso.Tenant
+	c.Subnets = c.Subnets[:2]
+	c.Records = c.Records[:7]
+	if err := l.hosts[2].sw.Apply(c); err != nil {
+		t.Fatal(err)
+	}
+	contoso.v21.send(udp(mac21, hnv.RouterMAC, "10.1.2.11", "10.1.1.12", "x"))
+	contoso.vm11.send(udp(mac11, hnv.RouterMAC, "10.1.1.11", "10.1.2.11", "x"))
+	expect(t, l, nil, "", contoso, fabrikam)
+	if d := l.hosts[2].allDrops(); d[drop.PortDown] != 1 || d[drop.VSIDUnknown] != 1 {
+		t.Errorf("drops are %v", d)
+	}
+	for _, p := range l.hosts[2].sw.Snapshot().Ports {
+		if p.Up != (p.Spec.VSID != mustVSID(5002)) {
+			t.Errorf("port %+v", p)
+		}
+	}
+	contoso.vm11.send(udp(mac11, mac12, "10.1.1.11", "10.1.1.12", "others go on"))
+	expect(t, l, contoso.vm12, "others go on", contoso, fabrikam)
+}
+
+// A record whose rule is IP rewrite is not sent to by another one instead.
+func TestRewriteIsNotYetCarriedOut(t *testing.T) {
+	l, contoso, fabrikam := exampleLab(t)
+	r := record(5001, "10.1.1.12", mac12, paHost2, hnv.RuleRewrite)
+	if err := l.hosts[1].sw.UpdateRecords(contoso.RDID, []hnv.Record{r}, nil); err != nil {
+		t.Fatal(err)
+	}
+	contoso.vm11.send(udp(mac11, mac12, "10.1.1.11", "10.1.1.12", "x"))
+	expect(t, l, nil, "", contoso, fabrikam)
+	if n := l.hosts[1].drops("contoso")[drop.RuleUnsupported]; n != 1 || len(l.tap) != 0 {
+		t.Errorf("drops are %v, %d packets on the fabric", l.hosts[1].allDrops(), len(l.tap))
+	}
+}
+
+// UseVMMAC keeps the VM's MAC as the source of its routed packets, and receivers
+// take that.
+func TestUseVMMAC(t *testing.T) {
+	l, contoso, fabrikam := exampleLab(t)
+	r := record(5001, "10.1.1.11", mac11, paHost1, hnv.RuleNVGRE)
+	r.UseVMMAC = true
+	for _, h := range l.hosts {
+		if err := h.sw.UpdateRecords(contoso.RDID, []hnv.Record{r}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	contoso.vm11.send(udp(mac11, hnv.RouterMAC, "10.1.1.11", "10.1.2.11", "x"))
+	if got := expect(t, l, contoso.v21, "x", contoso, fabrikam); got.SrcMAC != mac11.Bytes() {
+		t.Errorf("the source MAC is %x", got.SrcMAC)
+	}
+}
