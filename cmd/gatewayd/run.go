@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+
+	"github.com/hnvgate/hnvgate/api/server"
+	"golang.org/x/sync/errgroup"
+
+	v1 "github.com/hnvgate/hnvgate/api/v1"
+	"github.com/hnvgate/hnvgate/compartments"
+	"github.com/hnvgate/hnvgate/control"
+	"github.com/hnvgate/hnvgate/dataplane"
+	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/internal/config"
+	"github.com/hnvgate/hnvgate/nat"
+	"github.com/hnvgate/hnvgate/store"
+)
+
+// run wires the parts together and works until ctx ends.
+func run(ctx context.Context, c config.Config) (err error) {
+	log := c.Log.Logger(os.Stderr).With("instance", c.Instance)
+	closers := []func() error{}
+	defer func() {
+		for i := len(closers) - 1; i >= 0; i-- {
+			err = errors.Join(err, closers[i]())
+		}
+	}()
+
+	engine, err := compartments.New(machine(c, log))
+	if err != nil {
+		return err
+	}
+	closers = append(closers, engine.Close)
+	if len(c.Uplinks) > 0 {
+		if err := nat.Probe(); err != nil {
+			return err
+		}
+	}
+	l, err := server.Listen(server.SocketOptions{Path: c.Socket, Group: c.SocketGroup})
+	if err != nil {
+		return err
+	}
+	closers = append(closers, func() error { return ignoreClosed(l.Close()) })
+
+	st, err := store.Open(ctx, store.Options{Dir: c.StateDir, Site: site(c), Log: log})
+	if err != nil {
+		return err
+	}
+	closers = append(closers, func() error { st.Close(); return nil })
+
+	mtu := func() int { return paMTU(c.PAInterfaces) }
+	sw := dataplane.New(dataplane.Options{OnError: func(port string, err error) {
+		log.Warn("packets were not sent", "port", port, "err", err)
+	}})
+	wire, err := control.NewWire(sw, mtu, log)
+	if err != nil {
+		return err
+	}
+	closers = append(closers, wire.Close)
+
+	ctrl := control.New(control.Options{
+		Store: st, Compartments: engine, NAT: nat.New(log), Dataplane: sw, Wiring: wire, PAMTU: mtu, Log: log,
+	})
+	backend := &gateway{Controller: ctrl, config: c, features: features(engine)}
+	return serve(ctx, l, server.New(st, backend, log), ctrl, log)
+}
+
+// serve runs API and controller until ctx ends or one of them fails.
+func serve(ctx context.Context, l net.Listener, api *server.Server, ctrl *control.Controller, log *slog.Logger) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return api.Serve(ctx, l) })
+	g.Go(func() error { return ctrl.Run(ctx) })
+	log.Info("gatewayd is at work", "version", version, "socket", l.Addr().String())
+	err := g.Wait()
+	log.Info("gatewayd ends; compartments and NAT stay in the kernel")
+	return err
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func machine(c config.Config, log *slog.Logger) compartments.Config {
+	m := compartments.Config{Instance: c.Instance, PAInterfaces: c.PAInterfaces, Log: log}
+	for _, u := range c.Uplinks {
+		m.Uplinks = append(m.Uplinks, compartments.Uplink{Name: u.Name, Kind: u.Kind, Interface: u.Interface})
+	}
+	return m
+}
+
+func site(c config.Config) hnv.Site {
+	s := hnv.Site{PAInterfaces: c.PAInterfaces}
+	for _, u := range c.Uplinks {
+		s.Uplinks = append(s.Uplinks, u.Name)
+	}
+	return s
+}
+
+// paMTU is the least MTU of the PA interfaces, 1500 while none is there.
+func paMTU(names []string) int {
+	least := 0
+	for _, n := range names {
+		if i, err := net.InterfaceByName(n); err == nil && (least == 0 || i.MTU < least) {
+			least = i.MTU
+		}
+	}
+	if least == 0 {
+		return 1500
+	}
+	return least
+}
+
+// gateway is what the API asks, with what only this process knows added.
+type gateway struct {
+	*control.Controller
+	config   config.Config
+	features []v1.Feature
+}
+
+func (g *gateway) Version() v1.Version { return versions() }
+
+func (g *gateway) Status(context.Context) (v1.GatewayStatus, error) {
+	s := g.Controller.Status(g.uplinks())
+	s.Instance, s.Version, s.Features = g.config.Instance, versions(), g.features
+	return s, nil
+}
+
+func (g *gateway) Compartments(context.Context) ([]v1.Compartment, error) {
+	return g.Controller.Compartments(), nil
+}
+
+func (g *gateway) uplinks() []v1.LinkStatus {
+	out := []v1.LinkStatus{}
+	for _, u := range g.config.Uplinks {
+		s := v1.LinkStatus{Name: u.Name, Interface: u.Interface, Phase: v1.PhaseReady}
+		i, err := net.InterfaceByName(u.Interface)
+		switch {
+		case err != nil:
+			s.Phase, s.Message = v1.PhaseError, fmt.Sprintf("interface %s is not there: %v", u.Interface, err)
+		case i.Flags&net.FlagUp == 0:
+			s.Phase, s.Message = v1.PhaseError, fmt.Sprintf("interface %s is down: set it up", u.Interface)
+		}
+		if err == nil {
+			s.MTU = i.MTU
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+func features(e *compartments.Engine) []v1.Feature {
+	out := []v1.Feature{{Name: "dataplane", Path: "go", Reason: "this release has no eBPF fast path yet; every packet takes the Go dataplane"}}
+	for _, f := range e.Features() {
+		path := "kernel"
+		if !f.OK {
+			path = "none"
+		}
+		out = append(out, v1.Feature{Name: f.Name, Path: path, Reason: f.Note})
+	}
+	return out
+}

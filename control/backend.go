@@ -1,0 +1,131 @@
+package control
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	v1 "github.com/hnvgate/hnvgate/api/v1"
+	"github.com/hnvgate/hnvgate/compartments"
+	"github.com/hnvgate/hnvgate/dataplane"
+	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/nat"
+)
+
+func (c *Controller) counters() map[hnv.RDID]dataplane.TenantCounters {
+	out := map[hnv.RDID]dataplane.TenantCounters{}
+	for _, t := range c.o.Dataplane.Counters() {
+		out[t.RDID] = t
+	}
+	return out
+}
+
+func traffic(t dataplane.TenantCounters) v1.Counters {
+	return v1.Counters{
+		FromFabric: v1.Traffic(t.FromFabric), ToFabric: v1.Traffic(t.ToFabric),
+		FromPorts: v1.Traffic(t.FromPorts), ToPorts: v1.Traffic(t.ToPorts),
+		Answered: t.Answered, ICMPErrors: t.ICMPErrors, Drops: drops(t),
+	}
+}
+
+func drops(t dataplane.TenantCounters) []v1.Drop {
+	out := []v1.Drop{}
+	for r, n := range t.DropsByReason {
+		if n > 0 {
+			out = append(out, v1.Drop{Reason: r.String(), Packets: n})
+		}
+	}
+	slices.SortFunc(out, func(a, b v1.Drop) int { return cmp.Compare(a.Reason, b.Reason) })
+	return out
+}
+
+// Compartments tells of each tenant's that this machine is the gateway of.
+func (c *Controller) Compartments() []v1.Compartment {
+	out := []v1.Compartment{}
+	for _, n := range c.known() {
+		if t := c.find(n); t != nil {
+			if x, ok := t.status.compartment(n); ok {
+				out = append(out, x)
+			}
+		}
+	}
+	return out
+}
+
+func (s *status) compartment(n hnv.Name) (v1.Compartment, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.want
+	if w == nil {
+		return v1.Compartment{}, false
+	}
+	out := v1.Compartment{
+		Tenant: n.String(), RDID: w.RDID.String(), VSID: w.VSID.Uint32(), Interface: compartments.OverlayLink(w.VSID),
+		MAC: w.MAC.String(), MTU: w.MTU, Uplink: w.Uplink, Phase: v1.PhaseReady, CAs: []string{}, External: []string{},
+	}
+	if s.result.Namespace != "" {
+		out.Namespace = baseName(s.result.Namespace)
+	}
+	for _, ca := range w.CAs {
+		out.CAs = append(out.CAs, ca.String())
+	}
+	for _, e := range w.External {
+		out.External = append(out.External, e.String())
+	}
+	for _, cond := range s.conds {
+		if !cond.Status && cond.Type != condDataplane {
+			out.Phase, out.Message = v1.PhaseError, cond.Message
+		}
+	}
+	return out, true
+}
+
+// NATSessions lists a tenant's tracked connections.
+func (c *Controller) NATSessions(ctx context.Context, n hnv.Name, limit int) (sessions []v1.NATSession, more bool, err error) {
+	var t hnv.Tenant
+	var ok bool
+	c.o.Store.View(func(f *hnv.Fabric) { t, ok = f.Tenant(n) })
+	switch {
+	case !ok:
+		return nil, false, fmt.Errorf("tenant %s does not exist: %w", n, hnv.ErrNotFound)
+	case t.Gateway == nil || t.Gateway.NAT == nil:
+		return nil, false, fmt.Errorf("tenant %s has no NAT on this machine: %w", n, hnv.ErrNotFound)
+	}
+	tn := c.find(n)
+	if tn == nil || tn.status.namespace() == "" {
+		return nil, false, fmt.Errorf("the compartment of tenant %s is not built yet: see «gatewayctl tenant show %s»: %w", n, n, hnv.ErrNotFound)
+	}
+	list, total, err := c.o.NAT.Sessions(ctx, tn.status.namespace(), limit)
+	if err != nil {
+		return nil, false, fmt.Errorf("list NAT sessions of tenant %s: %w", n, err)
+	}
+	out := []v1.NATSession{}
+	for _, s := range list {
+		out = append(out, session(s))
+	}
+	return out, total > len(list), nil
+}
+
+func session(s nat.Session) v1.NATSession {
+	out := v1.NATSession{
+		Proto: s.Proto, Direction: direction[s.Kind], Inside: text(s.Inside), External: text(s.External), Remote: text(s.Remote),
+		State: s.State, Timeout: uint32(s.Timeout.Seconds()),
+	}
+	sent, received := v1.Traffic{Packets: s.Sent.Packets, Bytes: s.Sent.Bytes}, v1.Traffic{Packets: s.Received.Packets, Bytes: s.Received.Bytes}
+	out.Out, out.In = sent, received
+	if s.Kind == nat.Inbound {
+		out.Out, out.In = received, sent // Sent is the opener's, and that was outside
+	}
+	return out
+}
+
+var direction = map[nat.Kind]string{nat.Outbound: "out", nat.Inbound: "in", nat.Hairpin: "hairpin", nat.Local: "local"}
+
+func text(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}

@@ -1,0 +1,226 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "github.com/hnvgate/hnvgate/api/v1"
+	"github.com/hnvgate/hnvgate/compartments"
+	"github.com/hnvgate/hnvgate/dataplane"
+	"github.com/hnvgate/hnvgate/hnv"
+)
+
+func ready(c *Controller, name string) func() bool {
+	return func() bool {
+		s, err := c.TenantStatus(context.Background(), must(hnv.ParseName(name)))
+		return err == nil && s.Phase == v1.PhaseReady
+	}
+}
+
+// What the engines are given for a gateway tenant, in full.
+func TestDesired(t *testing.T) {
+	m := newMemory(t)
+	m.change(put(theAddress), put(theTenant("contoso", 5001, "203.0.113.10")), put(theTenant("fabrikam", 6001, "203.0.113.20")),
+		put(theRecord(5001, "10.1.1.11", "192.168.1.11")), put(theRecord(6001, "10.1.1.11", "192.168.1.12")),
+		put(hnv.CustomerRoute{RDID: theTenant("x", 5001, "1.1.1.1").RDID, VSID: vsid(5001), Prefix: netip.MustParsePrefix("172.16.0.0/12"), NextHop: netip.MustParseAddr("10.1.1.11")}),
+		put(hnv.NATMapping{Tenant: must(hnv.ParseName("contoso")), Proto: hnv.TCP, External: netip.MustParseAddrPort("203.0.113.10:443"), Internal: netip.MustParseAddrPort("10.1.1.11:443")}))
+	d, ok := desired(m.f, must(hnv.ParseName("contoso")), machine{paMTU: 1500})
+	if !ok {
+		t.Fatal("no desired state")
+	}
+	wantSpec := &compartments.Spec{
+		Name: must(hnv.ParseName("contoso")), RDID: d.Dataplane.RDID, VSID: vsid(5000), MAC: must(hnv.ParseMAC("02:68:6e:00:13:88")), MTU: 1458,
+		CAs: []netip.Prefix{netip.MustParsePrefix("10.254.254.2/29")},
+		Routes: []compartments.Route{
+			{Prefix: netip.MustParsePrefix("10.1.1.0/24"), Via: netip.MustParseAddr("10.254.254.1")},
+			{Prefix: netip.MustParsePrefix("10.1.2.0/24"), Via: netip.MustParseAddr("10.254.254.1")},
+			{Prefix: netip.MustParsePrefix("172.16.0.0/12"), Via: netip.MustParseAddr("10.254.254.1")},
+		},
+		Uplink: "internet", External: []hnv.ExternalRange{{Addr: netip.MustParseAddr("203.0.113.10")}},
+	}
+	if !reflect.DeepEqual(d.Compartment, wantSpec) {
+		t.Errorf("compartment %+v\nwant        %+v", d.Compartment, wantSpec)
+	}
+	var recs []string
+	for _, r := range d.Dataplane.Records {
+		recs = append(recs, fmt.Sprint(r.Key(), " ", r.MAC, " ", r.PA, " ", r.Rule))
+	}
+	if want := []string{"5001/10.1.1.11 00:15:5d:00:00:01 192.168.1.11 nvgre", "5000/10.254.254.2 02:68:6e:00:13:88 192.168.1.1 nvgre"}; !slices.Equal(recs, want) {
+		t.Errorf("records %q, want %q: another tenant's, or none of the compartment", recs, want)
+	}
+	if n := len(d.NAT.Mappings); n != 1 || d.NAT.Inside != "wnv5000" || d.NAT.InsideMTU != 1458 || len(d.NAT.InsidePrefixes) != 3 {
+		t.Errorf("NAT %+v", d.NAT)
+	}
+	if d.Port.Kind != dataplane.PortCompartment || d.Port.VSID != vsid(5000) || d.Port.MAC != wantSpec.MAC {
+		t.Errorf("port %+v", d.Port)
+	}
+	if r := d.Dataplane.Routes[len(d.Dataplane.Routes)-1]; r.Prefix.String() != "0.0.0.0/0" || r.Metric != derivedMetric {
+		t.Errorf("no default route to the compartment: %+v", d.Dataplane.Routes)
+	}
+}
+
+func TestBuildOrder(t *testing.T) {
+	m, e := newMemory(t), newEngines()
+	m.change(put(theAddress), put(theTenant("contoso", 5001, "203.0.113.10")))
+	c := start(t, m, e)
+	eventually(t, "contoso ready", ready(c, "contoso"))
+	if got := e.of("contoso")[:3]; !slices.Equal(got, []string{"compartment", "nat", "dataplane"}) {
+		t.Errorf("built in the order %v", got)
+	}
+	if !e.has("compartment/contoso") {
+		t.Error("the compartment is not plugged in")
+	}
+}
+
+// Where NAT cannot be put in place, no packet may get in.
+func TestNATFailureKeepsThePortOut(t *testing.T) {
+	m, e := newMemory(t), newEngines()
+	e.fail["nat contoso"] = errBroken
+	m.change(put(theAddress), put(theTenant("contoso", 5001, "203.0.113.10")), put(theTenant("fabrikam", 6001, "203.0.113.20")))
+	c := start(t, m, e)
+	eventually(t, "fabrikam ready", ready(c, "fabrikam"))
+	eventually(t, "several tries", func() bool { return len(e.of("contoso")) > 6 })
+	if e.has("compartment/contoso") {
+		t.Error("the port is in although NAT failed")
+	}
+	s, _ := c.TenantStatus(context.Background(), must(hnv.ParseName("contoso")))
+	i := slices.IndexFunc(s.Conditions, func(c v1.Condition) bool { return c.Type == condNAT })
+	if s.Phase != v1.PhaseError || i < 0 || s.Conditions[i].Status || !strings.Contains(s.Conditions[i].Message, "broken on purpose") {
+		t.Errorf("status %+v", s)
+	}
+	e.set("nat contoso", nil)
+	eventually(t, "contoso ready after all", ready(c, "contoso"))
+	e.set("nat contoso", errBroken)
+	eventually(t, "port pulled", func() bool { return !e.has("compartment/contoso") })
+}
+
+func TestOneStuckTenantHoldsNobody(t *testing.T) {
+	m, e := newMemory(t), newEngines()
+	gate := make(chan struct{})
+	e.block["compartment contoso"] = gate
+	m.change(put(theAddress), put(theTenant("contoso", 5001, "203.0.113.10")), put(theTenant("fabrikam", 6001, "203.0.113.20")))
+	c := start(t, m, e)
+	t.Cleanup(func() { close(gate) })
+	eventually(t, "fabrikam ready", ready(c, "fabrikam"))
+	if ready(c, "contoso")() {
+		t.Error("contoso is ready although its engine is stuck")
+	}
+}
+
+// A record goes to the dataplane without the compartment being touched, and
+// only to its own tenant.
+func TestRecordsTakeTheShortWay(t *testing.T) {
+	m, e := newMemory(t), newEngines()
+	m.change(put(theAddress), put(theTenant("contoso", 5001, "203.0.113.10")), put(theTenant("fabrikam", 6001, "203.0.113.20")),
+		put(theRecord(5001, "10.1.1.11", "192.168.1.11")), put(theRecord(6001, "10.1.1.11", "192.168.1.11")))
+	c := start(t, m, e)
+	c.o.DriftInterval = time.Hour
+	eventually(t, "both ready", func() bool { return ready(c, "contoso")() && ready(c, "fabrikam")() })
+	rdid := func(n string) hnv.RDID { x, _ := m.f.Tenant(must(hnv.ParseName(n))); return x.RDID }
+	a, b := rdid("contoso"), rdid("fabrikam")
+
+	m.change(put(theRecord(5001, "10.1.1.11", "192.168.1.99")))
+	eventually(t, "contoso's record moved", func() bool { return e.pa(a, 5001, "10.1.1.11") == "192.168.1.99" })
+	if got := e.pa(b, 6001, "10.1.1.11"); got != "192.168.1.11" {
+		t.Errorf("fabrikam's record moved too, to %s", got)
+	}
+	m.change(hnv.Change{Delete: theRecord(5001, "10.1.1.11", "192.168.1.99")})
+	eventually(t, "contoso's record gone", func() bool { return e.pa(a, 5001, "10.1.1.11") == "" })
+	if !slices.Contains(e.of("contoso"), "records") {
+		t.Errorf("calls %v", e.of("contoso"))
+	}
+}
+
+func TestDeleteAndComeBack(t *testing.T) {
+	m, e := newMemory(t), newEngines()
+	m.change(put(theAddress), put(theTenant("contoso", 5001, "203.0.113.10")))
+	c := start(t, m, e)
+	eventually(t, "ready", ready(c, "contoso"))
+	old, _ := m.f.Tenant(must(hnv.ParseName("contoso")))
+
+	e.set("delete compartment contoso", errBroken)
+	m.change(hnv.Change{Delete: old})
+	eventually(t, "deletion tried again and again", func() bool {
+		n := 0
+		for _, c := range e.of("contoso") {
+			if c == "delete compartment" {
+				n++
+			}
+		}
+		return n > 3
+	})
+	if e.has("compartment/contoso") || len(e.records) != 0 {
+		t.Error("a tenant whose compartment cannot be deleted still has its port or tables")
+	}
+	e.set("delete compartment contoso", nil)
+	eventually(t, "forgotten", func() bool { return c.find(old.Name) == nil })
+
+	again := theTenant("contoso", 5001, "203.0.113.10")
+	again.RDID = hnv.NewRDID()
+	m.change(put(again))
+	eventually(t, "ready again", ready(c, "contoso"))
+	if _, there := e.records[old.RDID]; there {
+		t.Error("the old routing domain is still in the dataplane")
+	}
+}
+
+func TestDriftIsReported(t *testing.T) {
+	m, e := newMemory(t), newEngines()
+	m.change(put(theAddress), put(theTenant("contoso", 5001, "203.0.113.10")))
+	c := start(t, m, e)
+	eventually(t, "ready", ready(c, "contoso"))
+	status := func() v1.TenantStatus {
+		s, _ := c.TenantStatus(context.Background(), must(hnv.ParseName("contoso")))
+		return s
+	}
+	if status().Repairs != 0 {
+		t.Error("building counts as drift")
+	}
+	e.mu.Lock()
+	e.drift["contoso"] = []string{"address 10.254.254.2/29 was missing"}
+	e.mu.Unlock()
+	eventually(t, "repair reported", func() bool {
+		s := status()
+		return s.Repairs == 1 && s.LastRepair.What[0] == "address 10.254.254.2/29 was missing"
+	})
+	eventually(t, "ready again", ready(c, "contoso"))
+}
+
+func TestWithoutProviderAddress(t *testing.T) {
+	m, e := newMemory(t), newEngines()
+	m.change(put(theTenant("contoso", 5001, "203.0.113.10")))
+	c := start(t, m, e)
+	pending := func() bool {
+		s, _ := c.TenantStatus(context.Background(), must(hnv.ParseName("contoso")))
+		return s.Phase == v1.PhasePending && len(s.Conditions) > 1 && strings.Contains(fmt.Sprint(s.Conditions), "provider-address add")
+	}
+	eventually(t, "pending, with what to do", pending)
+	m.change(put(theAddress))
+	eventually(t, "ready", ready(c, "contoso"))
+}
+
+func TestPorts(t *testing.T) {
+	m, e := newMemory(t), newEngines()
+	hosted := theTenant("contoso", 5001, "203.0.113.10")
+	hosted.Gateway = nil
+	e.fail["port tap1"] = errBroken
+	m.change(put(theAddress), put(hosted), put(hnv.Port{Interface: "tap1", VSID: vsid(5001), MAC: must(hnv.ParseMAC("00:15:5d:00:00:01"))}))
+	c := start(t, m, e)
+	eventually(t, "pending with the reason", func() bool {
+		l := c.ports.list()
+		return len(l) == 1 && l[0].Phase == v1.PhasePending && strings.Contains(l[0].Message, "broken")
+	})
+	e.set("port tap1", nil)
+	eventually(t, "plugged in", func() bool { return e.has("vm/tap1") })
+	m.change(hnv.Change{Delete: hnv.Port{Interface: "tap1"}})
+	eventually(t, "unplugged", func() bool { return !e.has("vm/tap1") })
+	if slices.Contains(e.of("contoso"), "compartment") {
+		t.Error("a tenant that is only hosted got a compartment")
+	}
+}

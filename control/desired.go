@@ -1,0 +1,160 @@
+package control
+
+import (
+	"net/netip"
+
+	"github.com/hnvgate/hnvgate/compartments"
+	"github.com/hnvgate/hnvgate/dataplane"
+	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/nat"
+)
+
+// derivedMetric ranks the default route that a compartment implies behind every
+// route an operator wrote.
+const derivedMetric = 1 << 31
+
+// Desired is what the engines should have for one tenant.
+type Desired struct {
+	Dataplane dataplane.Tenant
+	// Compartment, Port and NAT are nil where this machine is not the tenant's
+	// gateway, NAT also where the tenant has none.
+	Compartment *compartments.Spec
+	Port        *dataplane.PortSpec
+	NAT         *nat.Spec
+	// Blocked says why the compartment cannot be built yet; then it is nil.
+	Blocked string
+}
+
+// machine is what desired state depends on besides the fabric.
+type machine struct {
+	paMTU int
+}
+
+// desired computes a tenant's. ok is false when there is no such tenant.
+func desired(f *hnv.Fabric, name hnv.Name, m machine) (d Desired, ok bool) {
+	t, ok := f.Tenant(name)
+	if !ok {
+		return Desired{}, false
+	}
+	d.Dataplane = dataplane.Tenant{
+		Name: t.Name, RDID: t.RDID, Encap: t.Encap, Subnets: t.Subnets,
+		Routes:  f.TenantRoutes(name),
+		Records: f.TenantRecords(name),
+	}
+	if t.Gateway == nil {
+		return d, true
+	}
+	pa, havePA := gatewayPA(f)
+	if !havePA {
+		d.Blocked = "this machine has no provider address: add one with «gatewayctl provider-address add»"
+		return d, true
+	}
+	d.Dataplane.Records = append(d.Dataplane.Records, derivedRecords(t, pa)...)
+	d.Dataplane.Routes = append(d.Dataplane.Routes, derivedRoutes(t)...)
+
+	mtu := m.paMTU - t.Encap.Overhead(pa.Is6())
+	d.Compartment = compartmentSpec(f, t, mtu)
+	d.Port = &dataplane.PortSpec{
+		Name: compartmentPort(t.Name), VSID: t.Gateway.VSID, MAC: hnv.CompartmentMAC(t.Gateway.VSID),
+		Kind: dataplane.PortCompartment, MTU: mtu,
+	}
+	if t.Gateway.NAT != nil {
+		d.NAT = natSpec(f, t, mtu)
+	}
+	return d, true
+}
+
+func compartmentPort(n hnv.Name) string { return "compartment/" + n.String() }
+
+// gatewayPA is the address at which hosts reach this gateway's compartments.
+func gatewayPA(f *hnv.Fabric) (netip.Addr, bool) {
+	pas := f.ProviderAddresses()
+	if len(pas) == 0 {
+		return netip.Addr{}, false
+	}
+	return pas[0].Addr.Addr(), true
+}
+
+// derivedRecords lead to the compartment; hosts need the same ones.
+func derivedRecords(t hnv.Tenant, pa netip.Addr) []hnv.Record {
+	var out []hnv.Record
+	for _, ca := range t.Gateway.CAs {
+		out = append(out, hnv.Record{
+			VSID: t.Gateway.VSID, CA: ca, MAC: hnv.CompartmentMAC(t.Gateway.VSID), PA: pa,
+			Rule: hnv.Rule(t.Encap), Type: hnv.Static, VMName: "compartment",
+		})
+	}
+	return out
+}
+
+// derivedRoutes lead everything outside the virtual network to the compartment.
+func derivedRoutes(t hnv.Tenant) []hnv.CustomerRoute {
+	var out []hnv.CustomerRoute
+	for _, ca := range t.Gateway.CAs {
+		all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if ca.Is6() {
+			all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
+		out = append(out, hnv.CustomerRoute{RDID: t.RDID, VSID: t.Gateway.VSID, Prefix: all, NextHop: ca, Metric: derivedMetric})
+	}
+	return out
+}
+
+func compartmentSpec(f *hnv.Fabric, t hnv.Tenant, mtu int) *compartments.Spec {
+	g := t.Gateway
+	s := &compartments.Spec{
+		Name: t.Name, RDID: t.RDID, VSID: g.VSID, MAC: hnv.CompartmentMAC(g.VSID), MTU: mtu, Uplink: g.Uplink,
+	}
+	own, _ := t.Subnet(g.VSID)
+	via := map[bool]netip.Addr{} // by Is4: the distributed router's address in the gateway subnet
+	for _, ca := range g.CAs {
+		p, _ := own.PrefixOf(ca)
+		s.CAs = append(s.CAs, netip.PrefixFrom(ca, p.Prefix.Bits()))
+		via[ca.Is4()] = p.Gateway
+	}
+	add := func(p netip.Prefix) {
+		if v, ok := via[p.Addr().Is4()]; ok {
+			s.Routes = append(s.Routes, compartments.Route{Prefix: p, Via: v})
+		}
+	}
+	for _, sub := range t.Subnets {
+		for _, p := range sub.Prefixes {
+			if _, onLink := own.PrefixOf(p.Prefix.Addr()); !onLink {
+				add(p.Prefix)
+			}
+		}
+	}
+	for _, r := range f.TenantRoutes(t.Name) {
+		if r.Prefix.Bits() > 0 && !isOneOf(r.NextHop, g.CAs) {
+			add(r.Prefix)
+		}
+	}
+	if g.NAT != nil {
+		s.External = g.NAT.Pool
+	}
+	return s
+}
+
+func isOneOf(a netip.Addr, in []netip.Addr) bool {
+	for _, b := range in {
+		if a == b {
+			return true
+		}
+	}
+	return false
+}
+
+func natSpec(f *hnv.Fabric, t hnv.Tenant, mtu int) *nat.Spec {
+	g := t.Gateway
+	s := &nat.Spec{
+		Name: t.Name, Inside: compartments.OverlayLink(g.VSID), Outside: compartments.ExternalLink,
+		InsideAddrs: g.CAs, Pool: g.NAT.Pool, Mappings: f.TenantMappings(t.Name),
+		InsideMTU: mtu, ConnectionLimit: g.NAT.ConnectionLimit,
+	}
+	for _, sub := range t.Subnets {
+		for _, p := range sub.Prefixes {
+			s.InsidePrefixes = append(s.InsidePrefixes, p.Prefix)
+		}
+	}
+	return s
+}

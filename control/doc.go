@@ -1,0 +1,25 @@
+// Package control brings the machine in line with the desired state and keeps
+// it there.
+//
+// Each tenant has a goroutine of its own that computes what the engines should
+// have (desired.go, pure), hands it to them in an order in which nothing leaks
+// (compartment, NAT, then the dataplane port), records how that went, and
+// comes back when the state changes, when an attempt failed (with back-off) and
+// at regular intervals to repair drift. One tenant's failure or slowness holds
+// no other back.
+//
+//	         change / retry / interval
+//	              v
+//	Pending --reconcile--> Ready <--> Degraded (drift found, repaired)
+//	              |          ^
+//	              `-> Error -' (back-off)        deleted -> teardown -> gone
+//
+// A change of lookup records alone does not go through that loop: it is written
+// to the dataplane at once, so that a live migration takes effect with the next
+// packet.
+//
+// Lock order: tenant.apply before Controller.mu before the status lock; the
+// store's lock (View) is taken innermost and never held across an engine call.
+//
+// Only cmd/gatewayd imports control.
+package control

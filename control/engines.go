@@ -1,0 +1,61 @@
+package control
+
+import (
+	"context"
+
+	"github.com/hnvgate/hnvgate/compartments"
+	"github.com/hnvgate/hnvgate/dataplane"
+	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/nat"
+	"github.com/hnvgate/hnvgate/store"
+)
+
+// Store is the desired state; *store.Store is one.
+type Store interface {
+	// View calls fn with the present state, which fn must not change or keep.
+	View(fn func(f *hnv.Fabric))
+	// Revision is that of the present state.
+	Revision() int64
+	// Watch delivers the changes after the call, in order, until ctx ends.
+	Watch(ctx context.Context) <-chan store.Event
+}
+
+// Compartments makes network namespaces, their links and uplinks;
+// *compartments.Engine is one.
+type Compartments interface {
+	Apply(ctx context.Context, s compartments.Spec) (compartments.Result, error)
+	Delete(ctx context.Context, n hnv.Name) error
+	Prune(ctx context.Context, keep []hnv.Name) (removed []string, err error)
+	ApplyProvider(ctx context.Context, s compartments.ProviderSpec) (repaired []string, err error)
+	// ApplyPort makes a VM's interface safe to plug in: up, and deaf to the
+	// machine's own network stack.
+	ApplyPort(ctx context.Context, ifname string) error
+}
+
+// NAT translates inside a compartment; *nat.Engine is one.
+type NAT interface {
+	Apply(ctx context.Context, s nat.Spec) (nat.Result, error)
+	Remove(ctx context.Context, namespace string) error
+	Sessions(ctx context.Context, namespace string, limit int) ([]nat.Session, int, error)
+}
+
+// Dataplane holds the tables; *dataplane.Switch is one.
+type Dataplane interface {
+	Apply(t dataplane.Tenant) error
+	Remove(r hnv.RDID)
+	UpdateRecords(r hnv.RDID, put []hnv.Record, del []hnv.RecordKey) error
+	Counters() []dataplane.TenantCounters
+}
+
+// Wiring connects Linux interfaces to the dataplane; *Wire is one.
+type Wiring interface {
+	// Provider serves the fabric with these addresses.
+	Provider(addrs []hnv.ProviderAddress) error
+	// Attach makes the link a port; it does nothing when it is that already and
+	// still works.
+	Attach(spec dataplane.PortSpec, link string) error
+	// Detach takes the port away, if it is there.
+	Detach(name string)
+	// Failed delivers the names of ports that stopped working by themselves.
+	Failed() <-chan string
+}

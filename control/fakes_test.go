@@ -1,0 +1,299 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/hnvgate/hnvgate/compartments"
+	"github.com/hnvgate/hnvgate/dataplane"
+	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/nat"
+	"github.com/hnvgate/hnvgate/store"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// memory is a Store without etcd.
+type memory struct {
+	t        *testing.T
+	mu       sync.Mutex
+	f        *hnv.Fabric
+	revision int64
+	out      chan store.Event
+}
+
+func newMemory(t *testing.T) *memory {
+	return &memory{t: t, f: hnv.NewFabric(hnv.Site{Uplinks: []string{"internet"}, PAInterfaces: []string{"pa0"}}), out: make(chan store.Event, 1000)}
+}
+
+func (m *memory) View(fn func(*hnv.Fabric)) { m.mu.Lock(); defer m.mu.Unlock(); fn(m.f) }
+func (m *memory) Revision() int64           { m.mu.Lock(); defer m.mu.Unlock(); return m.revision }
+
+func (m *memory) Watch(ctx context.Context) <-chan store.Event {
+	out := make(chan store.Event)
+	go func() {
+		defer close(out)
+		e := store.Event{Resync: true}
+		for {
+			select {
+			case out <- e:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case e = <-m.out:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out
+}
+
+func (m *memory) change(changes ...hnv.Change) {
+	m.t.Helper()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := store.Event{}
+	for _, c := range changes {
+		o := c.Put
+		if o == nil {
+			o = c.Delete
+		}
+		old, _ := m.f.Get(o.Kind(), o.Key())
+		e.Changes = append(e.Changes, store.Applied{Old: old, Object: c.Put})
+	}
+	if _, err := m.f.Apply(changes); err != nil {
+		m.t.Error(err)
+		return
+	}
+	for i, c := range changes {
+		if c.Put != nil {
+			e.Changes[i].Object, _ = m.f.Get(c.Put.Kind(), c.Put.Key())
+		}
+	}
+	m.revision++
+	e.Revision = m.revision
+	m.out <- e
+}
+
+// engines fakes all engines and writes down what they were asked, by tenant.
+type engines struct {
+	mu      sync.Mutex
+	calls   map[string][]string
+	fail    map[string]error         // by "nat contoso"
+	block   map[string]chan struct{} // likewise: wait for it
+	drift   map[string][]string      // what the next compartment Apply repairs
+	records map[hnv.RDID]map[hnv.RecordKey]netip.Addr
+	names   map[hnv.RDID]string
+	plugged map[string]bool
+	broke   chan string
+}
+
+func newEngines() *engines {
+	return &engines{
+		calls: map[string][]string{}, fail: map[string]error{}, block: map[string]chan struct{}{}, drift: map[string][]string{},
+		records: map[hnv.RDID]map[hnv.RecordKey]netip.Addr{}, names: map[hnv.RDID]string{}, plugged: map[string]bool{}, broke: make(chan string, 8),
+	}
+}
+
+func (e *engines) call(what, tenant string) error {
+	e.mu.Lock()
+	e.calls[tenant] = append(e.calls[tenant], what)
+	wait, err := e.block[what+" "+tenant], e.fail[what+" "+tenant]
+	e.mu.Unlock()
+	if wait != nil {
+		<-wait
+	}
+	return err
+}
+
+func (e *engines) of(tenant string) []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.calls[tenant])
+}
+
+func (e *engines) set(what string, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.fail[what] = err
+}
+
+func (e *engines) pa(rdid hnv.RDID, v uint32, ca string) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	a, ok := e.records[rdid][hnv.RecordKey{VSID: vsid(v), CA: netip.MustParseAddr(ca)}]
+	if !ok {
+		return ""
+	}
+	return a.String()
+}
+
+func (e *engines) has(port string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.plugged[port]
+}
+
+type fakeCompartments struct{ *engines }
+
+func (f fakeCompartments) Apply(_ context.Context, s compartments.Spec) (compartments.Result, error) {
+	if err := f.call("compartment", s.Name.String()); err != nil {
+		return compartments.Result{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := compartments.Result{Namespace: "/run/netns/hnv-" + s.Name.String(), Port: "w0000" + s.VSID.String(), Repaired: f.drift[s.Name.String()]}
+	delete(f.drift, s.Name.String())
+	return r, nil
+}
+
+func (f fakeCompartments) Delete(_ context.Context, n hnv.Name) error {
+	return f.call("delete compartment", n.String())
+}
+func (f fakeCompartments) Prune(context.Context, []hnv.Name) ([]string, error) { return nil, nil }
+func (f fakeCompartments) ApplyProvider(context.Context, compartments.ProviderSpec) ([]string, error) {
+	return nil, f.call("provider", "")
+}
+func (f fakeCompartments) ApplyPort(_ context.Context, ifname string) error {
+	return f.call("port", ifname)
+}
+
+type fakeNAT struct{ *engines }
+
+func (f fakeNAT) Apply(_ context.Context, s nat.Spec) (nat.Result, error) {
+	return nat.Result{}, f.call("nat", s.Name.String())
+}
+func (f fakeNAT) Remove(_ context.Context, ns string) error { return f.call("remove nat", ns) }
+func (f fakeNAT) Sessions(context.Context, string, int) ([]nat.Session, int, error) {
+	return nil, 0, nil
+}
+
+type fakeDataplane struct{ *engines }
+
+func (f fakeDataplane) Apply(t dataplane.Tenant) error {
+	if err := f.call("dataplane", t.Name.String()); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	m := map[hnv.RecordKey]netip.Addr{}
+	for _, r := range t.Records {
+		m[r.RecordKey()] = r.PA
+	}
+	f.records[t.RDID], f.names[t.RDID] = m, t.Name.String()
+	return nil
+}
+
+func (f fakeDataplane) Remove(r hnv.RDID) {
+	f.mu.Lock()
+	n := f.names[r]
+	delete(f.records, r)
+	f.mu.Unlock()
+	_ = f.call("remove dataplane", n)
+}
+
+func (f fakeDataplane) UpdateRecords(r hnv.RDID, put []hnv.Record, del []hnv.RecordKey) error {
+	f.mu.Lock()
+	n, m := f.names[r], f.records[r]
+	if m == nil {
+		f.mu.Unlock()
+		return fmt.Errorf("no routing domain %s", r)
+	}
+	for _, k := range del {
+		delete(m, k)
+	}
+	for _, p := range put {
+		m[p.RecordKey()] = p.PA
+	}
+	f.mu.Unlock()
+	return f.call("records", n)
+}
+func (f fakeDataplane) Counters() []dataplane.TenantCounters { return nil }
+
+type fakeWiring struct{ *engines }
+
+func (f fakeWiring) Provider([]hnv.ProviderAddress) error { return nil }
+func (f fakeWiring) Attach(s dataplane.PortSpec, _ string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.fail["attach "+s.Name]; err != nil {
+		return err
+	}
+	if !f.plugged[s.Name] {
+		f.calls[s.Name] = append(f.calls[s.Name], "attach")
+	}
+	f.plugged[s.Name] = true
+	return nil
+}
+func (f fakeWiring) Detach(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.plugged, name)
+}
+func (f fakeWiring) Failed() <-chan string { return f.broke }
+
+// start runs a Controller on fakes until the test ends.
+func start(t *testing.T, m *memory, e *engines) *Controller {
+	t.Helper()
+	c := New(Options{
+		Store: m, Compartments: fakeCompartments{e}, NAT: fakeNAT{e}, Dataplane: fakeDataplane{e}, Wiring: fakeWiring{e},
+		PAMTU: func() int { return 1500 }, Log: slog.New(slog.DiscardHandler),
+		Backoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond, DriftInterval: 20 * time.Millisecond, StepTimeout: 5 * time.Second,
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); _ = c.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return c
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 1000 {
+		if ok() {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Fatalf("never: %s", what)
+}
+
+func vsid(n uint32) hnv.VSID { return must(hnv.NewVSID(n)) }
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func put(o hnv.Object) hnv.Change { return hnv.Change{Put: o} }
+
+func theTenant(name string, base uint32, external string) hnv.Tenant {
+	p := func(s string) []hnv.SubnetPrefix { return []hnv.SubnetPrefix{{Prefix: netip.MustParsePrefix(s)}} }
+	return hnv.Tenant{
+		Name: must(hnv.ParseName(name)), RDID: must(hnv.ParseRDID(fmt.Sprintf("00000000-0000-4000-8000-%012d", base))), Encap: hnv.NVGRE,
+		Subnets: []hnv.Subnet{{VSID: vsid(base), Prefixes: p("10.1.1.0/24")}, {VSID: vsid(base + 1), Prefixes: p("10.1.2.0/24")}, {VSID: vsid(base - 1), Prefixes: p("10.254.254.0/29")}},
+		Gateway: &hnv.Gateway{VSID: vsid(base - 1), Uplink: "internet", NAT: &hnv.NAT{Pool: []hnv.ExternalRange{must(hnv.ParseExternalRange(external))}}},
+	}
+}
+
+func theRecord(v uint32, ca, pa string) hnv.Record {
+	return hnv.Record{VSID: vsid(v), CA: netip.MustParseAddr(ca), MAC: must(hnv.ParseMAC("00:15:5d:00:00:01")), PA: netip.MustParseAddr(pa), Rule: hnv.RuleNVGRE, Type: hnv.Static}
+}
+
+var (
+	theAddress = hnv.ProviderAddress{Addr: netip.MustParsePrefix("192.168.1.1/24"), Interface: "pa0"}
+	errBroken  = errors.New("broken on purpose")
+)

@@ -1,0 +1,106 @@
+package control
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	v1 "github.com/hnvgate/hnvgate/api/v1"
+	"github.com/hnvgate/hnvgate/compartments"
+	"github.com/hnvgate/hnvgate/hnv"
+)
+
+// provider keeps the fabric side: addresses, routes, and the dataplane's ear on
+// the PA interfaces.
+type provider struct {
+	c    *Controller
+	wish wish
+
+	mu    sync.Mutex
+	addrs []hnv.ProviderAddress
+	cond  v1.Condition
+}
+
+func newProvider(c *Controller) *provider {
+	return &provider{c: c, wish: newWish()}
+}
+
+func (p *provider) run(ctx context.Context) {
+	failures := 0
+	for {
+		pause := p.c.o.DriftInterval
+		if failures > 0 {
+			pause = p.c.o.backoff(failures)
+		}
+		if !sleep(ctx, pause, p.wish.woken) {
+			return
+		}
+		asked := p.wish.asked.Load()
+		if p.reconcile(ctx) {
+			failures = 0
+			p.wish.done.Store(asked)
+		} else {
+			failures++
+		}
+	}
+}
+
+// reconcile is one try at the whole provider side.
+func (p *provider) reconcile(ctx context.Context) bool {
+	var spec compartments.ProviderSpec
+	p.c.o.Store.View(func(f *hnv.Fabric) {
+		spec = compartments.ProviderSpec{Addresses: f.ProviderAddresses(), Routes: f.ProviderRoutes()}
+	})
+	p.mu.Lock()
+	unchanged := slices.Equal(p.addrs, spec.Addresses) && p.cond.Status
+	p.mu.Unlock()
+
+	ctx, cancel := context.WithTimeout(ctx, p.c.o.StepTimeout)
+	defer cancel()
+	repaired, err := p.c.o.Compartments.ApplyProvider(ctx, spec)
+	reason := "ProviderFailed"
+	if err == nil {
+		reason = "DataplaneFailed"
+		err = p.c.o.Wiring.Provider(spec.Addresses)
+	}
+	if len(repaired) > 0 && unchanged {
+		p.c.o.Log.Warn("repaired drift of the provider side", "what", repaired)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.addrs = spec.Addresses
+	next := v1.Condition{Type: "ProviderReady", Status: err == nil, Reason: "Applied", Since: p.cond.Since}
+	if err != nil {
+		next.Reason, next.Message = reason, err.Error()
+		p.c.o.Log.Error("reconcile the provider side", "err", err)
+	}
+	if p.cond.Type == "" || p.cond.Status != next.Status {
+		next.Since = time.Now()
+	}
+	p.cond = next
+	return err == nil
+}
+
+func (p *provider) conditions() []v1.Condition {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cond.Type == "" {
+		return []v1.Condition{}
+	}
+	return []v1.Condition{p.cond}
+}
+
+func (p *provider) addresses() []v1.LinkStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := []v1.LinkStatus{}
+	for _, a := range p.addrs {
+		l := v1.LinkStatus{Name: a.Addr.String(), Interface: a.Interface, Phase: v1.PhaseReady, MTU: p.c.o.PAMTU()}
+		if !p.cond.Status {
+			l.Phase, l.Message = v1.PhaseError, p.cond.Message
+		}
+		out = append(out, l)
+	}
+	return out
+}
