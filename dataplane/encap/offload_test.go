@@ -86,10 +86,10 @@ func TestSuperPacket(t *testing.T) {
 			t.Fatalf("%s: refused; length %d", name, f.Len())
 		}
 		var got encap.Header
-		if r := encap.Parse(f.Bytes(), &got); r != drop.None || got.Total != 65535 {
+		if r := encap.Pop(f, &got); r != drop.None || got.Total != 65535 {
 			t.Fatalf("%s: %s, %+v", name, r, got)
 		}
-		if !f.TrimBack(got.Total) || !f.TrimFront(got.InnerOff) || f.Offload != want || !bytes.Equal(f.Bytes(), frame) {
+		if f.Offload != want || !bytes.Equal(f.Bytes(), frame) {
 			t.Errorf("%s: offload %+v, want %+v", name, f.Offload, want)
 		}
 	}
@@ -106,11 +106,41 @@ func TestOuterPartialChecksum(t *testing.T) {
 	binary.BigEndian.PutUint16(udp[6:], packet.Fold(packet.PseudoSum(h.Src, h.Dst, 17, len(udp))))
 	f.Offload = packet.Offload{NeedsCsum: true, CsumStart: 20, CsumOffset: 6}
 	var got encap.Header
-	if r := encap.Parse(f.Bytes(), &got); r != drop.None {
+	if r := encap.Pop(f, &got); r != drop.None {
 		t.Fatal(r)
 	}
-	f.TrimFront(got.InnerOff)
 	if f.Offload != (packet.Offload{}) || !packet.CompleteChecksum(f) || !bytes.Equal(f.Bytes(), frame) {
 		t.Errorf("offload %+v, frame changed: %v", f.Offload, !bytes.Equal(f.Bytes(), frame))
+	}
+}
+
+func TestPop(t *testing.T) {
+	frame := inner(t, 100)
+	var h encap.Header
+	for name, want := range headers() {
+		f := packet.NewFrame(2000)
+		f.Set(append(pushed(t, want, frame), make([]byte, 9)...))
+		if r := encap.Pop(f, &h); r != drop.None || h.VSID != want.VSID || !bytes.Equal(f.Bytes(), frame) {
+			t.Errorf("%s: %s, %x", name, r, f.Bytes())
+		}
+	}
+	wire := pushed(t, headers()["vxlan4"], frame)
+	for name, c := range map[string]struct {
+		b    []byte
+		o    packet.Offload
+		want drop.Reason
+	}{
+		"malformed":          {wire[:30], packet.Offload{}, drop.OuterLength},
+		"merged outside":     {wire, packet.Offload{NeedsCsum: true, CsumStart: 20, CsumOffset: 6, GSO: packet.GSOUDP, GSOSize: 100}, drop.GSOUnsupported},
+		"merged inside":      {wire, packet.Offload{NeedsCsum: true, CsumStart: 70, CsumOffset: 6, GSO: packet.GSOUDP, GSOSize: 100}, drop.None},
+		"checksum elsewhere": {append(bytes.Clone(wire), 0, 0, 0, 0), packet.Offload{NeedsCsum: true, CsumStart: uint16(len(wire))}, drop.ChecksumUnsupported},
+	} {
+		f := packet.NewFrame(2000)
+		f.Set(c.b)
+		f.Offload = c.o
+		r := encap.Pop(f, &h)
+		if r != c.want || r != drop.None && (!bytes.Equal(f.Bytes(), c.b) || f.Offload != c.o) {
+			t.Errorf("%s: %s, want %s, or changed", name, r, c.want)
+		}
 	}
 }

@@ -208,3 +208,25 @@ func (h *Header) parseVXLAN(p []byte) drop.Reason {
 	h.VSID = binary.BigEndian.Uint32(p[12:]) >> 8
 	return drop.None
 }
+
+// Pop takes the outer headers and the padding off f, so that it holds the inner
+// Ethernet frame, and keeps the Offload right. Anything but drop.None leaves f
+// as it was.
+//
+// A super-packet is refused with drop.GSOUnsupported if it was merged by its
+// outer header: it is then several tunnel packets in a row, of which only the
+// first could be found.
+func Pop(f *packet.Frame, h *Header) drop.Reason {
+	if r := Parse(f.Bytes(), h); r != drop.None {
+		return r
+	}
+	o := f.Offload
+	if o.GSO == packet.GSOUDP && o.NeedsCsum && int(o.CsumStart) < h.InnerOff {
+		return drop.GSOUnsupported
+	}
+	if !f.TrimBack(h.Total) {
+		return drop.ChecksumUnsupported
+	}
+	f.TrimFront(h.InnerOff)
+	return drop.None
+}
