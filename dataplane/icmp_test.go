@@ -282,3 +282,65 @@ func TestCongestionMarks(t *testing.T) {
 		}
 	}
 }
+
+// A kernel that merges packets hands over a tunnel packet greater than any on
+// the wire, its inner checksum still partial: it stays whole.
+func TestSuperPacketFromFabric(t *testing.T) {
+	l, contoso, fabrikam := exampleLab(t)
+	gate := l.hosts[0]
+	for _, s := range []*site{contoso, fabrikam} {
+		inner := superPacket(hnv.RouterMAC, s.gw.mac, "10.1.1.11", "203.0.113.5", 20000)
+		outer := outerPacket(s.Encap, paHost1, paGate, s.base, inner.bytes)
+		give := func(change func(*packet.Offload)) []sent {
+			f := packet.NewFrame(1 << 16)
+			f.Set(outer)
+			f.Offload = inner.offload
+			f.Offload.CsumStart += uint16(len(outer) - len(inner.bytes))
+			f.Offload.HdrLen += uint16(len(outer) - len(inner.bytes))
+			change(&f.Offload)
+			gate.w.FromProvider([]*packet.Frame{f})
+			gate.w.Flush()
+			return s.gw.drain()
+		}
+		got := give(func(*packet.Offload) {})
+		if len(got) != 1 || !bytes.Equal(got[0].bytes, inner.bytes) || got[0].offload != inner.offload {
+			t.Errorf("%s: got %d frames; drops %v", s.Name, len(got), gate.allDrops())
+		}
+		if got := give(func(o *packet.Offload) { o.GSOSize = 1440 }); len(got) != 0 || gate.drops(s.Name.String())[drop.TooBig] != 1 {
+			t.Errorf("%s: segments greater than the port takes are not dropped: %v", s.Name, gate.allDrops())
+		}
+		// Without the request to segment it is simply too big.
+		if got := give(func(o *packet.Offload) { *o = packet.Offload{} }); len(got) != 0 || gate.drops(s.Name.String())[drop.TooBig] != 2 {
+			t.Errorf("%s: %v", s.Name, gate.allDrops())
+		}
+	}
+	expect(t, l, nil, "", contoso, fabrikam)
+}
+
+// A batch of super-packets becomes more packets than a Worker keeps waiting.
+func TestManySegments(t *testing.T) {
+	l, contoso, fabrikam := exampleLab(t)
+	h := l.hosts[1]
+	s := superPacket(mac11, hnv.RouterMAC, "10.1.1.11", "10.1.2.11", 60000)
+	var frames []*packet.Frame
+	for range BatchSize {
+		f := packet.NewFrame(1 << 16)
+		f.Set(s.bytes)
+		f.Offload = s.offload
+		frames = append(frames, f)
+	}
+	h.w.FromPort(contoso.vm11.id, frames)
+	h.w.Flush()
+	if len(h.w.spare) > maxQueued || len(h.w.lent) != 0 {
+		t.Errorf("the worker keeps %d frames", len(h.w.spare))
+	}
+	l.settle()
+	total := 0
+	for _, f := range contoso.v21.drain() {
+		total += len(f.bytes) - 54
+	}
+	if total != BatchSize*60000 {
+		t.Errorf("%d bytes arrived of %d", total, BatchSize*60000)
+	}
+	expect(t, l, nil, "", contoso, fabrikam)
+}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hnvgate/hnvgate/dataplane/drop"
@@ -212,5 +213,38 @@ func TestServeReadErrors(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("after the end: %v", err)
+	}
+}
+
+// A reader that never works again is given up after some patience.
+func TestServeGivesUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipe()
+		p.fail.Store(1000)
+		begin := time.Now()
+		err := New(Options{}).ServePort(t.Context(), 7, p, &wire{})
+		if !errors.Is(err, errTest) || 1000-p.fail.Load() != maxFailures {
+			t.Errorf("given up with %v after %d reads", err, 1000-p.fail.Load())
+		}
+		if took := time.Since(begin); took < time.Second || took > 10*time.Second {
+			t.Errorf("given up after %s", took)
+		}
+	})
+}
+
+// A reader holds more frames while it is busy, and gives them back.
+func TestBatchFollowsTheLoad(t *testing.T) {
+	b := newBatch(new(sync.Pool))
+	for range 10 {
+		b.had(len(b.next()))
+	}
+	if n := len(b.next()); n != BatchSize {
+		t.Errorf("a busy reader has %d frames", n)
+	}
+	for range 20 * idleReads {
+		b.had(1)
+	}
+	if n := len(b.next()); n > 4 {
+		t.Errorf("an idle reader has %d frames", n)
 	}
 }
