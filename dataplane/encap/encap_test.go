@@ -148,6 +148,7 @@ func TestParseRefuses(t *testing.T) {
 		"no room for GRE":   {total(23), drop.OuterLength},
 		"no room for key":   {total(27), drop.OuterLength},
 		"no room for inner": {total(41), drop.InnerTruncated},
+		"no inner at all":   {total(28), drop.InnerTruncated},
 		"no room for UDP":   {edit(vx, 2, 0, 27), drop.OuterLength},
 		"checksum":          {raw(gre, 11, gre[11]^1), drop.OuterChecksum},
 		"TTL flipped":       {raw(vx, 8, vx[8]^0x80), drop.OuterChecksum},

@@ -134,6 +134,14 @@ func TestCompleteChecksumNeverWritesZero(t *testing.T) {
 	}
 }
 
+func TestCompleteChecksumAtTheVeryEnd(t *testing.T) {
+	f := newFrame(t, []byte{0x12, 0x34, 0, 0})
+	f.Offload = packet.Offload{NeedsCsum: true, CsumOffset: 2}
+	if !packet.CompleteChecksum(f) || !bytes.Equal(f.Bytes(), []byte{0x12, 0x34, 0xed, 0xcb}) {
+		t.Errorf("got %x", f.Bytes())
+	}
+}
+
 func TestCompleteChecksumOutsideTheFrame(t *testing.T) {
 	for _, o := range []packet.Offload{
 		{NeedsCsum: true, CsumStart: 10, CsumOffset: 9},

@@ -17,12 +17,16 @@ func TestFlowHashIsStable(t *testing.T) {
 			t.Errorf("%s: %#08x, want %#08x", name, got, want)
 		}
 	}
+	if got := decode(t, ndARP(t)).FlowHash(); got != hashARP {
+		t.Errorf("arp: %#08x, want %#08x", got, hashARP)
+	}
 }
 
 const (
 	hashTCP4  = 0x7849a0ed
 	hashTCP6  = 0xc5caecee
 	hashEcho4 = 0x64ef1e45
+	hashARP   = 0x2e6d9bfb
 )
 
 func TestFlowHashFollowsTheFlow(t *testing.T) {

@@ -23,6 +23,12 @@ func TestFrameGrowsAndShrinks(t *testing.T) {
 	if !f.TrimFront(5) || !f.TrimBack(7) || string(f.Bytes()) != "payload" {
 		t.Fatalf("trimmed to %q", f.Bytes())
 	}
+	if f.Prepend(0) == nil || f.Append(0) == nil || !f.TrimFront(0) || !f.TrimBack(7) || string(f.Bytes()) != "payload" {
+		t.Errorf("nothing added and nothing cut makes %q", f.Bytes())
+	}
+	if !f.TrimFront(7) || f.Len() != 0 || !f.TrimBack(0) {
+		t.Error("the whole packet cannot be cut off")
+	}
 	if f.Set(make([]byte, 101)) || f.Len() != 0 {
 		t.Error("Set took more than the capacity")
 	}

@@ -100,6 +100,25 @@ func TestDecodeExtensions(t *testing.T) {
 	}
 }
 
+// A packet may end with its headers.
+func TestDecodeWithoutPayload(t *testing.T) {
+	v4 := golden(t, `00155d000002 00155d000001 0800 4500 0014 0000 0000 40 ff 63d3 0a01010b 0a01010c`)
+	if h := decode(t, v4); h.Length != 20 || h.Proto != 255 || h.L4 != len(v4) {
+		t.Errorf("%+v", h)
+	}
+	v6 := golden(t, `00155d000002 00155d000001 86dd 60000000 0008 3c 40
+		fd000001000000000000000000000011 fd000001000000000000000000000012 3b 00 01 04 00000000`)
+	if h := decode(t, v6); h.Length != 48 || h.Proto != 59 || h.L4 != len(v6) {
+		t.Errorf("%+v", h)
+	}
+	for _, n := range []int{0, 8} {
+		udp := frameUDP4(t, n)[:14+20+8+n]
+		if h := decode(t, udp); h.DstPort != 9 {
+			t.Errorf("%+v", h)
+		}
+	}
+}
+
 // edit gives a copy of b with bytes put in at off, and the IPv4 checksum right
 // again if fix is set.
 func edit(b []byte, fix bool, off int, with ...byte) []byte {

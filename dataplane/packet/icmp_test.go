@@ -73,6 +73,9 @@ func TestICMPErrors(t *testing.T) {
 			b := f.Bytes()
 			checksumsAreRight(t, b)
 			g := decode(t, b)
+			if g.TTL != 64 || g.DSCP != 48 || g.ECN != 0 || g.DontFragment != true {
+				t.Errorf("error %d about IPv%d: %+v", c.e, h.Version, g)
+			}
 			if g.Src != from || g.Dst != h.Src || g.SrcMAC != router || g.DstMAC != h.SrcMAC || g.ICMPType != typ || g.ICMPCode != code {
 				t.Errorf("error %d about IPv%d: %+v", c.e, h.Version, g)
 			}
@@ -149,6 +152,7 @@ func TestICMPErrorsThatMayNotBe(t *testing.T) {
 	for name, made := range map[string]bool{
 		"no such error": packet.BuildICMPError(packet.NewFrame(1500), 0, good, decode(t, good), router4, router, 0),
 		"nor this":      packet.BuildICMPError(packet.NewFrame(1500), 99, good, decode(t, good), router4, router, 0),
+		"ARP":           packet.BuildICMPError(packet.NewFrame(1500), packet.NoRoute, ndARP(t), decode(t, ndARP(t)), router6, router, 0),
 		"other family":  packet.BuildICMPError(packet.NewFrame(1500), packet.NoRoute, good, decode(t, good), router6, router, 0),
 		"no room":       packet.BuildICMPError(packet.NewFrame(500), packet.NoRoute, good, decode(t, good), router4, router, 0),
 		"cut":           packet.BuildICMPError(packet.NewFrame(1500), packet.NoRoute, good[:100], decode(t, good), router4, router, 0),
@@ -174,7 +178,7 @@ func TestICMPErrorWithoutEthernet(t *testing.T) {
 }
 
 func TestEchoReply(t *testing.T) {
-	for name, b := range map[string][]byte{"IPv4": frameEcho4(t), "IPv6": frameEcho6(t)} {
+	for name, b := range map[string][]byte{"IPv4": edit(frameEcho4(t), true, 22, 9), "IPv6": edit(frameEcho6(t), false, 21, 9)} {
 		for _, pad := range []int{0, 7} {
 			f := newFrame(t, append(bytes.Clone(b), make([]byte, pad)...))
 			h := decode(t, b)
@@ -187,7 +191,7 @@ func TestEchoReply(t *testing.T) {
 			if h.Version == 6 {
 				wantType = packet.ICMPv6EchoReply
 			}
-			if g.Src != h.Dst || g.Dst != h.Src || g.SrcMAC != h.DstMAC || g.DstMAC != h.SrcMAC || g.ICMPType != wantType || g.TTL != 64 {
+			if g.Src != h.Dst || g.Dst != h.Src || g.SrcMAC != h.DstMAC || g.DstMAC != h.SrcMAC || g.ICMPType != wantType || g.TTL != 64 || g.DSCP != h.DSCP || g.ECN != h.ECN {
 				t.Errorf("%s: %+v", name, g)
 			}
 			if !bytes.Equal(f.Bytes()[g.L4+4:], b[h.L4+4:]) {

@@ -153,6 +153,22 @@ func TestNDRefuses(t *testing.T) {
 	}
 }
 
+func TestIsND(t *testing.T) {
+	for name, b := range samples(t) {
+		if decode(t, b).IsND() {
+			t.Errorf("%s is taken for neighbor discovery", name)
+		}
+	}
+	ns := ndFrame(t, solicitation, six1, packet.SolicitedNode(six2))
+	for typ := range 256 {
+		h := decode(t, ns)
+		h.ICMPType = uint8(typ)
+		if h.IsND() != (typ >= 133 && typ <= 137) {
+			t.Errorf("ICMPv6 type %d: %v", typ, h.IsND())
+		}
+	}
+}
+
 func TestMulticastAddresses(t *testing.T) {
 	if got, want := packet.SolicitedNode(netip.MustParseAddr("2037::01:800:200e:8c6c")), netip.MustParseAddr("ff02::1:ff0e:8c6c"); got != want {
 		t.Errorf("solicited node is %s, want %s (RFC 4291 section 2.7.1)", got, want)
