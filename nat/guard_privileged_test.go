@@ -183,6 +183,32 @@ func TestConnectionLimit(t *testing.T) {
 	})
 }
 
+// A large limit is kept in shares; together they never let more in.
+func TestLargeConnectionLimit(t *testing.T) {
+	const limit = 4096
+	l := newLab(t, ext1)
+	l.spec.ConnectionLimit = limit
+	l.apply()
+	var conn net.PacketConn
+	do(t, l.inside, func() (err error) { conn, err = net.ListenPacket("udp4", vm1+":0"); return err })
+	defer conn.Close()
+	for i := range 2 * limit {
+		if _, err := conn.WriteTo([]byte("x"), &net.UDPAddr{IP: net.ParseIP(remote), Port: 1000 + i}); err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Fatal(err)
+		}
+	}
+	s, err := l.engine.Snapshot(t.Context(), l.spec.Namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Connections > limit || s.Connections < limit*85/100 {
+		t.Errorf("a limit of %d let %d in", limit, s.Connections)
+	}
+	if got := s.Drops[DropLimit].Packets; got+uint64(s.Connections) != 2*limit {
+		t.Errorf("%d were let in and %d counted, of %d", s.Connections, got, 2*limit)
+	}
+}
+
 func TestSegmentSizeIsClamped(t *testing.T) {
 	l := newLab(t, ext1, "2001:db8::10")
 	l.addMapping(hnv.TCP, ext1+":443", vm2+":8443")

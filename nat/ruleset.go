@@ -109,7 +109,8 @@ func Ruleset(s Spec) nft.Table {
 	for _, f := range b.families {
 		t.Sets = append(t.Sets, b.sets(f)...)
 	}
-	t.Chains = []nft.Chain{b.prerouting(), b.dstnat(), b.forward(), b.outbound(), b.admit(), b.connections(),
+	t.Sets = append(t.Sets, b.shareSet()...)
+	t.Chains = []nft.Chain{b.prerouting(), b.dstnat(), b.forward(), b.outbound(), b.hairpin(), b.admit(), b.connections(),
 		b.input(), b.inputInside(), b.inputOutside(), b.output(), b.srcnat()}
 	for _, f := range b.families {
 		t.Chains = append(t.Chains, b.snat(f)...)
@@ -199,7 +200,8 @@ func (b builder) forward() nft.Chain {
 		nft.R(nft.CTState(nft.StateEstablished|nft.StateRelated), nft.Accept()),
 		drop(DropForward, nft.CTState(nft.StateUntracked)),
 		nft.R(b.in, b.out, nft.Goto("outbound")),
-		nft.R(nft.OIfName(b.spec.Inside), nft.CTStatusDNAT(), nft.Goto("admit")).Note("a static mapping, from outside or as a hairpin"),
+		nft.R(nft.IIfName(b.spec.Outside), nft.OIfName(b.spec.Inside), nft.CTStatusDNAT(), nft.Goto("admit")).Note("static mappings"),
+		nft.R(b.in, nft.OIfName(b.spec.Inside), nft.CTStatusDNAT(), nft.Goto("hairpin")),
 		drop(DropForward))
 	return c
 }
@@ -222,6 +224,16 @@ func (b builder) outbound() nft.Chain {
 	return c
 }
 
+// hairpin is for new connections from a VM to a mapping of its own tenant.
+func (b builder) hairpin() nft.Chain {
+	c := nft.Chain{Name: "hairpin"}
+	for _, f := range b.families {
+		c.Rules = append(c.Rules, drop(DropSource, nft.NotIn("inside"+f.digit, f.src)))
+	}
+	c.Rules = append(c.Rules, nft.R(nft.Goto("admit")))
+	return c
+}
+
 // admit lets a new connection in that may be.
 func (b builder) admit() nft.Chain {
 	return nft.Chain{Name: "admit", Rules: []nft.Rule{
@@ -233,9 +245,37 @@ func (b builder) admit() nft.Chain {
 	}}
 }
 
+// shareSize is how many connections are counted together. Each new connection
+// costs the kernel a walk through all those counted with it, and a tenant must
+// not be able to keep a processor busy by having many.
+const shareSize = 512
+
+// shares splits a connection limit. Together the shares never exceed it; as
+// connections do not spread quite evenly, a split limit begins to bite a little
+// earlier, at some nine tenths.
+func shares(limit uint32) (n, each uint32) {
+	n = max(1, (limit-1)/shareSize+1)
+	return n, max(1, limit/n)
+}
+
+// shareSet is filled by the rule in connections. Its name changes with the
+// limit, because an element keeps the limit that it was made with.
+func (b builder) shareSet() []nft.Set {
+	n, each := shares(b.spec.limit())
+	if n == 1 {
+		return nil
+	}
+	return []nft.Set{{Name: fmt.Sprintf("connections-%dx%d", n, each), Key: []nft.Type{nft.Mark}, Dynamic: true, Size: 2 * n}}
+}
+
 // connections stands alone so that no other change resets its count.
 func (b builder) connections() nft.Chain {
-	return nft.Chain{Name: "connections", Rules: []nft.Rule{drop(DropLimit, nft.CountOver(b.spec.limit()))}}
+	n, each := shares(b.spec.limit())
+	over := nft.CountOver(each)
+	if n > 1 {
+		over = nft.CountSharesOver(b.shareSet()[0].Name, n, each)
+	}
+	return nft.Chain{Name: "connections", Rules: []nft.Rule{drop(DropLimit, over)}}
 }
 
 func (b builder) input() nft.Chain {

@@ -158,12 +158,18 @@ func TestHairpin(t *testing.T) {
 			}
 		}
 	}
-	if n := len(outside.all()); n != 0 {
-		t.Errorf("%d packets of a hairpin went outside", n)
+	for _, p := range outside.all() {
+		if p.Layer(layers.LayerTypeIPv4) != nil {
+			t.Errorf("a packet of a hairpin went outside: %v", p)
+		}
 	}
 	if len(l.drops()) != 0 {
 		t.Errorf("dropped: %v", l.drops())
 	}
+	if _, err := ask(mustDial(t, l.inside, "udp", "10.9.9.9", ext1+":53")); err == nil {
+		t.Error("a source that is not the tenant's used the mapping")
+	}
+	l.wantDrop(DropSource, 1)
 	for _, s := range l.sessions() {
 		if s.Kind != Hairpin || s.Remote.Addr().String() != ext1 || s.Mapped.Addr().String() != vm2 {
 			t.Errorf("session is %+v", s)

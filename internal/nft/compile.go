@@ -41,6 +41,7 @@ type setDef struct {
 	flags             uint32
 	keyType, keyLen   uint32
 	dataType, dataLen uint32
+	size              uint32 // the most elements; 0 is no bound
 	fields            string // lengths of the key's fields, where they are needed
 }
 
@@ -136,6 +137,13 @@ func compileSet(s Set) (compiledSet, error) {
 	concat := len(s.Key) > 1
 	if s.Interval {
 		c.def.flags |= setInterval
+	}
+	if s.Dynamic {
+		c.def.flags |= setDynamic
+		c.def.size = s.Size
+		if s.Size == 0 || len(s.Elements) > 0 || s.Interval {
+			return c, fmt.Errorf("set %s: a dynamic set has a size, and neither elements nor intervals", s.Name)
+		}
 	}
 	if s.Interval && concat { // such a set must know its fields
 		c.def.flags |= setConcat

@@ -56,12 +56,14 @@ const (
 	setID       = 10
 	setUserdata = 13
 
+	descSize    = 1
 	descConcat  = 2
 	fieldLength = 1
 
 	setAnonymous = 1 << 0
 	setInterval  = 1 << 2
 	setMap       = 1 << 3
+	setDynamic   = 1 << 5
 	setConcat    = 1 << 7
 
 	elemListSet   = 2

@@ -26,6 +26,7 @@ func everything() Table {
 			{Name: "errors6", Key: []Type{ICMPv6Type}, Elements: []Element{E(ICMPv6(ICMPv6TooBig)), E(ICMPv6(ICMPv6NeighSolicit))}},
 			{Name: "protocols", Key: []Type{InetProto}, Elements: []Element{E(Proto(ProtoTCP)), E(Proto(ProtoICMPv6))}},
 			{Name: "links", Key: []Type{IfName}, Elements: []Element{E(Name("wnv5000"))}},
+			{Name: "shares", Key: []Type{Mark}, Dynamic: true, Size: 128},
 		},
 		Chains: []Chain{
 			{Name: "early", Hook: &Hook{Type: Filter, At: Prerouting, Priority: PriorityMangle}, Rules: []Rule{
@@ -48,6 +49,7 @@ func everything() Table {
 			}},
 			{Name: "bounds", Rules: []Rule{
 				R(CountOver(100), Drop()),
+				R(CountSharesOver("shares", 64, 1024), Drop()),
 				R(Limit(50, 20), Return()),
 				R(SAddr(in4), DAddr(netip.MustParsePrefix("192.0.2.1/32")), Drop()),
 				R(NotSAddr(in6), NotDAddr(netip.MustParsePrefix("2001:db8::/32")), Drop()),

@@ -41,28 +41,38 @@ func (p *planner) set(s compiledSet) {
 		b = nfnl.AppendUint32(b, setDataType, s.def.dataType)
 		b = nfnl.AppendUint32(b, setDataLen, s.def.dataLen)
 	}
+	var desc []byte
+	if s.def.size > 0 {
+		desc = nfnl.AppendUint32(desc, descSize, s.def.size)
+	}
 	if s.def.fields != "" {
 		var list []byte
 		for _, n := range s.def.fields {
 			list = nfnl.AppendNested(list, listElem, nfnl.AppendUint32(nil, fieldLength, uint32(n)))
 		}
-		b = nfnl.AppendNested(b, setDesc, nfnl.AppendNested(nil, descConcat, list))
+		desc = nfnl.AppendNested(desc, descConcat, list)
+	}
+	if len(desc) > 0 {
+		b = nfnl.AppendNested(b, setDesc, desc)
 	}
 	b = nfnl.AppendUint32(b, setID, 0)
-	b = nfnl.Append(b, setUserdata, setOrder(s.def.keyType))
+	b = nfnl.Append(b, setUserdata, setOrder(s.def.keyType, s.def.dataType))
 	p.add(msgNewSet, unix.NLM_F_CREATE, "add set "+s.name, b)
 }
 
 // setOrder is the note by which nft list knows that keys and values are in
-// network order; names of interfaces are in host order.
-func setOrder(keyType uint32) []byte {
+// network order; names of interfaces and marks are in host order.
+func setOrder(keyType, dataType uint32) []byte {
 	const keyOrder, dataOrder, host, network = 0, 1, 1, 2
-	order := uint32(network)
-	if keyType == IfName.magic {
-		order = host
+	key, data := uint32(network), uint32(network)
+	if keyType == IfName.magic || keyType == Mark.magic {
+		key = host
 	}
-	b := binary.NativeEndian.AppendUint32([]byte{keyOrder, 4}, order)
-	return binary.NativeEndian.AppendUint32(append(b, dataOrder, 4), network)
+	if dataType == IfIndex.magic {
+		data = host
+	}
+	b := binary.NativeEndian.AppendUint32([]byte{keyOrder, 4}, key)
+	return binary.NativeEndian.AppendUint32(append(b, dataOrder, 4), data)
 }
 
 // elements adds or deletes elements, in as many messages as it takes.

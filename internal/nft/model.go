@@ -122,6 +122,10 @@ type Set struct {
 	Key      []Type
 	Value    []Type
 	Interval bool // elements may be prefixes and ranges
+	// Dynamic sets are filled by rules, up to Size; they have no Elements here,
+	// and Apply leaves those they have alone.
+	Dynamic  bool
+	Size     uint32
 	Elements []Element
 }
 

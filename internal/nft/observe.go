@@ -258,7 +258,7 @@ func (o *observed) readSets(d dumper, family Family, table string) error {
 			case setDataLen:
 				s.def.dataLen, err = a.Uint32()
 			case setDesc:
-				s.def.fields, err = readFields(a.Data)
+				s.def.size, s.def.fields, err = readDesc(a.Data)
 			}
 			if err != nil {
 				return err
@@ -271,7 +271,7 @@ func (o *observed) readSets(d dumper, family Family, table string) error {
 		return err
 	}
 	for i := range o.sets {
-		if s := &o.sets[i]; !s.anonymous {
+		if s := &o.sets[i]; !s.anonymous && s.def.flags&setDynamic == 0 {
 			if s.elems, err = readElements(d, family, table, s.name); err != nil {
 				return err
 			}
@@ -280,31 +280,42 @@ func (o *observed) readSets(d dumper, family Family, table string) error {
 	return nil
 }
 
-// readFields reads the lengths of a concatenation's fields.
-func readFields(desc []byte) (string, error) {
-	var fields string
+// readDesc reads a set's bound and the lengths of the fields of its key.
+func readDesc(desc []byte) (size uint32, fields string, err error) {
 	for a, err := range nfnl.Attrs(desc) {
+		if err != nil {
+			return 0, "", err
+		}
+		switch a.Type {
+		case descSize:
+			if size, err = a.Uint32(); err != nil {
+				return 0, "", err
+			}
+		case descConcat:
+			if fields, err = readFields(a.Data); err != nil {
+				return 0, "", err
+			}
+		}
+	}
+	return size, fields, nil
+}
+
+func readFields(list []byte) (string, error) {
+	var fields string
+	for item, err := range nfnl.Attrs(list) {
 		if err != nil {
 			return "", err
 		}
-		if a.Type != descConcat {
-			continue
-		}
-		for item, err := range nfnl.Attrs(a.Data) {
+		for l, err := range nfnl.Attrs(item.Data) {
 			if err != nil {
 				return "", err
 			}
-			for l, err := range nfnl.Attrs(item.Data) {
+			if l.Type == fieldLength {
+				n, err := l.Uint32()
 				if err != nil {
 					return "", err
 				}
-				if l.Type == fieldLength {
-					n, err := l.Uint32()
-					if err != nil {
-						return "", err
-					}
-					fields += string(rune(n))
-				}
+				fields += string(rune(n))
 			}
 		}
 	}

@@ -225,6 +225,21 @@ func CountOver(n uint32) Stmt {
 	}}
 }
 
+// CountSharesOver is CountOver for many connections: they are spread by the hash
+// of their addresses and ports over a number of shares, kept in a dynamic set of
+// type Mark, and it matches when more than n of one share are alive. Looking at
+// a new connection costs the kernel a walk through all those that are counted
+// together.
+func CountSharesOver(set string, shares, n uint32) Stmt {
+	text := fmt.Sprintf("add @%s { symhash mod %d ct count over %d }", set, shares, n)
+	return Stmt{text: text, set: set, build: func(c *compiler) {
+		const operationAdd = 0
+		c.add(&expr.Hash{DestRegister: 1, Modulus: shares, Type: expr.HashTypeSym})
+		c.add(&expr.Dynset{SrcRegKey: 1, SetName: set, Operation: operationAdd,
+			Exprs: []expr.Any{&expr.Connlimit{Count: n, Flags: expr.NFT_CONNLIMIT_F_INV}}})
+	}}
+}
+
 // Limit matches up to the rate, with a burst, both in packets.
 func Limit(perSecond uint64, burst uint32) Stmt {
 	text := fmt.Sprintf("limit rate %d/second burst %d packets", perSecond, burst)
@@ -270,7 +285,7 @@ func SNAT(a netip.Addr, lo, hi uint16) Stmt {
 	}
 	ports := Ports(lo, hi)
 	return Stmt{text: fmt.Sprintf("snat %s to %s:%s", f, to, ports.text), build: func(c *compiler) {
-		c.needL3(f)
+		// In an inet table the kernel passes packets of the other family by.
 		c.add(&expr.Immediate{Register: 1, Data: a.AsSlice()})
 		c.add(&expr.Immediate{Register: 2, Data: ports.lo})
 		nat := &expr.NAT{Type: expr.NATTypeSourceNAT, Family: uint32(f),

@@ -44,6 +44,9 @@ func (s Set) write(b *strings.Builder) {
 		types += " : " + typesText(s.Value)
 	}
 	fmt.Fprintf(b, "\t%s %s {\n\t\ttype %s\n", kind, s.Name, types)
+	if s.Dynamic {
+		fmt.Fprintf(b, "\t\tsize %d\n\t\tflags dynamic\n", s.Size)
+	}
 	if s.Interval {
 		b.WriteString("\t\tflags interval\n")
 	}

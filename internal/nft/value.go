@@ -22,6 +22,7 @@ var (
 	ICMPType    = Type{"icmp_type", 1, 14}
 	ICMPv6Type  = Type{"icmpv6_type", 1, 29}
 	IfName      = Type{"ifname", 16, 41}
+	Mark        = Type{"mark", 4, 19} // any number in host order
 )
 
 func align4(n int) int { return (n + 3) &^ 3 }

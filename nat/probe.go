@@ -1,0 +1,84 @@
+//go:build linux
+
+package nat
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/hnvgate/hnvgate/internal/ct"
+	"github.com/hnvgate/hnvgate/internal/netns"
+	"github.com/hnvgate/hnvgate/internal/nft"
+)
+
+// feature is something the kernel must be able to do, with the option it comes
+// from.
+type feature struct {
+	what, option string
+	table        nft.Table
+}
+
+func features() []feature {
+	a := netip.MustParseAddr("192.0.2.1")
+	base := func(typ nft.ChainType, at nft.HookPoint, rules ...nft.Rule) nft.Table {
+		return nft.Table{Family: nft.Inet, Name: "hnv-probe", Counters: []string{"seen"}, Chains: []nft.Chain{
+			{Name: "probe", Hook: &nft.Hook{Type: typ, At: at}, Rules: rules}}}
+	}
+	ranges := base(nft.Filter, nft.Forward, nft.R(nft.In("ranges", nft.SAddr4, nft.ProtoField, nft.SPortField), nft.Accept()))
+	ranges.Sets = []nft.Set{{Name: "ranges", Key: []nft.Type{nft.IPv4Addr, nft.InetProto, nft.InetService}, Interval: true,
+		Elements: []nft.Element{nft.E(nft.Addr(a), nft.Proto(nft.ProtoTCP), nft.Ports(1024, 2047))}}}
+	mapping := base(nft.NAT, nft.Prerouting, nft.R(nft.DNAT(nft.IPv4, "map", nft.DAddr4, nft.ProtoField, nft.DPortField)))
+	mapping.Sets = []nft.Set{{Name: "map", Key: []nft.Type{nft.IPv4Addr, nft.InetProto, nft.InetService}, Value: []nft.Type{nft.IPv4Addr, nft.InetService}}}
+	return []feature{
+		{"nftables for IPv4 and IPv6 together", "CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET", base(nft.Filter, nft.Forward)},
+		{"nftables counters", "CONFIG_NF_TABLES", base(nft.Filter, nft.Forward, nft.R(nft.Count("seen")))},
+		{"nftables with connection states", "CONFIG_NFT_CT", base(nft.Filter, nft.Forward, nft.R(nft.CTState(nft.StateInvalid), nft.Drop()))},
+		{"nftables source NAT", "CONFIG_NFT_NAT", base(nft.NAT, nft.Postrouting, nft.R(nft.L4Proto(nft.ProtoTCP), nft.SNAT(a, 1024, 65535)))},
+		{"nftables destination NAT by map", "CONFIG_NFT_NAT", mapping},
+		{"nftables hashes", "CONFIG_NFT_HASH", base(nft.Filter, nft.Forward, nft.R(nft.HashBelow(nft.SAddr4, 2, 1, 1), nft.Accept()))},
+		{"nftables connection limits (ct count)", "CONFIG_NFT_CONNLIMIT", base(nft.Filter, nft.Forward, nft.R(nft.CountOver(10), nft.Drop()))},
+		{"nftables rate limits", "CONFIG_NFT_LIMIT", base(nft.Filter, nft.Input, nft.R(nft.Limit(1, 5), nft.Accept()))},
+		{"nftables TCP options (maxseg)", "CONFIG_NF_TABLES since 4.14", base(nft.Filter, nft.Forward, nft.R(nft.ClampMSS(1400)))},
+		{"nftables ranges in concatenations", "CONFIG_NF_TABLES since 5.6", ranges},
+	}
+}
+
+// Probe tells whether this kernel and this process can do what the package
+// needs; the error names everything that is missing. It tries in a network
+// namespace of its own.
+func Probe() (err error) {
+	if os.Geteuid() != 0 {
+		return errors.New("probe NAT: network namespaces and nftables need root")
+	}
+	name := fmt.Sprintf("hnvprobe-%d", os.Getpid())
+	if err := netns.Create(name); err != nil {
+		return fmt.Errorf("probe NAT: %w", err)
+	}
+	defer func() { err = errors.Join(err, netns.Delete(name)) }()
+	rules, err := nft.Open(netns.Path(name))
+	if err != nil {
+		return fmt.Errorf("probe NAT: %w", err)
+	}
+	defer rules.Close()
+	var missing []error
+	for _, f := range features() {
+		_, err := rules.Apply(f.table)
+		if err == nil {
+			err = rules.Delete(f.table.Family, f.table.Name)
+		}
+		if err != nil {
+			missing = append(missing, fmt.Errorf("the kernel lacks %s (%s): %w", f.what, f.option, err))
+		}
+	}
+	conns, err := ct.Open(netns.Path(name))
+	if err == nil {
+		_, err = conns.Count()
+		_ = conns.Close()
+	}
+	if err != nil {
+		missing = append(missing, fmt.Errorf("the kernel lacks a list of its connections (CONFIG_NF_CT_NETLINK): %w", err))
+	}
+	return errors.Join(missing...)
+}

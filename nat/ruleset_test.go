@@ -1,0 +1,185 @@
+package nat
+
+import (
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/internal/nft"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func parse[T any](t *testing.T, f func(string) (T, error), ss ...string) (out []T) {
+	t.Helper()
+	for _, s := range ss {
+		v, err := f(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+func testSpec(t *testing.T) Spec {
+	t.Helper()
+	return Spec{
+		Name: parse(t, hnv.ParseName, "contoso")[0], Namespace: "/run/netns/hnv-contoso", Inside: "wnv5000", Outside: "ext",
+		InsidePrefixes: parse(t, netip.ParsePrefix, "10.1.2.0/24", "10.1.1.0/24", "10.254.254.0/29"),
+		InsideAddrs:    parse(t, netip.ParseAddr, "10.254.254.2"),
+		Pool:           parse(t, hnv.ParseExternalRange, "203.0.113.10"),
+		InsideMTU:      1458,
+	}
+}
+
+func testMapping(t *testing.T, p hnv.Proto, external, internal string) hnv.NATMapping {
+	t.Helper()
+	return hnv.NATMapping{Tenant: parse(t, hnv.ParseName, "contoso")[0], Proto: p,
+		External: netip.MustParseAddrPort(external), Internal: netip.MustParseAddrPort(internal)}
+}
+
+// goldenSpecs are specs whose rules are worth reading.
+func goldenSpecs(t *testing.T) map[string]Spec {
+	t.Helper()
+	simple := testSpec(t)
+	rich := testSpec(t)
+	rich.InsidePrefixes = append(rich.InsidePrefixes, parse(t, netip.ParsePrefix, "fd00:1::/64", "10.1.1.128/25")...)
+	rich.InsideAddrs = append(rich.InsideAddrs, netip.MustParseAddr("fd00:fe::2"))
+	rich.Pool = parse(t, hnv.ParseExternalRange, "203.0.113.11:20000-29999", "203.0.113.10", "203.0.113.12:1024-2047", "2001:db8::10")
+	rich.Mappings = []hnv.NATMapping{
+		testMapping(t, hnv.TCP, "203.0.113.10:443", "10.1.1.12:8443"),
+		testMapping(t, hnv.UDP, "203.0.113.11:20053", "10.1.2.11:53"),
+		testMapping(t, hnv.TCP, "[2001:db8::10]:443", "[fd00:1::12]:443"),
+	}
+	rich.ConnectionLimit = 500
+	empty := testSpec(t)
+	empty.Pool = nil
+	return map[string]Spec{"simple": simple, "rich": rich, "no-pool": empty}
+}
+
+func goldenTables(t *testing.T) map[string]nft.Table {
+	t.Helper()
+	tables := map[string]nft.Table{"closed": Closed()}
+	for name, s := range goldenSpecs(t) {
+		if err := s.Check(); err != nil {
+			t.Fatal(err)
+		}
+		tables[name] = Ruleset(s)
+	}
+	return tables
+}
+
+func TestRulesetText(t *testing.T) {
+	for name, table := range goldenTables(t) {
+		file := filepath.Join("testdata", name+".nft")
+		got := table.String()
+		if *update {
+			if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(string(want), got); diff != "" {
+			t.Errorf("%s: (-golden +built)\n%s", name, diff)
+		}
+	}
+}
+
+// The order in which the parts of a Spec are listed makes no difference.
+func TestRulesetIsCanonical(t *testing.T) {
+	a := goldenSpecs(t)["rich"]
+	b := a
+	b.Pool = []hnv.ExternalRange{a.Pool[3], a.Pool[2], a.Pool[1], a.Pool[0]}
+	b.InsidePrefixes = []netip.Prefix{a.InsidePrefixes[4], a.InsidePrefixes[0], a.InsidePrefixes[2], a.InsidePrefixes[1], a.InsidePrefixes[3]}
+	b.Mappings = []hnv.NATMapping{a.Mappings[2], a.Mappings[0], a.Mappings[1]}
+	if diff := cmp.Diff(Ruleset(a).String(), Ruleset(b).String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Whatever drops a packet counts it, except the policy of a chain that ends with
+// a counted drop anyway.
+func TestEveryDropIsCounted(t *testing.T) {
+	for name, table := range goldenTables(t) {
+		for _, c := range table.Chains {
+			for _, r := range c.Rules {
+				text := r.String()
+				if strings.HasSuffix(text, "drop") && !strings.Contains(text, "counter name") {
+					t.Errorf("%s: chain %s: %s", name, c.Name, text)
+				}
+			}
+			if c.Hook != nil && c.Hook.Drop && !strings.HasSuffix(c.Rules[len(c.Rules)-1].String(), "drop") {
+				t.Errorf("%s: chain %s drops by policy what nothing counts", name, c.Name)
+			}
+		}
+	}
+}
+
+func TestCheckRefuses(t *testing.T) {
+	for says, spoil := range map[string]func(*Spec){
+		"same link":                 func(s *Spec) { s.Inside = "ext" },
+		"not an interface's":        func(s *Spec) { s.Outside = "averyveryverylongname" },
+		"inside MTU 500":            func(s *Spec) { s.InsideMTU = 500 },
+		"overlap":                   func(s *Spec) { s.Pool = append(s.Pool, hnv.ExternalRange{Addr: s.Pool[0].Addr, Lo: 5, Hi: 6}) },
+		"has no ports":              func(s *Spec) { s.Pool[0].Lo, s.Pool[0].Hi = 9, 3 },
+		"malformed":                 func(s *Spec) { s.Pool[0].Addr = netip.Addr{} },
+		"inside prefix":             func(s *Spec) { s.InsidePrefixes[0] = netip.Prefix{} },
+		"given twice":               func(s *Spec) { s.Mappings = append(s.Mappings, s.Mappings[0]) },
+		"cannot be mapped":          func(s *Spec) { s.Mappings[0].Proto = "gre" },
+		"not of one address family": func(s *Spec) { s.Mappings[0].Internal = netip.MustParseAddrPort("[fd00::1]:1") },
+		"not within the external":   func(s *Spec) { s.Mappings[0].External = netip.MustParseAddrPort("203.0.113.99:443") },
+	} {
+		s := testSpec(t)
+		s.Mappings = []hnv.NATMapping{testMapping(t, hnv.TCP, "203.0.113.10:443", "10.1.1.12:8443")}
+		if err := s.Check(); err != nil {
+			t.Fatal(err)
+		}
+		spoil(&s)
+		if err := s.Check(); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("want a refusal that says %q, got %v", says, err)
+		}
+	}
+}
+
+func TestMergePrefixes(t *testing.T) {
+	for in, want := range map[string]string{
+		"":                                  "",
+		"10.0.0.0/24":                       "10.0.0.0/24",
+		"10.0.0.0/24 10.0.1.0/24":           "10.0.0.0/23",
+		"10.0.1.0/24 10.0.2.0/24":           "10.0.1.0/24 10.0.2.0/24",
+		"10.0.0.0/8 10.0.1.0/24 10.0.0.0/8": "10.0.0.0/8",
+		"10.0.3.0/24 10.0.0.0/24 10.0.1.0/24 10.0.2.0/24": "10.0.0.0/22",
+		"0.0.0.0/1 128.0.0.0/1":                           "0.0.0.0/0",
+		"10.0.0.7/24 fd00::/64":                           "10.0.0.0/24",
+	} {
+		var got []string
+		for _, p := range merge(parse(t, netip.ParsePrefix, strings.Fields(in)...), false) {
+			got = append(got, p.String())
+		}
+		if s := strings.Join(got, " "); s != want {
+			t.Errorf("%s became %s, want %s", in, s, want)
+		}
+	}
+}
+
+func TestShares(t *testing.T) {
+	for _, limit := range []uint32{1, 2, 511, 512, 513, 1000, 65536, 100000, 1 << 20, 1<<32 - 1} {
+		n, each := shares(limit)
+		if n == 0 || each == 0 || uint64(n)*uint64(each) > uint64(limit) || each > shareSize {
+			t.Errorf("a limit of %d becomes %d shares of %d", limit, n, each)
+		}
+		if lost := uint64(limit) - uint64(n)*uint64(each); lost > uint64(n) {
+			t.Errorf("a limit of %d loses %d", limit, lost)
+		}
+	}
+}
