@@ -224,3 +224,21 @@ func TestPorts(t *testing.T) {
 		t.Error("a tenant that is only hosted got a compartment")
 	}
 }
+
+// The gateway is ready only when what was written last has taken effect.
+func TestStatusWaitsForWhatWasWritten(t *testing.T) {
+	m, e := newMemory(t), newEngines()
+	m.change(put(theAddress), put(theTenant("contoso", 5001, "203.0.113.10")))
+	c := start(t, m, e)
+	eventually(t, "all ready", func() bool { return c.Status(nil).Phase == v1.PhaseReady })
+	gate := make(chan struct{})
+	e.mu.Lock()
+	e.block["nat contoso"] = gate
+	e.mu.Unlock()
+	m.change(put(hnv.NATMapping{Tenant: must(hnv.ParseName("contoso")), Proto: hnv.TCP, External: netip.MustParseAddrPort("203.0.113.10:443"), Internal: netip.MustParseAddrPort("10.1.1.11:443")}))
+	if p := c.Status(nil).Phase; p != v1.PhasePending {
+		t.Errorf("phase %s right after a change, want Pending", p)
+	}
+	close(gate)
+	eventually(t, "ready again", func() bool { return c.Status(nil).Phase == v1.PhaseReady })
+}
