@@ -309,6 +309,10 @@ func TestSuperPacketFromFabric(t *testing.T) {
 		if got := give(func(o *packet.Offload) { o.GSOSize = 1440 }); len(got) != 0 || gate.drops(s.Name.String())[drop.TooBig] != 1 {
 			t.Errorf("%s: segments greater than the port takes are not dropped: %v", s.Name, gate.allDrops())
 		}
+		// Merged by the outer header: several tunnel packets in a row.
+		if got := give(func(o *packet.Offload) { o.GSO, o.CsumStart, o.CsumOffset = packet.GSOUDP, 20, 6 }); len(got) != 0 {
+			t.Errorf("%s: several tunnel packets in one are delivered as one", s.Name)
+		}
 		// Without the request to segment it is simply too big.
 		if got := give(func(o *packet.Offload) { *o = packet.Offload{} }); len(got) != 0 || gate.drops(s.Name.String())[drop.TooBig] != 2 {
 			t.Errorf("%s: %v", s.Name, gate.allDrops())
@@ -331,7 +335,7 @@ func TestManySegments(t *testing.T) {
 	}
 	h.w.FromPort(contoso.vm11.id, frames)
 	h.w.Flush()
-	if len(h.w.spare) > maxQueued || len(h.w.lent) != 0 {
+	if len(h.w.spare) > maxSpare || len(h.w.lent) != 0 {
 		t.Errorf("the worker keeps %d frames", len(h.w.spare))
 	}
 	l.settle()

@@ -55,7 +55,7 @@ func (w *Worker) forwardLocal(to way) drop.Reason {
 	p := &w.pieces.fragments
 	r = p.Start(x.f, out.spec.MTU)
 	for r == drop.None && p.Left() > 0 {
-		f := w.lend(x.f.Len())
+		f := w.lend(out.spec.MTU + packet.EthernetLen)
 		if !p.Next(f) {
 			return drop.NoBuffer
 		}

@@ -33,6 +33,9 @@ func (k PortKind) String() string {
 // PortSpec describes a port.
 type PortSpec struct {
 	Name string // for people: the interface
+	// RDID is whose port it is. If it is unset, it is whose the VSID is when the
+	// port is added.
+	RDID hnv.RDID
 	VSID hnv.VSID
 	MAC  hnv.MAC
 	Kind PortKind
@@ -93,6 +96,10 @@ func (s *Switch) AddPort(spec PortSpec, w Writer) (PortID, error) {
 	if t == nil {
 		return refuse(fmt.Errorf("no tenant has VSID %s: apply its tenant first: %w", spec.VSID, ErrUnknown))
 	}
+	if spec.RDID.IsValid() && spec.RDID != t.rdid {
+		return refuse(fmt.Errorf("VSID %s belongs to routing domain %s, not to %s: %w", spec.VSID, t.rdid, spec.RDID, ErrConflict))
+	}
+	spec.RDID = t.rdid
 	table := s.ports.Load()
 	if other := table.at(v, spec.MAC.Bytes()); other != nil {
 		return refuse(fmt.Errorf("port %s has MAC address %s in VSID %s: %w", other.spec.Name, spec.MAC, spec.VSID, ErrConflict))

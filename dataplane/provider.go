@@ -20,9 +20,10 @@ func (w *Worker) FromProvider(frames []*packet.Frame) {
 // receive takes one outer packet to a local port, and nowhere else. It gives the
 // cell to count in and why the packet was dropped, or drop.None.
 func (w *Worker) receive(f *packet.Frame) (*cell, drop.Reason) {
-	// The outer headers, and between whom the packet travelled.
+	// The outer headers, and between whom the packet travelled. The frame is
+	// the inner one afterwards.
 	outer := &w.outer
-	if r := encap.Parse(f.Bytes(), outer); r != drop.None {
+	if r := encap.Pop(f, outer); r != drop.None {
 		return w.nowhere, r
 	}
 	x := &w.x
@@ -44,9 +45,6 @@ func (w *Worker) receive(f *packet.Frame) (*cell, drop.Reason) {
 	x.rule = ruleOf(outer.Kind)
 
 	// The inner frame.
-	if !f.TrimBack(outer.Total) || !f.TrimFront(outer.InnerOff) {
-		return x.c, drop.ChecksumUnsupported
-	}
 	if r := x.h.DecodeEthernet(f.Bytes()); r != drop.None {
 		return x.c, r
 	}

@@ -26,8 +26,7 @@ type TenantState struct {
 // PortState is one port.
 type PortState struct {
 	ID   PortID
-	Spec PortSpec
-	RDID hnv.RDID
+	Spec PortSpec // with the RDID
 	// Up tells whether the port's routing domain still has its VSID.
 	Up bool
 }
@@ -45,7 +44,7 @@ func (s *Switch) Snapshot() Snapshot {
 	slices.SortFunc(out.Tenants, func(a, b TenantState) int { return cmp.Compare(a.Name.String(), b.Name.String()) })
 	for _, p := range s.ports.Load().byID.All {
 		d := p.tenant.domain.Load()
-		out.Ports = append(out.Ports, PortState{p.id, p.spec, p.tenant.rdid, d != nil && d.Has(p.vsid)})
+		out.Ports = append(out.Ports, PortState{p.id, p.spec, d != nil && d.Has(p.vsid)})
 	}
 	slices.SortFunc(out.Ports, func(a, b PortState) int { return cmp.Compare(a.ID, b.ID) })
 	return out

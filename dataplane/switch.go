@@ -27,7 +27,8 @@ type Options struct {
 	// ICMPBurst those sent at once; 0 are DefaultICMPRate and DefaultICMPBurst.
 	ICMPRate, ICMPBurst int
 	// OnError is told of errors of readers and writers, with the port's name or
-	// "provider", at most once a second for each worker; nil is nobody.
+	// "provider", from any goroutine and at most once a second for each worker;
+	// nil is nobody.
 	OnError func(port string, err error)
 }
 
@@ -71,6 +72,7 @@ type Switch struct {
 	lastPort PortID
 
 	frames  sync.Pool // of readers
+	scratch sync.Pool // of workers
 	nowhere tenant    // counts what is dropped before the tenant is known
 }
 

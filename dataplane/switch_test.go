@@ -36,6 +36,7 @@ func TestRefusalsChangeNothing(t *testing.T) {
 		"no MAC":         {VSID: mustVSID(5000), Kind: PortVM},
 		"no kind":        {VSID: mustVSID(5000), MAC: mac11},
 		"no VSID at all": {MAC: mac11, Kind: PortVM},
+		"another owner":  {RDID: fabrikam.RDID, VSID: mustVSID(5000), MAC: mac11, Kind: PortVM},
 	} {
 		if id, err := sw.AddPort(spec, &wire{}); err == nil {
 			t.Errorf("port with %s: taken as %d", what, id)
@@ -44,6 +45,11 @@ func TestRefusalsChangeNothing(t *testing.T) {
 	sw.RemovePort(99)
 	sw.Remove(hnv.NewRDID())
 	snap := sw.Snapshot()
+	for _, p := range snap.Ports {
+		if want := map[hnv.VSID]hnv.RDID{mustVSID(5000): contoso.RDID, mustVSID(6000): fabrikam.RDID}[p.Spec.VSID]; p.Spec.RDID != want {
+			t.Errorf("port %+v is not of %s", p, want)
+		}
+	}
 	if len(snap.Tenants) != 2 || len(snap.Ports) != 2 || snap.Tenants[0].Records != 9 || snap.Tenants[0].Name.String() != "contoso" {
 		t.Errorf("snapshot is %+v", snap)
 	}

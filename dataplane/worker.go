@@ -84,9 +84,14 @@ type portQueue struct {
 	frames []*packet.Frame
 }
 
-// maxQueued packets are sent before the next one is looked at, so that a batch
-// of super-packets needs no end of memory.
-const maxQueued = 256
+const (
+	// So many packets are sent before the next one is looked at, so that a
+	// batch of super-packets needs no end of memory.
+	maxQueued = 256
+	// So many frames of its own a Worker keeps; what it needs beyond that it
+	// shares with the others.
+	maxSpare = 32
+)
 
 // NewWorker makes a Worker that sends to the fabric by provider.
 func (s *Switch) NewWorker(provider Writer) *Worker {
@@ -140,11 +145,13 @@ func (w *Worker) lend(size int) *packet.Frame {
 	var f *packet.Frame
 	if n := len(w.spare); n > 0 {
 		f, w.spare = w.spare[n-1], w.spare[:n-1]
-		f.Reset()
+	} else {
+		f, _ = w.sw.scratch.Get().(*packet.Frame)
 	}
 	if f == nil || len(f.Buf)-packet.Headroom < size {
 		f = packet.NewFrame(max(least, size))
 	}
+	f.Reset()
 	w.lent = append(w.lent, f)
 	return f
 }
@@ -202,8 +209,10 @@ func (w *Worker) Flush() {
 	clear(w.queues)
 	w.queues = w.queues[:0]
 	for _, f := range w.lent {
-		if len(w.spare) < maxQueued {
+		if len(w.spare) < maxSpare {
 			w.spare = append(w.spare, f)
+		} else {
+			w.sw.scratch.Put(f)
 		}
 	}
 	clear(w.lent)
