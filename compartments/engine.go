@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -203,7 +202,7 @@ func (e *Engine) applyOutside(x *executor, o outside, res *Result) error {
 	g := e.gw
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	repaired, err := e.prepare(x, o.uplink, slices.ContainsFunc(o.proxied, netip.Addr.Is6))
+	repaired, err := e.prepare(x, o)
 	res.Repaired = append(res.Repaired, repaired...)
 	if err != nil {
 		return err

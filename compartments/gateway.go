@@ -161,18 +161,28 @@ func (g *gateway) change(c changeEntries) error {
 	return nil
 }
 
+// uplinkSettings are those that a link does not tell of itself.
+type uplinkSettings struct {
+	delay4           string
+	six              bool // whether IPv6 is needed
+	delay6, forward6 string
+}
+
 // planUplink makes an uplink's interface forward and answer by proxy, without
 // the pause that is meant for several proxies on one link.
-func planUplink(l nl.Link, proxyDelay string, six bool, forward6 string) []step {
+func planUplink(l nl.Link, s uplinkSettings) []step {
 	var out []step
 	if v, ok := l.Conf4(nl.Forwarding4); !ok || v != 1 {
 		out = append(out, changeLink{outward, l.Name, nl.LinkChange{Conf4: map[nl.Conf4]int{nl.Forwarding4: 1}}, []string{"IPv4 forwarding"}})
 	}
-	if proxyDelay != "0" {
+	if s.delay4 != "0" {
 		out = append(out, setSysctl{outward, setting{"ipv4/neigh/" + l.Name + "/proxy_delay", "0"}})
 	}
-	if !six {
+	if !s.six {
 		return out
+	}
+	if s.delay6 != "0" {
+		out = append(out, setSysctl{outward, setting{"ipv6/neigh/" + l.Name + "/proxy_delay", "0"}})
 	}
 	// A router ignores router advertisements, from which the uplink may have
 	// its default route, unless told otherwise.
@@ -182,7 +192,7 @@ func planUplink(l nl.Link, proxyDelay string, six bool, forward6 string) []step 
 	if v, _ := l.Conf6(nl.ProxyNDP); v != 1 {
 		out = append(out, setSysctl{outward, setting{"ipv6/conf/" + l.Name + "/proxy_ndp", "1"}})
 	}
-	if forward6 != "1" {
+	if s.forward6 != "1" {
 		// IPv6 forwards on all interfaces or none: note that it is for ours only.
 		out = append(out,
 			changeEntries{put: []entry{{set: setNotes, link: noteIPv6}}},
@@ -259,11 +269,21 @@ func words(steps []step) []string {
 	return out
 }
 
-// prepare brings what compartments share to where it should be, with six if the
-// compartment has an IPv6 address outside.
-func (e *Engine) prepare(x *executor, uplink string, six bool) ([]string, error) {
+// prepare brings what compartments share to where it should be.
+func (e *Engine) prepare(x *executor, o outside) ([]string, error) {
 	g := e.gw
 	wasKnown := g.known
+	if len(o.shared) > 0 {
+		// The strictest of this and an interface's own setting counts, and the
+		// route back to a shared address leads to no compartment's link.
+		v, err := g.out.Sysctl("ipv4/conf/all/rp_filter")
+		if err != nil {
+			return nil, err
+		}
+		if v != "0" {
+			return nil, fmt.Errorf("external address %s is shared, which does not work with reverse path filtering on all interfaces (net.ipv4.conf.all.rp_filter is %s): set that to 0 and the interfaces' own settings instead", o.shared[0], v)
+		}
+	}
 	repaired, err := e.ensureSteer(x)
 	if err != nil {
 		return repaired, err
@@ -273,7 +293,7 @@ func (e *Engine) prepare(x *executor, uplink string, six bool) ([]string, error)
 	if err != nil {
 		return repaired, err
 	}
-	steps, err := g.lookUplink(uplink, six)
+	steps, err := g.lookUplink(o.uplink, slices.ContainsFunc(o.proxied, is6))
 	if err == nil {
 		err = x.run(steps)
 	}
@@ -296,17 +316,15 @@ func (g *gateway) lookUplink(uplink string, six bool) ([]step, error) {
 	if err != nil {
 		return nil, err
 	}
-	delay, err := g.out.Sysctl("ipv4/neigh/" + uplink + "/proxy_delay")
-	if err != nil {
-		return nil, err
+	s := uplinkSettings{six: six}
+	if s.delay4, err = g.out.Sysctl("ipv4/neigh/" + uplink + "/proxy_delay"); err != nil || !six {
+		return planUplink(l, s), err
 	}
-	forward6 := ""
-	if six {
-		if forward6, err = g.out.Sysctl("ipv6/conf/all/forwarding"); err != nil {
-			return nil, fmt.Errorf("%w: external IPv6 addresses need a kernel with IPv6", err)
-		}
+	if s.forward6, err = g.out.Sysctl("ipv6/conf/all/forwarding"); err != nil {
+		return nil, fmt.Errorf("%w: external IPv6 addresses need a kernel with IPv6", err)
 	}
-	return planUplink(l, delay, six, forward6), nil
+	s.delay6, err = g.out.Sysctl("ipv6/neigh/" + uplink + "/proxy_delay")
+	return planUplink(l, s), err
 }
 
 // local tells whether the address is one of the uplink's own.

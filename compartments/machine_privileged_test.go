@@ -51,6 +51,7 @@ func newMachine(t *testing.T) *machine {
 	gw := m.id + ".gw"
 	for _, n := range []string{gw, m.outside, m.fabric, m.mgmt} {
 		must(t, netns.Create(n))
+		m.run(n, "sysctl -qw net.ipv6.conf.default.accept_dad=0")
 	}
 	var err error
 	m.gw, err = nl.Open(netns.Path(gw))
@@ -190,4 +191,11 @@ func specOf(t testing.TB, name string, v uint32, external ...string) Spec {
 		s.External = append(s.External, r)
 	}
 	return s
+}
+
+// makeVM makes a namespace with a link to the gateway.
+func (m *machine) makeVM(ns, link string) {
+	m.t.Helper()
+	must(m.t, netns.Create(ns))
+	must(m.t, m.gw.AddVeth(nl.LinkEnd{Name: link}, nl.LinkEnd{Name: "eth0", Namespace: netns.Path(ns)}))
 }

@@ -1,6 +1,7 @@
 package compartments
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/hnvgate/hnvgate/internal/nft"
@@ -10,6 +11,7 @@ import (
 // mean. The inet table has the first ones, the netdev table the last two.
 const (
 	dropSpoofed    = "spoofed"     // from a compartment, not from an external address (or port) of its own
+	dropFragment   = "fragment"    // from a compartment that has only a part of an address: a fragment has no port
 	dropAstray     = "astray"      // from a compartment, neither to its uplink nor to another's external address
 	dropToGateway  = "to-gateway"  // from a compartment to the gateway itself
 	dropToPA       = "to-pa"       // from outside to a provider address
@@ -19,14 +21,14 @@ const (
 	dropOverlay    = "overlay"     // of the dataplane's links, for the gateway's own stack
 	dropIPv6       = "ipv6"        // would have been forwarded only because uplinks need IPv6 forwarding
 	dropTunnel     = "tunnel"      // tunnel packets: the dataplane has seen them, the stack must not answer
-	dropUnsteered  = "unsteered"   // to a shared address, to a port that no compartment has
+	dropUnsteered  = "unsteered"   // to a shared address, a fragment or to a port that no compartment has
 	setUplinks     = "uplinks"     // static: the uplinks' interfaces
 	setPorts       = "ports"       // static: the protocols that have ports
 	setPortsNetdev = "steer-ports" // the same for the other table
 )
 
 var (
-	inetDrops   = []string{dropSpoofed, dropAstray, dropToGateway, dropToPA, dropFabric, dropUnknown, dropIntruder, dropOverlay, dropIPv6}
+	inetDrops   = []string{dropSpoofed, dropFragment, dropAstray, dropToGateway, dropToPA, dropFabric, dropUnknown, dropIntruder, dropOverlay, dropIPv6}
 	netdevDrops = []string{dropTunnel, dropUnsteered}
 )
 
@@ -129,6 +131,8 @@ func sourceRules() []nft.Rule {
 	out := []nft.Rule{
 		nft.R(nft.In(setWhole4, nft.IIfField, nft.SAddr4), leave),
 		nft.R(nft.In(setWhole6, nft.IIfField, nft.SAddr6), leave),
+		nft.R(nft.Fragment(nft.IPv4), nft.Count(dropFragment), nft.Drop()),
+		nft.R(nft.Fragment(nft.IPv6), nft.Count(dropFragment), nft.Drop()),
 	}
 	for _, f := range []shareFields{share4, share6} {
 		quoted := append(nft.ICMPError(f.family), f.quotes...)
@@ -197,7 +201,12 @@ func netdevTable(n names, guarded []string, entries []entry) nft.Table {
 			Hook: &nft.Hook{Type: nft.Filter, At: nft.Ingress, Priority: nft.PriorityFilter, Device: l},
 		})
 	}
-	var rules []nft.Rule
+	// What the link's own IPv6 says to multicast groups is not worth counting.
+	rules := []nft.Rule{
+		nft.R(nft.DAddr(multicast6), nft.Drop()),
+		nft.R(nft.Fragment(nft.IPv4), nft.Count(dropUnsteered), nft.Drop()),
+		nft.R(nft.Fragment(nft.IPv6), nft.Count(dropUnsteered), nft.Drop()),
+	}
 	for _, f := range []shareFields{share4, share6} {
 		to := compartmentHop4
 		if f.family == nft.IPv6 {
@@ -221,3 +230,5 @@ func netdevTable(n names, guarded []string, entries []entry) nft.Table {
 }
 
 const vxlanPort = 4789
+
+var multicast6 = netip.MustParsePrefix("ff00::/8")

@@ -89,10 +89,10 @@ var insideConf = map[nl.Conf4]int{
 // overlayPeerConf: the kernel has no business with the dataplane's frames.
 var overlayPeerConf = map[nl.Conf4]int{nl.Forwarding4: 0, nl.AcceptRedirects4: 0, nl.SendRedirects: 0}
 
-// uplinkPeerConf: reverse path filtering is loose, because the route back to a
-// shared address is not this link; the egress check is exact instead.
+// uplinkPeerConf: no reverse path filtering, because the route back to a shared
+// address is not this link; the egress check is exact instead.
 var uplinkPeerConf = map[nl.Conf4]int{
-	nl.Forwarding4: 1, nl.RPFilter: 2, nl.SendRedirects: 0, nl.AcceptRedirects4: 0, nl.AcceptSourceRoute: 0,
+	nl.Forwarding4: 1, nl.RPFilter: 0, nl.SendRedirects: 0, nl.AcceptRedirects4: 0, nl.AcceptSourceRoute: 0,
 }
 
 func is4(a netip.Addr) bool { return a.Is4() }

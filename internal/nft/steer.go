@@ -65,6 +65,26 @@ func QuotedIs(f Family, p Protocol) Stmt {
 	}}
 }
 
+// Fragment matches any fragment of a packet, the first too. In a fragment other
+// than the first a rule that looks at ports sees data instead: the kernel does
+// not always refuse.
+func Fragment(f Family) Stmt {
+	if f == IPv6 {
+		return Stmt{text: "exthdr frag exists", build: func(c *compiler) {
+			const fragment, present = 44, 1
+			c.needL3(IPv6)
+			c.add(&expr.Exthdr{DestRegister: 1, Type: fragment, Len: 1, Flags: present, Op: expr.ExthdrOpIpv6})
+			c.cmp(expr.CmpOpEq, []byte{1})
+		}}
+	}
+	return Stmt{text: "ip frag-off & 0x3fff != 0x0", build: func(c *compiler) {
+		c.needL3(IPv4)
+		c.payload(expr.PayloadBaseNetworkHeader, 6, 2, 0)
+		c.mask([]byte{0x3f, 0xff})
+		c.cmp(expr.CmpOpNeq, []byte{0, 0})
+	}}
+}
+
 // IIfPrefix matches packets that came in by an interface whose name starts so.
 func IIfPrefix(prefix string) Stmt { return ifprefix("iifname", expr.MetaKeyIIFNAME, prefix) }
 

@@ -1,0 +1,240 @@
+//go:build privileged && linux
+
+package compartments
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/internal/nl"
+)
+
+const outsideHost, outsideHost6 = "203.0.113.254", "2001:db8:f::254"
+
+// town is a machine with four tenants: two with an address each, two that share
+// one.
+func town(t *testing.T) (*machine, *Engine) {
+	m := newMachine(t)
+	e := m.engine()
+	_, err := e.ApplyProvider(t.Context(), ProviderSpec{Addresses: []hnv.ProviderAddress{{Addr: prefix("192.168.1.10/24"), Interface: "pa0"}}})
+	must(t, err)
+	for _, s := range []Spec{
+		specOf(t, "contoso", 5000, "203.0.113.10", "2001:db8:f::10"),
+		specOf(t, "fabrikam", 6000, "203.0.113.11", "2001:db8:f::11"),
+		specOf(t, "tailspin", 7000, "203.0.113.20:20000-29999", "[2001:db8:f::20]:20000-29999"),
+		specOf(t, "woodgrove", 8000, "203.0.113.20:30000-39999", "[2001:db8:f::20]:30000-39999"),
+	} {
+		apply(t, e, s)
+		settled(t, e, s)
+	}
+	return m, e
+}
+
+func TestOnlyOwnAddressesLeave(t *testing.T) {
+	m, e := town(t)
+	ear := m.listen(m.outside, "eth0")
+	d := outsideHost
+	byTenant := map[string][]packet{
+		"contoso": {
+			udp(t, "yes:own", "203.0.113.10", 5, d, 53),
+			tcpSYN(t, "yes:own-tcp", "203.0.113.10", 5, d, 53),
+			echo(t, "yes:own-echo", "203.0.113.10", d, false, 77),
+			tail(t, "yes:own-fragment", "203.0.113.10", d),
+			udp(t, "no:fabrikam", "203.0.113.11", 5, d, 53),
+			udp(t, "no:shared", "203.0.113.20", 25000, d, 53),
+			udp(t, "no:untranslated", "10.1.1.11", 5, d, 53),
+			udp(t, "no:ca", "10.254.254.2", 5, d, 53),
+			udp(t, "no:gateway", "203.0.113.1", 5, d, 53),
+			udp(t, "no:pa", "192.168.1.10", 5, d, 53),
+			udp(t, "no:hop", "169.254.0.2", 5, d, 53),
+			udp(t, "yes:own6", "2001:db8:f::10", 5, outsideHost6, 53),
+			udp(t, "no:fabrikam6", "2001:db8:f::11", 5, outsideHost6, 53),
+			udp(t, "no:ula6", "fd00::1", 5, outsideHost6, 53),
+		},
+		"tailspin": {
+			udp(t, "yes:own-low", "203.0.113.20", 20000, d, 53),
+			udp(t, "yes:own-high", "203.0.113.20", 29999, d, 53),
+			tcpSYN(t, "yes:part-tcp", "203.0.113.20", 25000, d, 53),
+			echo(t, "yes:part-echo", "203.0.113.20", d, false, 25001),
+			echo(t, "yes:part-reply", "203.0.113.20", d, true, 25002),
+			icmpError(t, "203.0.113.20", d, udp(t, "yes:error", d, 53, "203.0.113.20", 25003)),
+			icmpError(t, "203.0.113.20", d, echo(t, "yes:error-echo", d, "203.0.113.20", false, 25004)),
+			udp(t, "no:below", "203.0.113.20", 19999, d, 53),
+			udp(t, "no:woodgrove", "203.0.113.20", 30000, d, 53),
+			udp(t, "no:contoso", "203.0.113.10", 25000, d, 53),
+			tcpSYN(t, "no:woodgrove-tcp", "203.0.113.20", 30001, d, 53),
+			echo(t, "no:woodgrove-echo", "203.0.113.20", d, false, 30001),
+			icmpError(t, "203.0.113.20", d, udp(t, "no:error-woodgrove", d, 53, "203.0.113.20", 30003)),
+			icmpError(t, "203.0.113.20", d, udp(t, "no:error-elsewhere", d, 53, "203.0.113.10", 25003)),
+			icmpError(t, "203.0.113.20", d, echo(t, "no:error-woodgrove-echo", d, "203.0.113.20", false, 30004)),
+			icmpError(t, "203.0.113.10", d, udp(t, "no:error-contoso", d, 53, "203.0.113.20", 25003)),
+			tail(t, "no:fragment", "203.0.113.20", d),
+			udp(t, "yes:part6", "2001:db8:f::20", 25000, outsideHost6, 53),
+			echo(t, "yes:echo6", "2001:db8:f::20", outsideHost6, false, 25001),
+			icmpError(t, "2001:db8:f::20", outsideHost6, udp(t, "yes:error6", outsideHost6, 53, "2001:db8:f::20", 25003)),
+			tail(t, "no:fragment6", "2001:db8:f::20", outsideHost6),
+			udp(t, "no:woodgrove6", "2001:db8:f::20", 35000, outsideHost6, 53),
+			echo(t, "no:woodgrove-echo6", "2001:db8:f::20", outsideHost6, false, 35001),
+			icmpError(t, "2001:db8:f::20", outsideHost6, udp(t, "no:error-woodgrove6", outsideHost6, 53, "2001:db8:f::20", 35003)),
+		},
+	}
+	spoofed := 0
+	for tenant, packets := range byTenant {
+		m.send(m.id+"-"+tenant, packets...)
+		var want []string
+		for _, p := range packets {
+			if strings.HasPrefix(p.mark, "yes") {
+				want = append(want, p.mark)
+			} else if !slices.Contains([]string{"no:gateway", "no:pa", "no:fragment", "no:fragment6"}, p.mark) { // martians; counted elsewhere
+				spoofed++
+			}
+		}
+		ear.expect(t, tenant, packets, want...)
+	}
+	if n := drops(t, e)[dropFragment]; n != 2 {
+		t.Errorf("%d packets counted as %s, not 2", n, dropFragment)
+	}
+	if n := drops(t, e)[dropSpoofed]; n != uint64(spoofed) {
+		t.Errorf("%d packets counted as %s, not %d", n, dropSpoofed, spoofed)
+	}
+}
+
+func drops(t *testing.T, e *Engine) map[string]uint64 {
+	t.Helper()
+	all, err := e.Drops()
+	must(t, err)
+	out := map[string]uint64{}
+	for _, d := range all {
+		out[d.Reason] = d.Packets
+	}
+	return out
+}
+
+func TestNothingElseIsReachedFromACompartment(t *testing.T) {
+	m, e := town(t)
+	onMgmt, onFabric := m.listen(m.mgmt, "eth0"), m.listen(m.fabric, "eth0")
+	toFabrikam := m.listen(m.id+"-fabrikam", ExternalLink)
+	toTailspin := m.listen(m.id+"-tailspin", ExternalLink)
+	toWoodgrove := m.listen(m.id+"-woodgrove", ExternalLink)
+	// The gateway must know its neighbours: a packet must not be lost for want
+	// of an answer to ARP.
+	m.run(m.id+".gw", "ping -c1 -W2 172.16.0.2")
+	m.run(m.id+".gw", "ping -c1 -W2 192.168.1.1")
+	const own = "203.0.113.10"
+	packets := []packet{
+		udp(t, "mgmt-host", own, 5, "172.16.0.2", 53),
+		udp(t, "mgmt-address", own, 5, "172.16.0.1", 53),
+		udp(t, "fabric-host", own, 5, "192.168.1.1", 53),
+		udp(t, "pa", own, 5, "192.168.1.10", 4789),
+		udp(t, "fabrikam", own, 5, "203.0.113.11", 53),
+		udp(t, "tailspin", own, 5, "203.0.113.20", 25000),
+		udp(t, "woodgrove", own, 5, "203.0.113.20", 35000),
+		udp(t, "nobody", own, 5, "203.0.113.20", 45000),
+		udp(t, "fabrikam6", "2001:db8:f::10", 5, "2001:db8:f::11", 53),
+		udp(t, "woodgrove6", "2001:db8:f::10", 5, "2001:db8:f::20", 35000),
+	}
+	m.send(m.id+"-contoso", packets...)
+	onMgmt.expect(t, "management side", packets)
+	onFabric.expect(t, "fabric", packets)
+	toFabrikam.expect(t, "fabrikam", packets, "fabrikam", "fabrikam6")
+	toTailspin.expect(t, "tailspin", packets, "tailspin")
+	toWoodgrove.expect(t, "woodgrove", packets, "woodgrove", "woodgrove6")
+	got := drops(t, e)
+	for reason, want := range map[string]uint64{dropAstray: 1, dropFabric: 1, dropToGateway: 2, dropUnsteered: 1, dropSpoofed: 0} {
+		if got[reason] != want {
+			t.Errorf("%d packets counted as %s, not %d", got[reason], reason, want)
+		}
+	}
+	for _, a := range []string{"203.0.113.1", "172.16.0.1", "192.168.1.10", "172.16.0.2", "192.168.1.1"} {
+		if out, err := m.try(m.id+"-contoso", "ping -c1 -W1 "+a); err == nil {
+			t.Errorf("a compartment can ping %s:\n%s", a, out)
+		}
+	}
+	m.run(m.id+"-contoso", "ping -c1 -W2 "+outsideHost)
+}
+
+func TestFromOutside(t *testing.T) {
+	m, e := town(t)
+	ears := map[string]*ear{}
+	for _, n := range []string{"contoso", "fabrikam", "tailspin", "woodgrove"} {
+		ears[n] = m.listen(m.id+"-"+n, ExternalLink)
+	}
+	onFabric, onMgmt := m.listen(m.fabric, "eth0"), m.listen(m.mgmt, "eth0")
+	m.run(m.id+".gw", "ping -c1 -W2 172.16.0.2")
+	m.run(m.id+".gw", "ping -c1 -W2 192.168.1.1")
+	for _, r := range []string{"192.168.1.0/24", "172.16.0.0/24", "203.0.113.99/32"} {
+		m.ip(m.outside, "route add "+r+" via 203.0.113.1")
+	}
+	s, s6 := outsideHost, outsideHost6
+	const shared, shared6 = "203.0.113.20", "2001:db8:f::20"
+	packets := []packet{
+		udp(t, "contoso", s, 53, "203.0.113.10", 5),
+		udp(t, "contoso6", s6, 53, "2001:db8:f::10", 5),
+		udp(t, "fabrikam", s, 53, "203.0.113.11", 5),
+		udp(t, "tailspin-udp", s, 53, shared, 20000),
+		tcpSYN(t, "tailspin-tcp", s, 53, shared, 29999),
+		echo(t, "tailspin-echo", s, shared, true, 25000),
+		icmpError(t, s, shared, udp(t, "tailspin-error", shared, 25001, s, 53)),
+		icmpError(t, s, shared, echo(t, "tailspin-error-echo", shared, s, false, 25001)),
+		udp(t, "tailspin-udp6", s6, 53, shared6, 20001),
+		echo(t, "tailspin-echo6", s6, shared6, true, 25000),
+		icmpError(t, s6, shared6, udp(t, "tailspin-error6", shared6, 25001, s6, 53)),
+		udp(t, "woodgrove-udp", s, 53, shared, 30000),
+		icmpError(t, s, shared, udp(t, "woodgrove-error", shared, 35001, s, 53)),
+		udp(t, "woodgrove-udp6", s6, 53, shared6, 30001),
+		udp(t, "no:port", s, 53, shared, 40000),
+		echo(t, "no:id", s, shared, false, 40000),
+		tail(t, "no:fragment", s, shared),
+		tail(t, "no:fragment6", s6, shared6),
+		udp(t, "no:pa", s, 53, "192.168.1.10", 53),
+		udp(t, "no:fabric", s, 53, "192.168.1.1", 53),
+		udp(t, "no:mgmt", s, 53, "172.16.0.2", 53),
+		udp(t, "no:nobody", s, 53, "203.0.113.99", 53),
+	}
+	m.send(m.outside, packets...)
+	for n, ear := range ears {
+		var want []string
+		for _, p := range packets {
+			if strings.HasPrefix(p.mark, n) {
+				want = append(want, p.mark)
+			}
+		}
+		ear.expect(t, n, packets, want...)
+	}
+	onFabric.expect(t, "fabric", packets)
+	onMgmt.expect(t, "management side", packets)
+	got := drops(t, e)
+	for reason, want := range map[string]uint64{dropUnsteered: 4, dropToPA: 1, dropFabric: 1, dropUnknown: 2} {
+		if got[reason] != want {
+			t.Errorf("%d packets counted as %s, not %d", got[reason], reason, want)
+		}
+	}
+}
+
+func TestAddressesAreAnsweredFor(t *testing.T) {
+	m := newMachine(t)
+	ear := m.listen(m.outside, "eth0")
+	e := m.engine()
+	apply(t, e, specOf(t, "contoso", 5000, "203.0.113.10", "2001:db8:f::10"))
+	apply(t, e, specOf(t, "tailspin", 7000, "203.0.113.20:20000-29999"))
+	up0, err := m.gw.Link("up0")
+	must(t, err)
+
+	arp := string(announcement(up0.MAC, mustAddr("203.0.113.10")))
+	nd := string(announcement(up0.MAC, mustAddr("2001:db8:f::10")))
+	if heard := ear.marks([]string{arp, nd}); len(heard) != 2 {
+		t.Errorf("%d of 2 announcements heard", len(heard))
+	}
+	m.ip(m.outside, "neigh flush all")
+	m.run(m.outside, "ping -c1 -W2 203.0.113.10")
+	m.run(m.outside, "ping -c1 -W2 2001:db8:f::10")
+	_, _ = m.try(m.outside, "ping -c1 -W1 203.0.113.20") // of which only ports are someone's
+	_, _ = m.try(m.outside, "ping -c1 -W1 203.0.113.30") // nobody's
+	for a, want := range map[string]string{"203.0.113.10": nl.MACString(up0.MAC), "2001:db8:f::10": nl.MACString(up0.MAC), "203.0.113.20": nl.MACString(up0.MAC), "203.0.113.30": ""} {
+		if got := m.neighbour(m.outside, a); got != want {
+			t.Errorf("%s is at %q, not %q", a, got, want)
+		}
+	}
+}

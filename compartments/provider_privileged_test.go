@@ -1,0 +1,184 @@
+//go:build privileged && linux
+
+package compartments
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
+	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/internal/nl"
+)
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+func provider(addrs ...string) ProviderSpec {
+	var s ProviderSpec
+	for _, a := range addrs {
+		s.Addresses = append(s.Addresses, hnv.ProviderAddress{Addr: prefix(a), Interface: "pa0"})
+	}
+	return s
+}
+
+func (m *machine) addrs(link string) []string {
+	m.t.Helper()
+	l, err := m.gw.Link(link)
+	must(m.t, err)
+	all, err := m.gw.Addrs(l.Index)
+	must(m.t, err)
+	var out []string
+	for _, a := range all {
+		if !a.Prefix.Addr().IsLinkLocalUnicast() {
+			out = append(out, a.Prefix.String())
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func TestProviderAddressesAndRoutes(t *testing.T) {
+	m := newMachine(t)
+	m.ip(m.id+".gw", "addr add 192.168.1.11/24 dev pa0") // the operator's own
+	m.run(m.id+".gw", "sysctl -qw net.ipv4.ip_forward=1")
+	e := m.engine()
+	s := provider("192.168.1.10/24", "192.168.1.11/24")
+	s.Routes = []hnv.ProviderRoute{{Prefix: prefix("192.168.2.0/24"), NextHop: mustAddr("192.168.1.1")}}
+	put := func(s ProviderSpec, want int) {
+		t.Helper()
+		repaired, err := e.ApplyProvider(t.Context(), s)
+		must(t, err)
+		if len(repaired) != want {
+			t.Errorf("%d changes: %q", len(repaired), repaired)
+		}
+	}
+	put(s, 4) // rules know, no forwarding, address, route
+	put(s, 0)
+	if got := m.addrs("pa0"); !slices.Equal(got, []string{"192.168.1.10/24", "192.168.1.11/24"}) {
+		t.Errorf("addresses %v", got)
+	}
+	if out := m.ip(m.id+".gw", "route get 192.168.2.7"); !strings.Contains(out, "via 192.168.1.1 dev pa0") {
+		t.Error(out)
+	}
+
+	// Drift is repaired.
+	m.ip(m.id+".gw", "addr del 192.168.1.10/24 dev pa0")
+	m.ip(m.id+".gw", "route del 192.168.2.0/24")
+	m.run(m.id+".gw", "nft delete chain netdev "+e.names.table()+" guard-pa0")
+	put(s, 3)
+	put(s, 0)
+
+	// What is no longer wanted goes; what was there before us stays.
+	put(ProviderSpec{}, 3)
+	if got := m.addrs("pa0"); !slices.Equal(got, []string{"192.168.1.11/24"}) {
+		t.Errorf("addresses %v", got)
+	}
+
+	for name, bad := range map[string]ProviderSpec{
+		"not one of this gateway's PA interfaces": {Addresses: []hnv.ProviderAddress{{Addr: prefix("192.168.1.10/24"), Interface: "mg0"}}},
+		"not on-link": {Routes: []hnv.ProviderRoute{{Prefix: prefix("192.168.2.0/24"), NextHop: mustAddr("192.168.1.1")}}},
+	} {
+		if _, err := e.ApplyProvider(t.Context(), bad); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestVLAN(t *testing.T) {
+	m := newMachine(t)
+	e := m.engine()
+	i := slices.IndexFunc(e.Features(), func(f Feature) bool { return f.Name == "vlan" })
+	s := ProviderSpec{Addresses: []hnv.ProviderAddress{{Addr: prefix("192.168.7.10/24"), Interface: "pa0", VLAN: 7}}}
+	_, err := e.ApplyProvider(t.Context(), s)
+	if !e.Features()[i].OK {
+		if err == nil || !strings.Contains(err.Error(), "8021q") {
+			t.Errorf("without VLAN support: %v", err)
+		}
+		return
+	}
+	must(t, err)
+	if got := m.addrs("pa0.7"); !slices.Equal(got, []string{"192.168.7.10/24"}) {
+		t.Errorf("addresses %v", got)
+	}
+	_, err = e.ApplyProvider(t.Context(), ProviderSpec{})
+	must(t, err)
+	if l, err := m.gw.Link("pa0.7"); err == nil {
+		t.Errorf("still there: %+v", l)
+	}
+}
+
+// The stack must be silent about tunnel packets, and taps must see them.
+func TestTunnelPacketsAreNotAnswered(t *testing.T) {
+	m := newMachine(t)
+	e := m.engine()
+	_, err := e.ApplyProvider(t.Context(), provider("192.168.1.10/24"))
+	must(t, err)
+	onFabric, tap := m.listen(m.fabric, "eth0"), m.listen(m.id+".gw", "pa0")
+	const src, dst = "192.168.1.1", "192.168.1.10"
+	gre := packet{"gre-packet", build(t, ip4(src, dst, layers.IPProtocolGRE),
+		&layers.GRE{Protocol: 0x6558, KeyPresent: true, Key: 5001 << 8}, gopacket.Payload("gre-packet"))}
+	sent := []packet{
+		gre,
+		udp(t, "vxlan-packet", src, 50000, dst, 4789),
+		udp(t, "other-packet", src, 50000, dst, 4790),
+	}
+	m.send(m.fabric, sent...)
+	tap.expect(t, "tap", sent, "gre-packet", "vxlan-packet", "other-packet")
+	onFabric.expect(t, "answers (which quote the packet)", sent, "other-packet")
+	if n := drops(t, e)[dropTunnel]; n != 2 {
+		t.Errorf("%d packets counted as %s", n, dropTunnel)
+	}
+	m.run(m.fabric, "ping -c1 -W2 192.168.1.10")
+}
+
+// From the fabric nothing is routed, wherever it is addressed.
+func TestFabricIsNotRouted(t *testing.T) {
+	m, _ := town(t)
+	outside, contoso, mgmt := m.listen(m.outside, "eth0"), m.listen(m.id+"-contoso", ExternalLink), m.listen(m.mgmt, "eth0")
+	m.run(m.id+".gw", "ping -c1 -W2 172.16.0.2")
+	m.run(m.id+".gw", "ping -c1 -W2 "+outsideHost)
+	sent := []packet{
+		udp(t, "to-contoso", "192.168.1.1", 5, "203.0.113.10", 53),
+		udp(t, "to-outside", "192.168.1.1", 5, outsideHost, 53),
+		udp(t, "to-mgmt", "192.168.1.1", 5, "172.16.0.2", 53),
+	}
+	m.send(m.fabric, sent...)
+	for where, e := range map[string]*ear{"outside": outside, "contoso": contoso, "management side": mgmt} {
+		e.expect(t, where, sent)
+	}
+}
+
+func TestPortIsDeaf(t *testing.T) {
+	m := newMachine(t)
+	vm := m.id + ".vm"
+	m.makeVM(vm, "vm0")
+	e := m.engine()
+	must(t, e.ApplyPort(t.Context(), "vm0"))
+	must(t, e.ApplyPort(t.Context(), "vm0"))
+	m.ip(vm, "addr add 172.16.0.9/24 dev eth0")
+	m.ip(vm, "link set eth0 up")
+	ear := m.listen(vm, "eth0")
+	mac, err := m.gw.Link("vm0")
+	must(t, err)
+	m.ip(vm, "neigh add 172.16.0.1 lladdr "+nl.MACString(mac.MAC)+" dev eth0")
+	m.ip(vm, "neigh add 172.16.0.2 lladdr "+nl.MACString(mac.MAC)+" dev eth0")
+	if _, err := m.try(vm, "ping -c1 -W1 172.16.0.1"); err == nil {
+		t.Error("the gateway answers a VM")
+	}
+	if _, err := m.try(vm, "ping -c1 -W1 172.16.0.7"); err == nil {
+		t.Error("the gateway answers ARP of a VM")
+	}
+	if heard := ear.marks([]string{""}); len(heard) > 0 {
+		t.Errorf("the gateway said %d frames to a VM: % x", len(ear.frames), ear.frames[0])
+	}
+	if err := e.ApplyPort(t.Context(), "mg0"); err == nil || !strings.Contains(err.Error(), "172.16.0.1/24") {
+		t.Errorf("an interface with an address of the gateway was taken: %v", err)
+	}
+	if err := e.ApplyPort(t.Context(), "up0"); err == nil {
+		t.Error("an uplink was taken")
+	}
+}
