@@ -86,8 +86,14 @@ type Entry struct {
 // SNAT tells whether the source of the connection is translated.
 func (e Entry) SNAT() bool { return e.Orig.Src != e.Reply.Dst }
 
-// DNAT tells whether its destination is.
-func (e Entry) DNAT() bool { return e.Orig.Dst != e.Reply.Src }
+// DNAT tells whether its destination is. The identifier of ICMP belongs to the
+// source alone.
+func (e Entry) DNAT() bool {
+	if e.Orig.Proto == protocolICMP || e.Orig.Proto == protocolICMPv6 {
+		return e.Orig.Dst.Addr() != e.Reply.Src.Addr()
+	}
+	return e.Orig.Dst != e.Reply.Src
+}
 
 // TCPState is the kernel's view of a TCP connection; 0 for other protocols.
 type TCPState uint8
