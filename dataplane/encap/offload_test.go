@@ -47,6 +47,20 @@ func TestPartialChecksumSurvivesPush(t *testing.T) {
 	}
 }
 
+// A checksum that comes out as 0 is sent as its other form (RFC 768).
+func TestOuterChecksumIsNeverZero(t *testing.T) {
+	h := headers()["vxlan6"]
+	frame := append(shortest[:len(shortest):len(shortest)], 0, 0)
+	f := packet.NewFrame(100)
+	f.Set(frame)
+	encap.Push(f, &h)
+	copy(frame[14:], f.Bytes()[46:48]) // the data that makes up for all the rest
+	f.Set(frame)
+	if !encap.Push(f, &h) || !bytes.Equal(f.Bytes()[46:48], []byte{0xff, 0xff}) {
+		t.Errorf("checksum is %x", f.Bytes()[46:48])
+	}
+}
+
 // An offload at an odd place, which no real packet has, is carried out at once
 // where there is an outer checksum to compute.
 func TestOddPartialChecksum(t *testing.T) {

@@ -109,6 +109,9 @@ func TestOffloadDoesNotOverflow(t *testing.T) {
 	if f.Prepend(6) != nil {
 		t.Error("Prepend let CsumStart wrap")
 	}
+	if f.Prepend(5) == nil || f.Offload.CsumStart != 65535 {
+		t.Errorf("CsumStart is %d", f.Offload.CsumStart)
+	}
 	f.Offload.NeedsCsum = false
 	if f.Prepend(10) == nil || f.Offload.HdrLen != 65535 {
 		t.Errorf("HdrLen is %d", f.Offload.HdrLen)

@@ -86,6 +86,16 @@ func TestDecodeExtensions(t *testing.T) {
 	if h.Proto != 17 || h.L4 != 14+40+32 || !h.HasOptions || h.SrcPort != 40000 || h.DstPort != 53 {
 		t.Errorf("%+v", h)
 	}
+	auth := golden(t, `00155d000002 00155d000001 86dd 60000000 0018 33 40
+		fd000001000000000000000000000011 fd000001000000000000000000000012
+		3b 04 0000 00000001 00000001 000000000000000000000000`)
+	if h := decode(t, auth); h.Proto != 59 || h.L4 != len(auth) || !h.HasOptions {
+		t.Errorf("behind an authentication header: %+v", h)
+	}
+	auth[55] = 5
+	if r := new(packet.Headers).DecodeEthernet(auth); r != drop.InnerTruncated {
+		t.Errorf("an authentication header reaching beyond: %s", r)
+	}
 	for _, c := range []struct {
 		off  uint16
 		more bool
@@ -110,6 +120,15 @@ func TestDecodeWithoutPayload(t *testing.T) {
 		fd000001000000000000000000000011 fd000001000000000000000000000012 3b 00 01 04 00000000`)
 	if h := decode(t, v6); h.Length != 48 || h.Proto != 59 || h.L4 != len(v6) {
 		t.Errorf("%+v", h)
+	}
+	bare := edit(v6[:54:54], false, 18, 0, 0, 59)
+	if h := decode(t, bare); h.Length != 40 || h.Proto != 59 || h.L4 != len(bare) {
+		t.Errorf("%+v", h)
+	}
+	for _, b := range [][]byte{v4, bare} {
+		if !packet.DecrementTTL(b[14:]) || decode(t, b).TTL != 63 {
+			t.Errorf("the TTL of %x is not decremented", b)
+		}
 	}
 	for _, n := range []int{0, 8} {
 		udp := frameUDP4(t, n)[:14+20+8+n]

@@ -143,6 +143,11 @@ func TestICMPErrorsThatMayNotBe(t *testing.T) {
 			t.Errorf("%s: an error was made", name)
 		}
 	}
+	for _, b := range [][]byte{src4(10, 0, 0, 5), src4(1, 0, 0, 0), src4(126, 0, 0, 1), src4(128, 0, 0, 1), src4(223, 255, 255, 255)} {
+		if !packet.BuildICMPError(packet.NewFrame(1500), packet.TimeExceeded, b, decode(t, b), router4, router, 0) {
+			t.Errorf("no error to %s", decode(t, b).Src)
+		}
+	}
 	// Too big is the one error about packets to an IPv6 group.
 	group := dst6("ff0e::1")
 	if !packet.BuildICMPError(packet.NewFrame(1500), packet.TooBig, group, decode(t, group), router6, router, 1400) {

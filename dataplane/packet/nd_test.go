@@ -50,6 +50,11 @@ func TestNDGolden(t *testing.T) {
 	if n, r := parseND(t, want); r != drop.None || n != solicitation {
 		t.Errorf("parsed %s, %+v", r, n)
 	}
+	advertisement := packet.ND{Type: packet.NDNeighborAdvertisement, Target: six1, LinkAddr: mac1, HasLinkAddr: true, Router: true, Solicited: true, Override: true}
+	want = golden(t, `88 00 4153 e0000000 fd000001000000000000000000000011 02 01 00155d000001`)
+	if got := advertisement.Append(nil, six1, six2); !bytes.Equal(got, want) {
+		t.Errorf("appended\n%x, want\n%x", got, want)
+	}
 }
 
 func TestNDRoundTripAgreesWithGopacket(t *testing.T) {
@@ -142,11 +147,14 @@ func TestNDRefuses(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"DAD":             ndFrame(t, packet.ND{Type: 135, Target: six2}, netip.IPv6Unspecified(), packet.SolicitedNode(six2)),
 		"unsolicited":     with(with(na, 38, group[:]...), 58, 0),
+		"reserved bits":   with(ndFrame(t, packet.ND{Type: 136, Target: six1}, six1, six2), 58, 0x1f, 0xff, 0xff, 0xff),
 		"unknown option":  with(ns, 78, 14),
 		"NS with option2": with(ns, 78, 2),
 	} {
 		if n, r := parseND(t, b); r != drop.None {
 			t.Errorf("%s: %s", name, r)
+		} else if n.Router || n.Solicited || n.Override {
+			t.Errorf("%s: flags that are not set: %+v", name, n)
 		} else if n.HasLinkAddr && name != "unsolicited" {
 			t.Errorf("%s: took the link address of another option", name)
 		}
