@@ -55,7 +55,7 @@ func desired(f *hnv.Fabric, name hnv.Name, m machine) (d Desired, ok bool) {
 	mtu := m.paMTU - t.Encap.Overhead(pa.Is6())
 	d.Compartment = compartmentSpec(f, t, mtu)
 	d.Port = &dataplane.PortSpec{
-		Name: compartmentPort(t.Name), VSID: t.Gateway.VSID, MAC: hnv.CompartmentMAC(t.Gateway.VSID),
+		Name: compartmentPort(t.Name), RDID: t.RDID, VSID: t.Gateway.VSID, MAC: hnv.CompartmentMAC(t.Gateway.VSID),
 		Kind: dataplane.PortCompartment, MTU: mtu,
 	}
 	if t.Gateway.NAT != nil {

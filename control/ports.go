@@ -77,6 +77,7 @@ func (p *ports) failed(ctx context.Context, name string) {
 func (p *ports) reconcile(ctx context.Context) bool {
 	var want []hnv.Port
 	mtus := map[string]int{}
+	rdids := map[string]hnv.RDID{}
 	m := p.c.machine()
 	p.c.o.Store.View(func(f *hnv.Fabric) {
 		want = f.Ports()
@@ -86,7 +87,7 @@ func (p *ports) reconcile(ctx context.Context) bool {
 		}
 		for _, w := range want {
 			t, _ := f.TenantOfVSID(w.VSID)
-			mtus[w.Interface] = m.paMTU - t.Encap.Overhead(outer6)
+			mtus[w.Interface], rdids[w.Interface] = m.paMTU-t.Encap.Overhead(outer6), t.RDID
 		}
 	})
 	all := true
@@ -94,7 +95,7 @@ func (p *ports) reconcile(ctx context.Context) bool {
 	var order []string
 	for _, w := range want {
 		st := v1.LinkStatus{Name: vmPort(w.Interface), Interface: w.Interface, Phase: v1.PhaseReady, MTU: mtus[w.Interface]}
-		if err := p.plug(ctx, w, mtus[w.Interface]); err != nil {
+		if err := p.plug(ctx, w, rdids[w.Interface], mtus[w.Interface]); err != nil {
 			st.Phase, st.Message = v1.PhasePending, err.Error()
 			all = false
 		}
@@ -116,13 +117,13 @@ func (p *ports) reconcile(ctx context.Context) bool {
 	return all
 }
 
-func (p *ports) plug(ctx context.Context, w hnv.Port, mtu int) error {
+func (p *ports) plug(ctx context.Context, w hnv.Port, rdid hnv.RDID, mtu int) error {
 	if err := p.c.o.Compartments.ApplyPort(ctx, w.Interface); err != nil {
 		p.c.o.Wiring.Detach(vmPort(w.Interface))
 		return err
 	}
 	return p.c.o.Wiring.Attach(dataplane.PortSpec{
-		Name: vmPort(w.Interface), VSID: w.VSID, MAC: w.MAC, Kind: dataplane.PortVM, MTU: mtu,
+		Name: vmPort(w.Interface), RDID: rdid, VSID: w.VSID, MAC: w.MAC, Kind: dataplane.PortVM, MTU: mtu,
 	}, w.Interface)
 }
 
