@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net/netip"
+
+	"github.com/spf13/cobra"
+
+	v1 "github.com/hnvgate/hnvgate/api/v1"
+)
+
+func prefixFlag(name, s string) error {
+	if _, err := netip.ParsePrefix(s); err != nil {
+		return usagef("%s %q is malformed: write ADDRESS/LENGTH", name, s)
+	}
+	return nil
+}
+
+// states maps the names of links to their status.
+func states(links []v1.LinkStatus, key func(v1.LinkStatus) string) map[string]v1.LinkStatus {
+	out := map[string]v1.LinkStatus{}
+	for _, l := range links {
+		out[key(l)] = l
+	}
+	return out
+}
+
+func (c *cli) providerAddressCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "provider-address", Aliases: []string{"provider-addresses"}, Short: "Provider addresses: this machine's addresses on the fabric"}
+	cmd.AddCommand(c.providerAddressAdd(), c.providerAddressList(), c.providerAddressDelete())
+	return cmd
+}
+
+func (c *cli) providerAddressAdd() *cobra.Command {
+	var p v1.ProviderAddress
+	cmd := &cobra.Command{
+		Use: "add ADDRESS/LENGTH --interface IFACE", Short: "Give this machine a provider address", Args: cobra.ExactArgs(1),
+		Example: "  gatewayctl provider-address add 192.168.1.1/24 --interface eth1\n  gatewayctl provider-address add 192.168.3.1/24 --interface eth1 --vlan 30",
+	}
+	cmd.Flags().StringVar(&p.Interface, "interface", "", "one of this machine's PA interfaces (gatewayd.yaml)")
+	cmd.Flags().Uint16Var(&p.VLAN, "vlan", 0, "VLAN it lives in (default: untagged)")
+	require(cmd, "interface")
+	cmd.RunE = c.does(func(ctx context.Context, args []string) error {
+		p.Address = args[0]
+		out, err := c.client.CreateProviderAddress(ctx, p)
+		if err != nil {
+			return err
+		}
+		c.say("provider address %s created on %s", out.Address, out.Interface)
+		return nil
+	})
+	return cmd
+}
+
+func (c *cli) providerAddressList() *cobra.Command {
+	cmd := &cobra.Command{Use: "list", Short: "List the provider addresses", Args: cobra.NoArgs, Example: "  gatewayctl provider-address list"}
+	cmd.RunE = c.does(func(ctx context.Context, _ []string) error {
+		items, err := c.client.ProviderAddresses(ctx)
+		if err != nil {
+			return err
+		}
+		var st v1.GatewayStatus
+		if c.format == "table" {
+			if st, err = c.client.Status(ctx); err != nil {
+				return err
+			}
+		}
+		return c.show(v1.ProviderAddressList{Items: items}, func(w io.Writer) {
+			state := states(st.ProviderAddresses, func(l v1.LinkStatus) string { return l.Name })
+			t := table{header: []string{"ADDRESS", "INTERFACE", "VLAN", "PHASE", "MTU", "MESSAGE"}, none: "No provider addresses. Add one with 'gatewayctl provider-address add'."}
+			for _, p := range items {
+				s := state[p.Address]
+				t.add(p.Address, p.Interface, count(p.VLAN), string(s.Phase), count(s.MTU), s.Message)
+			}
+			t.write(w)
+		})
+	})
+	return c.shows(cmd)
+}
+
+func (c *cli) providerAddressDelete() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "delete ADDRESS", Short: "Delete a provider address", Args: cobra.ExactArgs(1),
+		Long:    "Delete a provider address. One that lookup records or provider routes need to be reachable is refused.",
+		Example: "  gatewayctl provider-address delete 192.168.1.1",
+	}
+	cmd.RunE = c.does(func(ctx context.Context, args []string) error {
+		if err := c.client.DeleteProviderAddress(ctx, args[0]); err != nil {
+			return err
+		}
+		c.say("provider address %s deleted", args[0])
+		return nil
+	})
+	return cmd
+}
+
+func (c *cli) portCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "port", Aliases: []string{"ports"}, Short: "Ports: network interfaces of VMs on this machine"}
+	cmd.AddCommand(c.portAdd(), c.portList(), c.portDelete())
+	return cmd
+}
+
+func (c *cli) portAdd() *cobra.Command {
+	var p v1.Port
+	cmd := &cobra.Command{
+		Use: "add --interface IFACE --vsid VSID --mac MAC", Short: "Plug a VM's interface into a virtual subnet", Args: cobra.NoArgs,
+		Long: `Plug a VM's interface on this machine into a virtual subnet. The VM's addresses
+come from the lookup records with that VSID and MAC; packets from any other
+source are dropped.`,
+		Example: "  gatewayctl port add --interface vm1 --vsid 5001 --mac 00:15:5d:00:00:01",
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&p.Interface, "interface", "", "Linux interface of the VM")
+	fl.Uint32Var(&p.VSID, "vsid", 0, "virtual subnet ID")
+	fl.StringVar(&p.MAC, "mac", "", "MAC address of the VM")
+	require(cmd, "interface", "vsid", "mac")
+	cmd.RunE = c.does(func(ctx context.Context, _ []string) error {
+		out, err := c.client.CreatePort(ctx, p)
+		if err != nil {
+			return err
+		}
+		c.say("port %s created in VSID %d", out.Interface, out.VSID)
+		return nil
+	})
+	return cmd
+}
+
+func (c *cli) portList() *cobra.Command {
+	cmd := &cobra.Command{Use: "list", Short: "List the ports", Args: cobra.NoArgs, Example: "  gatewayctl port list"}
+	cmd.RunE = c.does(func(ctx context.Context, _ []string) error {
+		items, err := c.client.Ports(ctx)
+		if err != nil {
+			return err
+		}
+		var st v1.GatewayStatus
+		if c.format == "table" {
+			if st, err = c.client.Status(ctx); err != nil {
+				return err
+			}
+		}
+		return c.show(v1.PortList{Items: items}, func(w io.Writer) {
+			state := states(st.Ports, func(l v1.LinkStatus) string { return l.Interface })
+			t := table{header: []string{"INTERFACE", "VSID", "MAC", "PHASE", "MTU", "MESSAGE"}, none: "No ports."}
+			for _, p := range items {
+				s := state[p.Interface]
+				t.add(p.Interface, number(p.VSID), p.MAC, string(s.Phase), count(s.MTU), s.Message)
+			}
+			t.write(w)
+		})
+	})
+	return c.shows(cmd)
+}
+
+func (c *cli) portDelete() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "delete IFACE", Short: "Unplug a VM's interface", Args: cobra.ExactArgs(1),
+		Example: "  gatewayctl port delete vm1",
+	}
+	cmd.RunE = c.does(func(ctx context.Context, args []string) error {
+		if err := c.client.DeletePort(ctx, args[0]); err != nil {
+			return err
+		}
+		c.say("port %s deleted", args[0])
+		return nil
+	})
+	return cmd
+}
