@@ -188,12 +188,46 @@ func (e *Engine) applyInside(x *executor, w want, res *Result) (made bool, err e
 		if steps = planInside(w, s); len(steps) == 0 {
 			return made, nil
 		}
+		if err := e.leaveOldPeers(x, w, s); err != nil {
+			return made, err
+		}
 		res.Repaired = append(res.Repaired, words(steps)...)
 		if err := x.run(steps); err != nil {
 			return made, err
 		}
 	}
 	return made, fmt.Errorf("the namespace does not settle: %s is undone each time it is done; does somebody else change it?", steps[0])
+}
+
+// leaveOldPeers clears the gateway's namespace of what belongs to a link whose
+// name has changed, as it does with the VSID, while the link can still be found.
+func (e *Engine) leaveOldPeers(x *executor, w want, s seen) error {
+	var old []string
+	for _, name := range sortedKeys(s.links) {
+		l := s.links[name]
+		known := slices.ContainsFunc(w.pairs, func(p pair) bool {
+			o, ok := s.outer[p.outer.name]
+			return ok && o.Index == l.Parent
+		})
+		if l.Kind != "veth" || !l.ParentElsewhere || known {
+			continue
+		}
+		peer, err := e.out.LinkByIndex(l.Parent)
+		if errors.Is(err, nl.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if peer.Parent == l.Index && e.isPeer(peer, w.tenant) {
+			old = append(old, peer.Name)
+		}
+	}
+	if len(old) == 0 {
+		return nil
+	}
+	_, err := e.sweep(x.ctx, old, false)
+	return err
 }
 
 // applyOutside works in the gateway's namespace, where compartments may share

@@ -114,7 +114,7 @@ func (g *gateway) seeOutside(o outside) (seenOutside, error) {
 	if err := g.seeProxied(&s, append(withdrawn, o.proxied...)); err != nil {
 		return s, err
 	}
-	return s, g.seeSteered(&s, len(withdrawn)+len(o.shared) > 0)
+	return s, g.seeSteered(&s, len(withdrawn)+len(o.proxied) > 0)
 }
 
 func (g *gateway) seeProxied(s *seenOutside, addrs []netip.Addr) error {

@@ -82,6 +82,11 @@ func planOutside(n names, o outside, s seenOutside) []step {
 			out = append(out, delRoute{outward, steerRoute(n, a)})
 		}
 	}
+	for _, a := range o.proxied { // shared until now, from now on all its own
+		if s.steered[a] && !slices.Contains(o.shared, a) {
+			out = append(out, delRoute{outward, steerRoute(n, a)})
+		}
+	}
 	for _, h := range o.hops {
 		if !slices.ContainsFunc(s.hops, func(x nl.Neighbour) bool { return x.Addr == h.addr && x.MAC == h.mac }) {
 			out = append(out, setHop{outward, h})

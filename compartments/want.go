@@ -11,6 +11,7 @@ import (
 
 // want is a compartment as it should be.
 type want struct {
+	tenant    hnv.Name
 	namespace string
 	marker    string
 	sysctls   []setting // of the compartment, set before it has links
@@ -118,6 +119,7 @@ func wanted(n names, s Spec, uplink string, uplinkMTU int) want {
 	role := func(r string) string { return n.alias(s.Name.String(), r) }
 
 	w := want{
+		tenant:    s.Name,
 		namespace: n.namespace(s.Name),
 		marker:    n.marker(s.Name),
 		sysctls:   slices.Clone(sysctlBase),
