@@ -189,6 +189,8 @@ func TestDecodeRefuses(t *testing.T) {
 		"extension beyond":     {edit(x6, false, 55, 255), drop.InnerTruncated},
 		"too many extensions":  {serialize(t, ether(layers.EthernetTypeIPv6), ipv6(60), gopacket.Payload(hops)), drop.InnerMalformed},
 		"two fragment headers": {serialize(t, ether(layers.EthernetTypeIPv6), ipv6(44), gopacket.Payload{44, 0, 0, 1, 0, 0, 0, 0, 17, 0, 0, 1, 0, 0, 0, 0}), drop.InnerMalformed},
+		"v6 fragment odd":      {serialize(t, ether(layers.EthernetTypeIPv6), ipv6(44), gopacket.Payload{59, 0, 0, 1, 0, 0, 0, 0, 1, 2, 3, 4}), drop.InnerMalformed},
+		"v6 fragment empty":    {serialize(t, ether(layers.EthernetTypeIPv6), ipv6(44), gopacket.Payload{59, 0, 0, 8, 0, 0, 0, 0}), drop.InnerMalformed},
 		"v6 fragment far":      {serialize(t, ether(layers.EthernetTypeIPv6), ipv6(44), gopacket.Payload{17, 0, 0xff, 0xf8, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8}), drop.InnerMalformed},
 		"v4-mapped source":     {edit(t6, false, 22, mapped[:]...), drop.InnerMalformed},
 		"v4-mapped target":     {edit(t6, false, 38, mapped[:]...), drop.InnerMalformed},

@@ -74,7 +74,7 @@ func rejoinTCP(t testing.TB, frames [][]byte, first uint32, length int) []byte {
 
 func bigTCP(t testing.TB, six bool, n int) []byte {
 	l := tcp()
-	l.FIN, l.CWR, l.ECE, l.URG, l.Urgent = true, true, true, true, 1500
+	l.FIN, l.CWR, l.ECE, l.URG, l.Urgent = true, true, true, true, 1001
 	l.Options = []layers.TCPOption{{OptionType: layers.TCPOptionKindTimestamps, OptionLength: 10, OptionData: []byte{1, 2, 3, 4, 5, 6, 7, 8}}}
 	if six {
 		return serialize(t, ether(layers.EthernetTypeIPv6), ipv6(6), l, payload(n))
@@ -116,7 +116,7 @@ func checkTCPSegment(t *testing.T, b []byte, i, n int, six bool) {
 	if l.CWR != first || l.FIN != last || l.PSH != last {
 		t.Errorf("segment %d of %d: CWR %v FIN %v PSH %v", i, n, l.CWR, l.FIN, l.PSH)
 	}
-	if urgent := max(0, 1500-i*1000); int(l.Urgent) != urgent || l.URG != (urgent > 0) {
+	if urgent := max(0, 1001-i*1000); int(l.Urgent) != urgent || l.URG != (urgent > 0) {
 		t.Errorf("segment %d: URG %v to %d, want %d", i, l.URG, l.Urgent, urgent)
 	}
 	if last && len(l.Payload) > 1000 || !last && len(l.Payload) != 1000 {
