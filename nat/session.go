@@ -70,7 +70,7 @@ func protoName(p uint8) string {
 	case protocolUDP:
 		return "udp"
 	case 58:
-		return "ipv6-icmp"
+		return "icmpv6"
 	}
 	return strconv.Itoa(int(p))
 }

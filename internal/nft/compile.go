@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/google/nftables/expr"
+
 	"github.com/hnvgate/hnvgate/internal/nfnl"
 )
 
@@ -111,6 +113,9 @@ func compileRule(f Family, r Rule) (compiledRule, error) {
 		if err != nil {
 			return out, err
 		}
+		if _, ok := e.(*expr.Dynset); ok {
+			b = nestedExpr(b)
+		}
 		out.exprs = nfnl.AppendNested(out.exprs, listElem, b)
 	}
 	if len(out.exprs) > nfnl.MaxAttr {
@@ -124,6 +129,23 @@ func compileRule(f Family, r Rule) (compiledRule, error) {
 		out.userdata = append([]byte{0, byte(len(r.Comment) + 1)}, append([]byte(r.Comment), 0)...)
 	}
 	return out, nil
+}
+
+// nestedExpr flags the expression inside a dynset as what it is, which the
+// library leaves out: so it is compared part by part, like all others.
+func nestedExpr(b []byte) []byte {
+	const dynsetExpr = 7
+	name, data, _ := splitExpr(b)
+	var out []byte
+	list, _ := attrs(data)
+	for _, a := range list {
+		typ := a.Type
+		if typ == dynsetExpr {
+			typ |= nfnl.Nested
+		}
+		out = nfnl.Append(out, typ, a.Data)
+	}
+	return nfnl.AppendNested(nfnl.AppendString(nil, exprName, name), exprData, out)
 }
 
 func compileSet(s Set) (compiledSet, error) {
