@@ -69,3 +69,27 @@ func everything() Table {
 		},
 	}
 }
+
+// steering is a table of a device's ingress, with what steers packets there.
+func steering() Table {
+	a := netip.MustParseAddr("203.0.113.10")
+	index := func(name string, key ...Type) Set { return Set{Name: name, Key: key, Value: []Type{IfIndex}} }
+	whole := index("whole4", IPv4Addr)
+	whole.Elements = []Element{E(Addr(a)).To(Index(1))}
+	ids := Set{Name: "ids4", Key: []Type{IfName, IPv4Addr}, Elements: []Element{E(Name("ext"), Addr(a))}}
+	rules := []Rule{
+		R(In("ids4", IIfField, DAddr4), Accept()),
+		R(IIfPrefix("x12ab"), Drop()),
+		R(Fragment(IPv4), Drop()),
+		R(Fragment(IPv6), Drop()),
+		R(Echo(IPv4), Accept()),
+		R(Echo(IPv6), Accept()),
+		R(Quoted4(), QuotedIs(IPv4, ProtoTCP), Accept()),
+		R(QuotedIs(IPv6, ProtoUDP), Accept()),
+		R(append(ICMPError(IPv4), Accept())...),
+		R(append(ICMPError(IPv6), Accept())...),
+		R(FwdTo(IPv4, netip.MustParseAddr("169.254.1.1"), "whole4", DAddr4)),
+	}
+	return Table{Family: NetDev, Name: "steering", Sets: []Set{whole, ids, ICMPErrors()}, Chains: []Chain{
+		{Name: "ingress", Hook: &Hook{Type: Filter, At: Ingress, Priority: -10, Device: "lo"}, Rules: rules}}}
+}

@@ -63,23 +63,26 @@ func apply(t *testing.T, c *Conn, table Table) []string {
 // The nft command is the judge: what it makes of our text must be what the
 // kernel shows after Apply.
 func TestAppliedIsWhatTheTextSays(t *testing.T) {
-	ours, theirs := scratch(t, "ours"), scratch(t, "theirs")
-	table := everything()
-	file := filepath.Join(t.TempDir(), "rules")
-	if err := os.WriteFile(file, []byte(table.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	nftCommand(t, theirs, "-f", file)
-	c := open(t, ours)
-	if got := apply(t, c, table); len(got) != 1 {
-		t.Errorf("first apply: %q", got)
-	}
-	if got := apply(t, c, table); len(got) != 0 {
-		t.Errorf("second apply changed %q", got)
-	}
-	want := nftCommand(t, theirs, "list", "ruleset")
-	got := nftCommand(t, ours, "list", "ruleset")
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("nft -f (-) and Apply (+) differ:\n%s", diff)
+	for _, table := range []Table{everything(), steering()} {
+		t.Run(table.Name, func(t *testing.T) {
+			ours, theirs := scratch(t, "ours"), scratch(t, "theirs")
+			file := filepath.Join(t.TempDir(), "rules")
+			if err := os.WriteFile(file, []byte(table.String()), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			nftCommand(t, theirs, "-f", file)
+			c := open(t, ours)
+			if got := apply(t, c, table); len(got) != 1 {
+				t.Errorf("first apply: %q", got)
+			}
+			if got := apply(t, c, table); len(got) != 0 {
+				t.Errorf("second apply changed %q", got)
+			}
+			want := nftCommand(t, theirs, "list", "ruleset")
+			got := nftCommand(t, ours, "list", "ruleset")
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("nft -f (-) and Apply (+) differ:\n%s", diff)
+			}
+		})
 	}
 }

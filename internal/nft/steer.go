@@ -46,7 +46,7 @@ func quoted(p Protocol, offset uint32, size int) Field {
 
 // Quoted4 matches ICMP packets that quote an IPv4 packet without options.
 func Quoted4() Stmt {
-	return Stmt{text: "@th,64,8 0x45", build: func(c *compiler) {
+	return Stmt{text: "meta l4proto icmp @th,64,8 0x45", build: func(c *compiler) {
 		c.needL4(ProtoICMP)
 		c.payload(expr.PayloadBaseTransportHeader, 8, 1, 0)
 		c.cmp(expr.CmpOpEq, []byte{0x45})
@@ -55,11 +55,11 @@ func Quoted4() Stmt {
 
 // QuotedIs matches ICMP errors about a packet of the protocol.
 func QuotedIs(f Family, p Protocol) Stmt {
-	q := QuotedProto4
+	q, lead := QuotedProto4, "" // Quoted4 stands before it
 	if f == IPv6 {
-		q = QuotedProto6
+		q, lead = QuotedProto6, "meta l4proto ipv6-icmp "
 	}
-	return Stmt{text: fmt.Sprintf("%s 0x%02x", q.text, byte(p)), build: func(c *compiler) {
+	return Stmt{text: fmt.Sprintf("%s%s 0x%02x", lead, q.text, byte(p)), build: func(c *compiler) {
 		c.loadAll([]Field{q})
 		c.cmp(expr.CmpOpEq, []byte{byte(p)})
 	}}
