@@ -324,7 +324,7 @@ func TestRemoveClosesTheCompartment(t *testing.T) {
 	seen.wantSources(t, ext1)
 	l.apply()
 	mustAsk(t, mustDial(t, l.inside, "tcp", vm1, remote+":80"))
-	if err := l.engine.Remove(context.Background(), netns.Path("nat-test-absent")); err != nil {
+	if err := l.engine.Remove(context.Background(), netns.Path("hnvtest-absent")); err != nil {
 		t.Error(err)
 	}
 }

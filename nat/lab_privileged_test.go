@@ -22,6 +22,7 @@ import (
 
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/netns"
+	"github.com/hnvgate/hnvgate/internal/nstest"
 )
 
 // Addresses of the lab. The inside is one namespace that holds the VMs'
@@ -36,8 +37,6 @@ const (
 
 	insideMTU = 1458
 )
-
-var labCount int
 
 // lab is one compartment between an inside and an outside.
 type lab struct {
@@ -56,25 +55,10 @@ func run(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// newLab builds the namespaces; spec is applied unless it has no pool.
+// newLab builds the namespaces and applies a Spec with the pool.
 func newLab(t *testing.T, pool ...string) *lab {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("privileged tests need root")
-	}
-	labCount++
-	base := fmt.Sprintf("nat-test-%d-%d", os.Getpid(), labCount)
-	l := &lab{t: t, inside: base + "-in", comp: base + "-gw", outside: base + "-out", engine: New(nil)}
-	for _, ns := range []string{l.inside, l.comp, l.outside} {
-		if err := netns.Create(ns); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if err := netns.Delete(ns); err != nil {
-				t.Error(err)
-			}
-		})
-	}
+	l := &lab{t: t, inside: nstest.New(t, "in"), comp: nstest.New(t, "gw"), outside: nstest.New(t, "out"), engine: New(nil)}
 	script := fmt.Sprintf(`
 set -e
 for n in %[1]s %[2]s %[3]s; do ip netns exec $n sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0; done

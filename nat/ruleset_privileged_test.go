@@ -3,9 +3,7 @@
 package nat
 
 import (
-	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -15,30 +13,13 @@ import (
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/netns"
 	"github.com/hnvgate/hnvgate/internal/nft"
+	"github.com/hnvgate/hnvgate/internal/nstest"
 )
-
-func scratch(t *testing.T) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("privileged tests need root")
-	}
-	labCount++
-	name := fmt.Sprintf("nat-test-%d-%d", os.Getpid(), labCount)
-	if err := netns.Create(name); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := netns.Delete(name); err != nil {
-			t.Error(err)
-		}
-	})
-	return name
-}
 
 // The nft command agrees that the rules in the kernel are what the text says.
 func TestRulesetMeansWhatItSays(t *testing.T) {
 	for name, table := range goldenTables(t) {
-		ours, theirs := scratch(t), scratch(t)
+		ours, theirs := nstest.New(t, "ours"), nstest.New(t, "theirs")
 		file := filepath.Join("testdata", name+".nft")
 		run(t, "ip", "netns", "exec", theirs, "nft", "-f", file)
 		c, err := nft.Open(netns.Path(ours))
@@ -59,7 +40,7 @@ func TestRulesetMeansWhatItSays(t *testing.T) {
 
 // A large tenant is programmed in one batch, too, and changed cheaply.
 func TestManyMappings(t *testing.T) {
-	ns := scratch(t)
+	ns := nstest.New(t, "many")
 	e, s := New(nil), testSpec(t)
 	s.Namespace = netns.Path(ns)
 	for i := range 20000 {

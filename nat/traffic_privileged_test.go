@@ -3,9 +3,11 @@
 package nat
 
 import (
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/gopacket/layers"
 
@@ -92,6 +94,94 @@ func TestPoolOfRanges(t *testing.T) {
 		}
 	}
 	seen.wantSources(t, ext1, ext2)
+	if len(l.drops()) != 0 {
+		t.Errorf("dropped: %v", l.drops())
+	}
+}
+
+// When all ports towards one remote are taken, further connections wait or
+// fail; none leaves with a port of someone else.
+func TestPortsRunOut(t *testing.T) {
+	l := newLab(t, ext1+":20000-20009")
+	seen := watch(t, l.outside, "x")
+	serve(t, l.outside, "tcp", remote+":80")
+	serve(t, l.outside, "udp", remote+":53")
+	made := 0
+	var last net.Conn
+	for range 13 {
+		if c, err := dial(t, l.inside, "tcp", vm1, remote+":80"); err == nil {
+			made++
+			last = c
+		}
+	}
+	if made != 10 {
+		t.Errorf("%d connections over 10 ports", made)
+	}
+	for range 13 {
+		_, _ = ask(mustDial(t, l.inside, "udp", vm2, remote+":53"))
+	}
+	for _, p := range seen.all() {
+		ip, ok := p.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
+		if !ok {
+			continue
+		}
+		src, _ := netip.AddrFromSlice(ip.SrcIP.To4())
+		port := uint16(0)
+		switch l4 := p.TransportLayer().(type) {
+		case *layers.TCP:
+			port = uint16(l4.SrcPort)
+		case *layers.UDP:
+			port = uint16(l4.SrcPort)
+		}
+		if !l.spec.external(netip.AddrPortFrom(src, port)) {
+			t.Errorf("left as %s port %d", src, port)
+		}
+	}
+	// Ports are counted for each remote: another one is not affected.
+	serve(t, l.outside, "tcp", "203.0.113.1:80")
+	mustAsk(t, mustDial(t, l.inside, "tcp", vm1, "203.0.113.1:80"))
+	// A port that comes free is used again.
+	_ = last.(*net.TCPConn).SetLinger(0)
+	_ = last.Close()
+	eventually(t, "a free port is used again", func() bool {
+		c, err := dial(t, l.inside, "tcp", vm2, remote+":80")
+		if err != nil {
+			return false
+		}
+		_, err = ask(c)
+		return err == nil
+	})
+}
+
+func TestFragmentsAreTranslated(t *testing.T) {
+	l := newLab(t, ext1+":20000-29999")
+	l.addMapping(hnv.UDP, ext1+":20053", vm2+":53")
+	l.apply()
+	seen := watch(t, l.outside, "x")
+	serve(t, l.outside, "udp", remote+":53")
+	serve(t, l.inside, "udp", vm2+":53")
+	for _, c := range []net.Conn{
+		mustDial(t, l.inside, "udp", vm1, remote+":53"),
+		mustDial(t, l.outside, "udp", remote, ext1+":20053"),
+	} {
+		_ = c.SetDeadline(time.Now().Add(time.Second))
+		if _, err := c.Write(make([]byte, 2000)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 100)); err != nil {
+			t.Errorf("%s -> %s: %v", c.LocalAddr(), c.RemoteAddr(), err)
+		}
+	}
+	fragments := 0
+	for _, p := range seen.all() {
+		if ip, ok := p.Layer(layers.LayerTypeIPv4).(*layers.IPv4); ok && ip.FragOffset > 0 {
+			fragments++
+		}
+	}
+	if fragments == 0 {
+		t.Error("no fragment was seen")
+	}
+	seen.wantSources(t, ext1)
 	if len(l.drops()) != 0 {
 		t.Errorf("dropped: %v", l.drops())
 	}

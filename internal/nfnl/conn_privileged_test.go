@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hnvgate/hnvgate/internal/netns"
+	"github.com/hnvgate/hnvgate/internal/nstest"
 )
 
 const (
@@ -23,19 +24,7 @@ const (
 
 func dial(t *testing.T) *Conn {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("privileged tests need root")
-	}
-	name := fmt.Sprintf("nfnl-test-%d", os.Getpid())
-	if err := netns.Create(name); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := netns.Delete(name); err != nil {
-			t.Error(err)
-		}
-	})
-	c, err := Dial(netns.Path(name))
+	c, err := Dial(netns.Path(nstest.New(t, "nfnl")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +122,7 @@ func TestCallbackErrorsAndClose(t *testing.T) {
 	if err := c.Dump(Message{Type: msgGetTable, What: "list"}, nil); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("on a closed connection: %v", err)
 	}
-	if _, err := Dial("/run/netns/nfnl-test-absent"); !errors.Is(err, os.ErrNotExist) {
+	if _, err := Dial("/run/netns/hnvtest-absent"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a namespace that is not there: %v", err)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hnvgate/hnvgate/internal/nstest"
 )
 
 func simple(rules ...Rule) Table {
@@ -20,7 +22,7 @@ func simple(rules ...Rule) Table {
 // A table that the kernel refuses is not made in part, and the error names what
 // was refused.
 func TestRefusalNamesItsObject(t *testing.T) {
-	ns := scratch(t, "refuse")
+	ns := nstest.New(t, "refuse")
 	c := open(t, ns)
 	apply(t, c, simple(R(Count("seen"))))
 	before := nftCommand(t, ns, "list", "ruleset")
@@ -37,7 +39,7 @@ func TestRefusalNamesItsObject(t *testing.T) {
 
 // What must be made anew keeps its counters.
 func TestRebuildKeepsCounters(t *testing.T) {
-	ns := scratch(t, "rebuild")
+	ns := nstest.New(t, "rebuild")
 	c := open(t, ns)
 	nftCommand(t, ns, `add table inet t; add counter inet t seen { packets 7 bytes 700; }; add chain inet t in { type filter hook forward priority 5; }`)
 	changes := apply(t, c, simple(R(Count("seen"))))
@@ -56,7 +58,7 @@ func TestRebuildKeepsCounters(t *testing.T) {
 // Two writers that do not know of each other both come to an end, and the table
 // is that of one of them.
 func TestWritersAtOnce(t *testing.T) {
-	ns := scratch(t, "race")
+	ns := nstest.New(t, "race")
 	one, two := simple(R(Count("seen"), Drop())), simple(R(Count("seen"), Accept()), R(Drop()))
 	var wg sync.WaitGroup
 	for _, table := range []Table{one, two} {
@@ -81,7 +83,7 @@ func TestWritersAtOnce(t *testing.T) {
 }
 
 func TestDeleteAndAbsence(t *testing.T) {
-	c := open(t, scratch(t, "delete"))
+	c := open(t, nstest.New(t, "delete"))
 	if err := c.Delete(Inet, "t"); err != nil {
 		t.Errorf("a table that is not there: %v", err)
 	}
@@ -102,7 +104,7 @@ func TestDeleteAndAbsence(t *testing.T) {
 
 // Tables of other families and names are nobody's business.
 func TestOthersTablesStay(t *testing.T) {
-	ns := scratch(t, "others")
+	ns := nstest.New(t, "others")
 	nftCommand(t, ns, `add table ip t; add chain ip t in; add table inet other; add set inet other s { type ipv4_addr; }`)
 	c := open(t, ns)
 	apply(t, c, simple())

@@ -3,7 +3,6 @@
 package nft
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,25 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hnvgate/hnvgate/internal/netns"
+	"github.com/hnvgate/hnvgate/internal/nstest"
 )
-
-// scratch makes a network namespace for the test and gives its name.
-func scratch(t *testing.T, suffix string) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("privileged tests need root")
-	}
-	name := fmt.Sprintf("nft-test-%d-%s", os.Getpid(), suffix)
-	if err := netns.Create(name); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := netns.Delete(name); err != nil {
-			t.Error(err)
-		}
-	})
-	return name
-}
 
 func open(t *testing.T, ns string) *Conn {
 	t.Helper()
@@ -65,7 +47,7 @@ func apply(t *testing.T, c *Conn, table Table) []string {
 func TestAppliedIsWhatTheTextSays(t *testing.T) {
 	for _, table := range []Table{everything(), steering()} {
 		t.Run(table.Name, func(t *testing.T) {
-			ours, theirs := scratch(t, "ours"), scratch(t, "theirs")
+			ours, theirs := nstest.New(t, "ours"), nstest.New(t, "theirs")
 			file := filepath.Join(t.TempDir(), "rules")
 			if err := os.WriteFile(file, []byte(table.String()), 0o600); err != nil {
 				t.Fatal(err)
