@@ -118,21 +118,22 @@ type id struct {
 
 func idOf(o hnv.Object) id { return id{o.Kind(), o.Key()} }
 
-// twice refuses objects that a request holds more than once.
-func twice(items []item) []refusal {
-	var out []refusal
+// refuseTwice refuses objects that a request holds more than once; the first
+// stands.
+func refuseTwice(items []item) {
 	seen := make(map[id]string, len(items))
-	for _, it := range items {
+	for i := range items {
+		it := &items[i]
 		if it.object == nil {
 			continue
 		}
 		if first, ok := seen[idOf(it.object)]; ok {
-			out = append(out, refusal{at: it.at, item: it.at, err: invalidf("%s is given twice: it is at %s already", it.label, first)})
+			it.bad = append(it.bad, refusal{at: it.at, item: it.at, err: invalidf("%s is given twice: it is at %s already", it.label, first)})
+			it.object = nil
 			continue
 		}
 		seen[idOf(it.object)] = it.at
 	}
-	return out
 }
 
 // mustBe refuses an item that is not the one the path names.

@@ -220,12 +220,12 @@ func TestApplySaysAllThatIsWrongAtOnce(t *testing.T) {
 			` + record("6001", "10.1.1.11", "00:15:5d:00:00:01") + `,` + record("5001", "10.9.1.1", "zz") + `,` + record("5001", "10.9.1.2", "00:15:5d:00:00:03") + `]}`
 	r := g.call("POST", "/v1/apply", doc)
 	want := []struct{ at, says string }{
-		{"body.lookupRecords[1]", "given twice: it is at body.lookupRecords[0]"},
 		{"body.tenants[1].name", `tenant Bad Name: name "Bad Name" is not a DNS label`},
 		{"body.tenants[1].encap", `encapsulation "gre" is unknown`},
 		{"body.tenants[1].subnets[0].prefixes[0]", "has no prefix length"},
-		{"body.lookupRecords[3].mac", `lookup record 5001/10.9.1.1: MAC address "zz"`},
 		{"body.tenants[2]", "VSID 5001 belongs to tenant contoso"},
+		{"body.lookupRecords[1]", "given twice: it is at body.lookupRecords[0]"},
+		{"body.lookupRecords[3].mac", `lookup record 5001/10.9.1.1: MAC address "zz"`},
 		{"body.lookupRecords[4]", "10.9.1.2 is outside VSID 5001"},
 	}
 	if r.code != 422 || len(r.Errors) != len(want) {
@@ -328,7 +328,7 @@ func TestImport(t *testing.T) {
 	}
 	before := g.store.Objects()
 	r := g.call("POST", "/v1/lookup-records/import", body(record("5001", "10.1.1.12", "00:15:5d:00:00:02"), record("5001", "10.9.1.1", "00:15:5d:00:00:02"), record("5001", "10.1.1.13", "x")))
-	if r.code != 422 || len(r.Errors) != 2 || r.Errors[0].Location != "body.items[2].mac" || r.Errors[1].Location != "body.items[1]" || !g.store.Same(before) {
+	if r.code != 422 || len(r.Errors) != 2 || r.Errors[0].Location != "body.items[1]" || r.Errors[1].Location != "body.items[2].mac" || !g.store.Same(before) {
 		t.Errorf("%d %s", r.code, r.body)
 	}
 	res := decode[v1.RecordImportResult](t, g.must("POST", "/v1/lookup-records/import", good, 200))

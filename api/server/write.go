@@ -20,6 +20,10 @@ type writing struct {
 	// unless may refuse by what the state is; nil: nothing does.
 	unless func(f *hnv.Fabric) error
 
+	// partial: something is refused already. The rest is only checked, so that
+	// all that is wrong is said at once.
+	partial bool
+
 	actions []v1.ObjectAction // of the last plan
 	placed  []refusal         // refusals of the last plan whose place is known
 	last    hnv.Object        // the last object of the last plan, complete
@@ -27,32 +31,37 @@ type writing struct {
 
 // write puts all items or none, and says what became of each.
 func (s *Server) write(ctx context.Context, w *writing) (v1.ApplyResult, error) {
-	bad := twice(w.items)
+	refuseTwice(w.items)
+	var bad []refusal
 	for _, it := range w.items {
 		bad = append(bad, it.bad...)
 	}
-	// What can be read is checked also when something else cannot, so that all
-	// that is wrong is said at once.
-	var revision int64
-	var err error
-	check := w.dryRun || len(bad) > 0
-	switch {
-	case w.bulk:
-		revision, err = s.store.ImportFunc(ctx, w.plan, check)
-	case check:
-		err = s.store.CheckFunc(ctx, w.plan)
-		revision = s.store.Revision()
-	default:
-		revision, err = s.store.UpdateFunc(ctx, w.plan)
+	w.partial = len(bad) > 0
+	revision, err := s.carryOut(ctx, w)
+	if errors.Is(err, errPlaced) {
+		w.partial = true
+		_, err = s.carryOut(ctx, w)
 	}
-	bad = append(bad, w.refusals(err)...)
+	bad = append(append(bad, w.placed...), w.refusals(err)...)
 	if len(bad) > 0 {
 		return v1.ApplyResult{}, s.problem(w.sift(bad))
 	}
 	return v1.ApplyResult{DryRun: w.dryRun, Revision: revision, Objects: w.actions}, nil
 }
 
-// errPlaced stands for the refusals in writing.placed.
+// carryOut writes, or only checks where nothing may be written.
+func (s *Server) carryOut(ctx context.Context, w *writing) (int64, error) {
+	check := w.dryRun || w.partial
+	switch {
+	case w.bulk:
+		return s.store.ImportFunc(ctx, w.plan, check)
+	case check:
+		return s.store.Revision(), s.store.CheckFunc(ctx, w.plan)
+	}
+	return s.store.UpdateFunc(ctx, w.plan)
+}
+
+// errPlaced stands for the refusals in writing.placed, which plan found.
 var errPlaced = errors.New("refused")
 
 // plan fills in what the objects leave to the state, and leaves out what would
@@ -90,7 +99,7 @@ func (w *writing) plan(f *hnv.Fabric) ([]hnv.Change, error) {
 			changes = append(changes, hnv.Change{Put: o, Create: w.create})
 		}
 	}
-	if len(w.placed) > 0 {
+	if len(w.placed) > 0 && !w.partial {
 		return nil, errPlaced
 	}
 	return changes, nil
@@ -98,9 +107,6 @@ func (w *writing) plan(f *hnv.Fabric) ([]hnv.Change, error) {
 
 // refusals takes the store's answer apart and finds each object's place.
 func (w *writing) refusals(err error) []refusal {
-	if errors.Is(err, errPlaced) {
-		return w.placed
-	}
 	var places map[id]string
 	var out []refusal
 	for _, e := range flatten(err) {
@@ -122,9 +128,10 @@ func (w *writing) refusals(err error) []refusal {
 	return out
 }
 
-// sift leaves out refusals that only follow from others: that the VSID of a
-// refused tenant belongs to no tenant, or that a PA is not on the fabric where a
-// provider address or route was refused.
+// sift sorts refusals as the request has the objects, and leaves out those
+// that only follow from others: that the VSID of a refused tenant belongs to no
+// tenant, or that a PA is not on the fabric where a provider address or route was
+// refused.
 func (w *writing) sift(bad []refusal) []refusal {
 	refused := map[string]bool{}
 	for _, r := range bad {
@@ -165,7 +172,13 @@ func (w *writing) sift(bad []refusal) []refusal {
 		}
 		return false
 	}
-	return slices.DeleteFunc(bad, follows)
+	order := make(map[string]int, len(w.items))
+	for i, it := range w.items {
+		order[it.at] = i - len(w.items) // what has no place comes last
+	}
+	bad = slices.DeleteFunc(bad, follows)
+	slices.SortStableFunc(bad, func(a, b refusal) int { return order[a.item] - order[b.item] })
+	return bad
 }
 
 // completion knows the tenants as they will be, to fill in what records and

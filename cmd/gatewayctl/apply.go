@@ -14,7 +14,7 @@ func (c *cli) applyCommand() *cobra.Command {
 	var files []string
 	var dryRun bool
 	cmd := &cobra.Command{
-		Use: "apply -f FILE", Short: "Create or replace all objects of a YAML document, or none", Args: cobra.NoArgs,
+		Use: "apply -f FILE", Short: "Create or replace all objects of a YAML document, or none", Args: takesAtMost(0),
 		Long: `Create or replace all objects of a YAML document, or none.
 
 Everything is checked together and written at once, or refused with all that is
@@ -89,7 +89,7 @@ func (c *cli) writeApplied(w io.Writer, res v1.ApplyResult) {
 
 func (c *cli) exportCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "export", Short: "Print everything that is configured, as apply reads it", Args: cobra.NoArgs,
+		Use: "export", Short: "Print everything that is configured, as apply reads it", Args: takesAtMost(0),
 		Long: `Print everything that is configured as one YAML document, as apply reads it.
 The records that the gateway makes for its compartments are not in it.`,
 		Example: "  gatewayctl export > site.yaml",

@@ -64,7 +64,7 @@ func (c *cli) report(cmd *cobra.Command, err error) int {
 	var problem *v1.Problem
 	switch {
 	case errors.As(err, &usage) || !c.begun:
-		fmt.Fprintf(c.err, "error: %v\nSee '%s --help'.\n", err, cmd.CommandPath())
+		fmt.Fprintf(c.err, "error: %s\nSee '%s --help'.\n", usageWords(err.Error()), cmd.CommandPath())
 		return exitUsage
 	case errors.As(err, &gone):
 		fmt.Fprintf(c.err, "error: %v\n%s\n", err, hint(gone))
@@ -136,7 +136,7 @@ Exit codes: 0 done, 1 refused, 2 wrong usage, 3 gatewayd not reachable.`,
 	}
 	root.PersistentFlags().StringVar(&c.socket, "socket", socket, "unix socket of gatewayd (environment: "+socketEnv+")")
 	c.format = "table"
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err.Error()} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{flagError(err)} })
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(
 		c.tenantCommand(), c.recordCommand(), c.customerRouteCommand(),

@@ -28,7 +28,7 @@ func mappingKey(cmd *cobra.Command, m *v1.NATMapping) {
 func (c *cli) mappingAdd() *cobra.Command {
 	var m v1.NATMapping
 	cmd := &cobra.Command{
-		Use: "add TENANT --proto tcp|udp --external ADDR:PORT --internal CA:PORT", Short: "Make a VM's port reachable from outside", Args: cobra.ExactArgs(1),
+		Use: "add TENANT --proto tcp|udp --external ADDR:PORT --internal CA:PORT", Short: "Make a VM's port reachable from outside", Args: takes("TENANT"),
 		Example: "  gatewayctl nat mapping add contoso --proto tcp --external 203.0.113.10:443 --internal 10.1.1.12:443", ValidArgsFunction: c.completeTenants,
 	}
 	mappingKey(cmd, &m)
@@ -48,7 +48,7 @@ func (c *cli) mappingAdd() *cobra.Command {
 
 func (c *cli) mappingList() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "list [TENANT]", Short: "List the static mappings", Args: cobra.MaximumNArgs(1),
+		Use: "list [TENANT]", Short: "List the static mappings", Args: takesAtMost(1),
 		Example: "  gatewayctl nat mapping list contoso", ValidArgsFunction: c.completeTenants,
 	}
 	cmd.RunE = c.does(func(ctx context.Context, args []string) error {
@@ -74,7 +74,7 @@ func (c *cli) mappingList() *cobra.Command {
 func (c *cli) mappingDelete() *cobra.Command {
 	var m v1.NATMapping
 	cmd := &cobra.Command{
-		Use: "delete TENANT --proto tcp|udp --external ADDR:PORT", Short: "Delete a static mapping", Args: cobra.ExactArgs(1),
+		Use: "delete TENANT --proto tcp|udp --external ADDR:PORT", Short: "Delete a static mapping", Args: takes("TENANT"),
 		Long:    "Delete a static mapping. Connections that came in by it are cut.",
 		Example: "  gatewayctl nat mapping delete contoso --proto tcp --external 203.0.113.10:443", ValidArgsFunction: c.completeTenants,
 	}
@@ -99,7 +99,7 @@ func (c *cli) mappingDelete() *cobra.Command {
 func (c *cli) natSessions() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
-		Use: "sessions TENANT", Short: "List a tenant's tracked connections", Args: cobra.ExactArgs(1),
+		Use: "sessions TENANT", Short: "List a tenant's tracked connections", Args: takes("TENANT"),
 		Example: "  gatewayctl nat sessions contoso --limit 50", ValidArgsFunction: c.completeTenants,
 	}
 	cmd.Flags().IntVar(&limit, "limit", 1000, "how many at most, 1 to 10000")

@@ -35,7 +35,7 @@ func (c *cli) providerAddressCommand() *cobra.Command {
 func (c *cli) providerAddressAdd() *cobra.Command {
 	var p v1.ProviderAddress
 	cmd := &cobra.Command{
-		Use: "add ADDRESS/LENGTH --interface IFACE", Short: "Give this machine a provider address", Args: cobra.ExactArgs(1),
+		Use: "add ADDRESS/LENGTH --interface IFACE", Short: "Give this machine a provider address", Args: takes("ADDRESS/LENGTH"),
 		Example: "  gatewayctl provider-address add 192.168.1.1/24 --interface eth1\n  gatewayctl provider-address add 192.168.3.1/24 --interface eth1 --vlan 30",
 	}
 	cmd.Flags().StringVar(&p.Interface, "interface", "", "one of this machine's PA interfaces (gatewayd.yaml)")
@@ -54,7 +54,7 @@ func (c *cli) providerAddressAdd() *cobra.Command {
 }
 
 func (c *cli) providerAddressList() *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "List the provider addresses", Args: cobra.NoArgs, Example: "  gatewayctl provider-address list"}
+	cmd := &cobra.Command{Use: "list", Short: "List the provider addresses", Args: takesAtMost(0), Example: "  gatewayctl provider-address list"}
 	cmd.RunE = c.does(func(ctx context.Context, _ []string) error {
 		items, err := c.client.ProviderAddresses(ctx)
 		if err != nil {
@@ -81,7 +81,7 @@ func (c *cli) providerAddressList() *cobra.Command {
 
 func (c *cli) providerAddressDelete() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "delete ADDRESS", Short: "Delete a provider address", Args: cobra.ExactArgs(1),
+		Use: "delete ADDRESS", Short: "Delete a provider address", Args: takes("ADDRESS"),
 		Long:    "Delete a provider address. One that lookup records or provider routes need to be reachable is refused.",
 		Example: "  gatewayctl provider-address delete 192.168.1.1",
 	}
@@ -104,7 +104,7 @@ func (c *cli) portCommand() *cobra.Command {
 func (c *cli) portAdd() *cobra.Command {
 	var p v1.Port
 	cmd := &cobra.Command{
-		Use: "add --interface IFACE --vsid VSID --mac MAC", Short: "Plug a VM's interface into a virtual subnet", Args: cobra.NoArgs,
+		Use: "add --interface IFACE --vsid VSID --mac MAC", Short: "Plug a VM's interface into a virtual subnet", Args: takesAtMost(0),
 		Long: `Plug a VM's interface on this machine into a virtual subnet. The VM's addresses
 come from the lookup records with that VSID and MAC; packets from any other
 source are dropped.`,
@@ -127,7 +127,7 @@ source are dropped.`,
 }
 
 func (c *cli) portList() *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "List the ports", Args: cobra.NoArgs, Example: "  gatewayctl port list"}
+	cmd := &cobra.Command{Use: "list", Short: "List the ports", Args: takesAtMost(0), Example: "  gatewayctl port list"}
 	cmd.RunE = c.does(func(ctx context.Context, _ []string) error {
 		items, err := c.client.Ports(ctx)
 		if err != nil {
@@ -154,7 +154,7 @@ func (c *cli) portList() *cobra.Command {
 
 func (c *cli) portDelete() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "delete IFACE", Short: "Unplug a VM's interface", Args: cobra.ExactArgs(1),
+		Use: "delete IFACE", Short: "Unplug a VM's interface", Args: takes("IFACE"),
 		Example: "  gatewayctl port delete vm1",
 	}
 	cmd.RunE = c.does(func(ctx context.Context, args []string) error {

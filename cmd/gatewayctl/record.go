@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -46,7 +47,7 @@ func (f *recordFlags) rest(cmd *cobra.Command) {
 func (c *cli) recordAdd() *cobra.Command {
 	var f recordFlags
 	cmd := &cobra.Command{
-		Use: "add --vsid VSID --ca CA --mac MAC --pa PA", Short: "Create a lookup record", Args: cobra.NoArgs,
+		Use: "add --vsid VSID --ca CA --mac MAC --pa PA", Short: "Create a lookup record", Args: takesAtMost(0),
 		Example: `  gatewayctl record add --vsid 5001 --ca 10.1.1.11 --mac 00:15:5d:00:00:01 --pa 192.168.1.10 --vm-name SQL`,
 	}
 	f.key(cmd)
@@ -66,7 +67,7 @@ func (c *cli) recordAdd() *cobra.Command {
 func (c *cli) recordSet() *cobra.Command {
 	var f recordFlags
 	cmd := &cobra.Command{
-		Use: "set --vsid VSID --ca CA [flags]", Short: "Change a lookup record, for one when its VM moves", Args: cobra.NoArgs,
+		Use: "set --vsid VSID --ca CA [flags]", Short: "Change a lookup record, for one when its VM moves", Args: takesAtMost(0),
 		Long: `Change a lookup record: what no flag names stays.
 
 When a VM moves to another host, its record gets the provider address of that
@@ -121,7 +122,7 @@ func recordName(r v1.LookupRecord) string {
 func (c *cli) recordList() *cobra.Command {
 	var f client.RecordFilter
 	cmd := &cobra.Command{
-		Use: "list", Short: "List the lookup records", Args: cobra.NoArgs,
+		Use: "list", Short: "List the lookup records", Args: takesAtMost(0),
 		Long: `List the lookup records.
 
 Those with origin gateway are made by this gateway for its compartments: hosts
@@ -150,7 +151,7 @@ need them to reach the outside.`,
 func (c *cli) recordDelete() *cobra.Command {
 	var f recordFlags
 	cmd := &cobra.Command{
-		Use: "delete --vsid VSID --ca CA", Short: "Delete a lookup record", Args: cobra.NoArgs,
+		Use: "delete --vsid VSID --ca CA", Short: "Delete a lookup record", Args: takesAtMost(0),
 		Long:    "Delete a lookup record. One of type l2only without a customer address is named by --mac.",
 		Example: "  gatewayctl record delete --vsid 5001 --ca 10.1.1.11",
 	}
@@ -178,7 +179,7 @@ const importBatch = 100_000
 func (c *cli) recordImport() *cobra.Command {
 	var dryRun bool
 	cmd := &cobra.Command{
-		Use: "import FILE", Short: "Create or replace lookup records from a JSON or CSV file", Args: cobra.ExactArgs(1),
+		Use: "import FILE", Short: "Create or replace lookup records from a JSON or CSV file", Args: takes("FILE"),
 		Long: `Create or replace lookup records from a JSON or CSV file, or from standard
 input where FILE is a dash.
 
@@ -257,6 +258,13 @@ func locate(err error, place func(location string) string) error {
 	q := *p
 	q.Errors = nil
 	for _, e := range p.Errors {
+		// "it is at body.tenants[0] already" means a place in the file too.
+		e.Message = bodyPlace.ReplaceAllStringFunc(e.Message, func(at string) string {
+			if p := place(at); p != "" {
+				return p
+			}
+			return at
+		})
 		if at := place(e.Location); at != "" {
 			e.Message = at + ": " + e.Message
 		}
@@ -267,6 +275,8 @@ func locate(err error, place func(location string) string) error {
 	}
 	return &q
 }
+
+var bodyPlace = regexp.MustCompile(`\bbody\.[A-Za-z]+\[[0-9]+\]`)
 
 // read gives a file's content, or that of standard input for a dash.
 func (c *cli) read(path string) (name string, data []byte, err error) {

@@ -32,7 +32,7 @@ func customerRouteKey(cmd *cobra.Command, r *v1.CustomerRoute) {
 func (c *cli) customerRouteAdd() *cobra.Command {
 	var r v1.CustomerRoute
 	cmd := &cobra.Command{
-		Use: "add --vsid VSID --prefix PREFIX --next-hop CA", Short: "Create a customer route", Args: cobra.NoArgs,
+		Use: "add --vsid VSID --prefix PREFIX --next-hop CA", Short: "Create a customer route", Args: takesAtMost(0),
 		Example: "  gatewayctl customer-route add --vsid 5000 --prefix 0.0.0.0/0 --next-hop 10.254.254.2",
 	}
 	customerRouteKey(cmd, &r)
@@ -50,7 +50,7 @@ func (c *cli) customerRouteAdd() *cobra.Command {
 
 func (c *cli) customerRouteList() *cobra.Command {
 	var tenant string
-	cmd := &cobra.Command{Use: "list", Short: "List the customer routes", Args: cobra.NoArgs, Example: "  gatewayctl customer-route list --tenant contoso"}
+	cmd := &cobra.Command{Use: "list", Short: "List the customer routes", Args: takesAtMost(0), Example: "  gatewayctl customer-route list --tenant contoso"}
 	cmd.Flags().StringVar(&tenant, "tenant", "", "only of this tenant")
 	cmd.RunE = c.does(func(ctx context.Context, _ []string) error {
 		items, err := c.client.CustomerRoutes(ctx, tenant)
@@ -71,7 +71,7 @@ func (c *cli) customerRouteList() *cobra.Command {
 func (c *cli) customerRouteDelete() *cobra.Command {
 	var r v1.CustomerRoute
 	cmd := &cobra.Command{
-		Use: "delete --vsid VSID --prefix PREFIX --next-hop CA", Short: "Delete a customer route", Args: cobra.NoArgs,
+		Use: "delete --vsid VSID --prefix PREFIX --next-hop CA", Short: "Delete a customer route", Args: takesAtMost(0),
 		Example: "  gatewayctl customer-route delete --vsid 5000 --prefix 0.0.0.0/0 --next-hop 10.254.254.2",
 	}
 	customerRouteKey(cmd, &r)
@@ -99,7 +99,7 @@ func (c *cli) providerRouteCommand() *cobra.Command {
 func (c *cli) providerRouteAdd() *cobra.Command {
 	var r v1.ProviderRoute
 	cmd := &cobra.Command{
-		Use: "add PREFIX --next-hop ROUTER", Short: "Create a provider route", Args: cobra.ExactArgs(1),
+		Use: "add PREFIX --next-hop ROUTER", Short: "Create a provider route", Args: takes("PREFIX"),
 		Example: "  gatewayctl provider-route add 192.168.2.0/24 --next-hop 192.168.1.254",
 	}
 	cmd.Flags().StringVar(&r.NextHop, "next-hop", "", "router on the fabric, on-link to a provider address")
@@ -118,7 +118,7 @@ func (c *cli) providerRouteAdd() *cobra.Command {
 }
 
 func (c *cli) providerRouteList() *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "List the provider routes", Args: cobra.NoArgs, Example: "  gatewayctl provider-route list"}
+	cmd := &cobra.Command{Use: "list", Short: "List the provider routes", Args: takesAtMost(0), Example: "  gatewayctl provider-route list"}
 	cmd.RunE = c.does(func(ctx context.Context, _ []string) error {
 		items, err := c.client.ProviderRoutes(ctx)
 		if err != nil {
@@ -138,7 +138,7 @@ func (c *cli) providerRouteList() *cobra.Command {
 func (c *cli) providerRouteDelete() *cobra.Command {
 	var nextHop string
 	cmd := &cobra.Command{
-		Use: "delete PREFIX [--next-hop ROUTER]", Short: "Delete a provider route", Args: cobra.ExactArgs(1),
+		Use: "delete PREFIX [--next-hop ROUTER]", Short: "Delete a provider route", Args: takes("PREFIX"),
 		Long:    "Delete a provider route. The next hop may be left out where the prefix has only one.",
 		Example: "  gatewayctl provider-route delete 192.168.2.0/24",
 	}

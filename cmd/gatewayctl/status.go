@@ -21,7 +21,7 @@ var (
 
 func (c *cli) compartmentCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "compartment", Aliases: []string{"compartments"}, Short: "Compartments: the tenants' network namespaces on this gateway"}
-	list := &cobra.Command{Use: "list", Short: "List the compartments", Args: cobra.NoArgs, Example: "  gatewayctl compartment list"}
+	list := &cobra.Command{Use: "list", Short: "List the compartments", Args: takesAtMost(0), Example: "  gatewayctl compartment list"}
 	list.RunE = c.does(func(ctx context.Context, _ []string) error {
 		items, err := c.client.Compartments(ctx)
 		if err != nil {
@@ -41,7 +41,7 @@ func (c *cli) compartmentCommand() *cobra.Command {
 
 func (c *cli) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "status", Short: "Show the state of the gateway and its tenants", Args: cobra.NoArgs,
+		Use: "status", Short: "Show the state of the gateway and its tenants", Args: takesAtMost(0),
 		Long: `Show the state of the gateway and its tenants.
 
 The phase is Ready, Pending (being built, or waiting for what is named), Degraded
@@ -131,7 +131,7 @@ type versions struct {
 
 func (c *cli) versionCommand() *cobra.Command {
 	var clientOnly bool
-	cmd := &cobra.Command{Use: "version", Short: "Show the versions of gatewayctl and gatewayd", Args: cobra.NoArgs, Example: "  gatewayctl version\n  gatewayctl version --client"}
+	cmd := &cobra.Command{Use: "version", Short: "Show the versions of gatewayctl and gatewayd", Args: takesAtMost(0), Example: "  gatewayctl version\n  gatewayctl version --client"}
 	cmd.Flags().BoolVar(&clientOnly, "client", false, "do not ask gatewayd")
 	cmd.RunE = c.does(func(ctx context.Context, _ []string) error {
 		v := versions{Client: clientVersion()}

@@ -42,7 +42,7 @@ is made that lives in that subnet and leads to the uplink, through NAT where
 
   # hosted here, its gateway is elsewhere
   gatewayctl tenant add litware --encap vxlan --subnet 7001=10.7.0.0/16`,
-		Args: cobra.ExactArgs(1),
+		Args: takes("NAME"),
 	}
 	f.common(cmd)
 	cmd.Flags().StringVar(&f.rdid, "rdid", "", "routing domain ID, a GUID (default: drawn)")
@@ -75,7 +75,7 @@ func (c *cli) tenantSet() *cobra.Command {
   gatewayctl tenant set contoso --remove-subnet 5002
   gatewayctl tenant set contoso --nat 203.0.113.10 --nat 203.0.113.12:1024-9999
   gatewayctl tenant set contoso --no-gateway`,
-		Args: cobra.ExactArgs(1), ValidArgsFunction: c.completeTenants,
+		Args: takes("NAME"), ValidArgsFunction: c.completeTenants,
 	}
 	f.common(cmd)
 	fl := cmd.Flags()
@@ -115,7 +115,7 @@ func tenantWords(t v1.Tenant) string {
 }
 
 func (c *cli) tenantList() *cobra.Command {
-	cmd := &cobra.Command{Use: "list", Short: "List the tenants", Args: cobra.NoArgs, Example: "  gatewayctl tenant list\n  gatewayctl tenant list -o yaml"}
+	cmd := &cobra.Command{Use: "list", Short: "List the tenants", Args: takesAtMost(0), Example: "  gatewayctl tenant list\n  gatewayctl tenant list -o yaml"}
 	cmd.RunE = c.does(func(ctx context.Context, _ []string) error {
 		items, err := c.client.Tenants(ctx)
 		if err != nil {
@@ -161,7 +161,7 @@ type tenantDetail struct {
 
 func (c *cli) tenantShow() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "show NAME", Short: "Show a tenant, its state and its counters", Args: cobra.ExactArgs(1),
+		Use: "show NAME", Short: "Show a tenant, its state and its counters", Args: takes("NAME"),
 		Example: "  gatewayctl tenant show contoso", ValidArgsFunction: c.completeTenants,
 	}
 	cmd.RunE = c.does(func(ctx context.Context, args []string) error {
@@ -271,7 +271,7 @@ func (c *cli) tenantDelete() *cobra.Command {
 
 One that still has lookup records, customer routes, ports or NAT mappings is
 refused, unless --cascade says that they go with it.`,
-		Args: cobra.ExactArgs(1), Example: "  gatewayctl tenant delete contoso --cascade", ValidArgsFunction: c.completeTenants,
+		Args: takes("NAME"), Example: "  gatewayctl tenant delete contoso --cascade", ValidArgsFunction: c.completeTenants,
 	}
 	cmd.Flags().BoolVar(&cascade, "cascade", false, "delete all that belongs to the tenant too")
 	cmd.RunE = c.does(func(ctx context.Context, args []string) error {
