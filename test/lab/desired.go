@@ -2,8 +2,8 @@ package lab
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -48,7 +48,7 @@ func (l *Lab) GatewayCommands() ([][]string, error) {
 	}
 	out := [][]string{
 		{"provider-address", "add", g.PA.String(), "--interface", "pa0"},
-		{"provider-route", "add", fabricPrefix, "--via", subnet.Router.Addr().String()},
+		{"provider-route", "add", fabricPrefix, "--next-hop", subnet.Router.Addr().String()},
 	}
 	for _, t := range l.topo.Tenants {
 		add := []string{"tenant", "add", t.Name, "--encap", string(t.Encap)}
@@ -57,9 +57,7 @@ func (l *Lab) GatewayCommands() ([][]string, error) {
 			if s.VSID == t.GatewayVSID {
 				flag = "--gateway-subnet"
 			}
-			for _, p := range s.prefixes() {
-				add = append(add, flag, fmt.Sprintf("%s=%s", s.VSID, p))
-			}
+			add = append(add, flag, s.VSID.String()+"="+strings.Join(s.prefixes(), ","))
 		}
 		add = append(add, "--gateway-ca", t.GatewayCA.String(), "--uplink", Uplink, "--nat", t.External.String())
 		out = append(out, add)

@@ -65,7 +65,7 @@ func TestRefusals(t *testing.T) {
 		{"mapping to a stranger", "gw", mapping("contoso", "203.0.113.10:8000", "192.168.2.13:80"), []string{"192.168.2.13"}},
 		{"mapping of an unknown protocol", "gw", []string{"nat", "mapping", "add", "contoso", "--proto", "sctp", "--external", "203.0.113.10:8000", "--internal", "10.1.1.11:80"}, []string{"sctp"}},
 		{"interface that is not on the fabric", "gw", []string{"provider-address", "add", "192.168.7.1/24", "--interface", "ext0"}, []string{"ext0", "pa0"}},
-		{"next hop that is not on-link", "gw", []string{"provider-route", "add", "172.16.0.0/12", "--via", "192.168.9.9"}, []string{"192.168.9.9"}},
+		{"next hop that is not on-link", "gw", []string{"provider-route", "add", "172.16.0.0/12", "--next-hop", "192.168.9.9"}, []string{"192.168.9.9"}},
 		{"tenant in use", "gw", []string{"tenant", "delete", "contoso"}, []string{"contoso"}},
 		{"unknown tenant", "gw", []string{"tenant", "show", "tailspin"}, []string{"tailspin"}},
 		{"unknown field in YAML", "gw", yaml("tenants:\n  - name: tailspin\n    encap: nvgre\n    subnetz: []\n"), []string{"subnetz", "4"}},

@@ -3,7 +3,6 @@ package service
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -27,28 +26,47 @@ type Identity struct {
 	Peer string `json:"peer"` // the client's address and port as the server saw them
 }
 
-// Servers are the three servers of a machine, listening.
+// Servers are the servers of a machine, listening.
 type Servers struct {
-	web, stream net.Listener
-	echo        net.PacketConn
+	web, stream  net.Listener
+	echo4, echo6 *net.UDPConn
 }
 
-// Listen opens the servers' ports on the address; "" is every address.
-func Listen(addr string) (*Servers, error) {
-	on := func(port int) string { return net.JoinHostPort(addr, strconv.Itoa(port)) }
-	web, err := net.Listen("tcp", on(HTTPPort))
-	if err != nil {
+// Listen opens the servers' ports on every address.
+func Listen() (_ *Servers, err error) {
+	s := &Servers{}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	on := func(port int) string { return ":" + strconv.Itoa(port) }
+	if s.web, err = net.Listen("tcp", on(HTTPPort)); err != nil {
 		return nil, fmt.Errorf("serve HTTP: %w", err)
 	}
-	echo, err := net.ListenPacket("udp", on(EchoPort))
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("serve UDP echo: %w", err), web.Close())
+	if s.stream, err = net.Listen("tcp", on(StreamPort)); err != nil {
+		return nil, fmt.Errorf("serve streams: %w", err)
 	}
-	stream, err := net.Listen("tcp", on(StreamPort))
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("serve streams: %w", err), web.Close(), echo.Close())
+	if s.echo4, err = listenEcho("udp4", on(EchoPort)); err != nil {
+		return nil, err
 	}
-	return &Servers{web, stream, echo}, nil
+	if s.echo6, err = listenEcho("udp6", on(EchoPort)); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Servers) close() {
+	for _, l := range []net.Listener{s.web, s.stream} {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
+	for _, c := range []*net.UDPConn{s.echo4, s.echo6} {
+		if c != nil {
+			_ = c.Close()
+		}
+	}
 }
 
 // Serve answers under the name until ctx ends.
@@ -56,13 +74,14 @@ func (s *Servers) Serve(ctx context.Context, name string) error {
 	g, ctx := errgroup.WithContext(ctx)
 	server := &http.Server{Handler: handler(name), ReadHeaderTimeout: time.Minute}
 	g.Go(func() error { return unlessDone(ctx, server.Serve(s.web)) })
-	g.Go(func() error { return unlessDone(ctx, serveEcho(s.echo, name)) })
+	for _, c := range []*net.UDPConn{s.echo4, s.echo6} {
+		g.Go(func() error { return unlessDone(ctx, serveEcho(c, name)) })
+	}
 	g.Go(func() error { return unlessDone(ctx, serveStreams(ctx, s.stream, name)) })
 	g.Go(func() error {
 		<-ctx.Done()
 		_ = server.Close()
-		_ = s.echo.Close()
-		_ = s.stream.Close()
+		s.close()
 		return nil
 	})
 	return g.Wait()
@@ -92,21 +111,4 @@ func handler(name string) http.Handler {
 		_, _ = io.CopyN(w, &pattern{}, n)
 	})
 	return mux
-}
-
-// serveEcho answers a datagram with a line of Identity and the datagram.
-func serveEcho(c net.PacketConn, name string) error {
-	buf := make([]byte, 1<<16)
-	for {
-		n, peer, err := c.ReadFrom(buf)
-		if err != nil {
-			return err
-		}
-		head, err := json.Marshal(Identity{name, peer.String()})
-		if err != nil {
-			return err
-		}
-		// A peer that is gone is no reason to stop.
-		_, _ = c.WriteTo(append(append(head, '\n'), buf[:n]...), peer)
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -95,14 +96,16 @@ func TestReceiveFindsEveryKindOfDamage(t *testing.T) {
 }
 
 func TestEchoSaysWhoAsked(t *testing.T) {
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	// On every address, as the lab's machines have it: the answer must come from
+	// the one that was asked, which is not the one that routing would choose.
+	c, err := listenEcho("udp4", ":0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
 	go func() { defer close(done); _ = serveEcho(c, "server") }()
 	defer func() { c.Close(); <-done }()
-	id, err := Echo(t.Context(), c.LocalAddr().String(), "", 4000)
+	id, err := Echo(t.Context(), "127.7.7.7:"+strconv.Itoa(c.LocalAddr().(*net.UDPAddr).Port), "", 4000)
 	if err != nil {
 		t.Fatal(err)
 	}

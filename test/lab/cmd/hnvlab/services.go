@@ -22,7 +22,7 @@ func serveCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "serve", Short: "Run web server, UDP echo and streams here", Hidden: true, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := service.Listen("")
+			s, err := service.Listen()
 			if err != nil {
 				return err
 			}
