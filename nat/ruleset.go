@@ -42,9 +42,6 @@ const (
 	hashSeed = 0x686e7667
 	// guardPriority puts the egress guard behind every translation.
 	guardPriority = 300
-	// icmpRedirect must never leave: a hairpin packet goes back where it came
-	// from, which is no reason to tell the VM of a shorter way.
-	icmpRedirect = 5
 )
 
 // family is what differs between IPv4 and IPv6 in the rules.
@@ -331,7 +328,6 @@ func (b builder) output() nft.Chain {
 	c := nft.Chain{Name: "output", Hook: &nft.Hook{Type: nft.Filter, At: nft.Output, Priority: nft.PriorityFilter, Drop: true}}
 	c.Rules = append(c.Rules,
 		nft.R(nft.OIfName("lo"), nft.Accept()),
-		drop(DropOutput, nft.ICMPTypeIs(icmpRedirect)),
 		nft.R(nft.CTState(nft.StateEstablished|nft.StateRelated), nft.Accept()))
 	c.Rules = append(c.Rules, neighbours()...)
 	c.Rules = append(c.Rules, multicast()...)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 
 	"github.com/hnvgate/hnvgate/hnv"
@@ -265,6 +266,22 @@ func TestHairpin(t *testing.T) {
 			t.Errorf("session is %+v", s)
 		}
 	}
+}
+
+// Even where the kernel is set to, it tells no VM of a shorter way: within the
+// overlay the distributed router knows better.
+func TestNoRedirects(t *testing.T) {
+	l := newLab(t, ext1)
+	run(t, "ip", "netns", "exec", l.comp, "sysctl", "-qw", "net.ipv4.conf.all.send_redirects=1", "net.ipv4.conf.wnv5000.send_redirects=1")
+	inside := watch(t, l.inside, "w")
+	// The kernel tells only who is on the link; its own NAT holds that back.
+	inject(t, l.inside, ip4(router, "10.1.1.200", layers.IPProtocolUDP), &layers.UDP{SrcPort: 1, DstPort: 53}, gopacket.Payload("x"))
+	for _, p := range inside.all() {
+		if icmp, ok := p.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4); ok {
+			t.Errorf("a VM got %v", icmp.TypeCode)
+		}
+	}
+	l.wantDrop(DropForward, 1)
 }
 
 // Two tenants use the same addresses and ports at once.
