@@ -6,7 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/hnvgate/hnvgate/internal/ct"
 	"github.com/hnvgate/hnvgate/internal/netns"
@@ -31,6 +32,8 @@ func features() []feature {
 		Elements: []nft.Element{nft.E(nft.Addr(a), nft.Proto(nft.ProtoTCP), nft.Ports(1024, 2047))}}}
 	mapping := base(nft.NAT, nft.Prerouting, nft.R(nft.DNAT(nft.IPv4, "map", nft.DAddr4, nft.ProtoField, nft.DPortField)))
 	mapping.Sets = []nft.Set{{Name: "map", Key: []nft.Type{nft.IPv4Addr, nft.InetProto, nft.InetService}, Value: []nft.Type{nft.IPv4Addr, nft.InetService}}}
+	shared := base(nft.Filter, nft.Forward, nft.R(nft.CountSharesOver("shares", 2, 10), nft.Drop()))
+	shared.Sets = []nft.Set{{Name: "shares", Key: []nft.Type{nft.Mark}, Dynamic: true, Size: 4}}
 	return []feature{
 		{"nftables for IPv4 and IPv6 together", "CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET", base(nft.Filter, nft.Forward)},
 		{"nftables counters", "CONFIG_NF_TABLES", base(nft.Filter, nft.Forward, nft.R(nft.Count("seen")))},
@@ -39,6 +42,7 @@ func features() []feature {
 		{"nftables destination NAT by map", "CONFIG_NFT_NAT", mapping},
 		{"nftables hashes", "CONFIG_NFT_HASH", base(nft.Filter, nft.Forward, nft.R(nft.HashBelow(nft.SAddr4, 2, 1, 1), nft.Accept()))},
 		{"nftables connection limits (ct count)", "CONFIG_NFT_CONNLIMIT", base(nft.Filter, nft.Forward, nft.R(nft.CountOver(10), nft.Drop()))},
+		{"nftables connection limits in sets", "CONFIG_NFT_CONNLIMIT since 4.20", shared},
 		{"nftables rate limits", "CONFIG_NFT_LIMIT", base(nft.Filter, nft.Input, nft.R(nft.Limit(1, 5), nft.Accept()))},
 		{"nftables TCP options (maxseg)", "CONFIG_NF_TABLES since 4.14", base(nft.Filter, nft.Forward, nft.R(nft.ClampMSS(1400)))},
 		{"nftables ranges in concatenations", "CONFIG_NF_TABLES since 5.6", ranges},
@@ -47,19 +51,23 @@ func features() []feature {
 
 // Probe tells whether this kernel and this process can do what the package
 // needs; the error names everything that is missing. It tries in a network
-// namespace of its own.
-func Probe() (err error) {
-	if os.Geteuid() != 0 {
-		return errors.New("probe NAT: network namespaces and nftables need root")
+// namespace that vanishes at once.
+func Probe() error {
+	err := netns.Scratch(tryAll)
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("probe NAT: %w: network namespaces and nftables need root, or the capabilities CAP_NET_ADMIN and CAP_SYS_ADMIN", err)
 	}
-	name := fmt.Sprintf("hnvprobe-%d", os.Getpid())
-	if err := netns.Create(name); err != nil {
-		return fmt.Errorf("probe NAT: %w", err)
-	}
-	defer func() { err = errors.Join(err, netns.Delete(name)) }()
-	rules, err := nft.Open(netns.Path(name))
 	if err != nil {
 		return fmt.Errorf("probe NAT: %w", err)
+	}
+	return nil
+}
+
+// tryAll tries every feature in the calling thread's namespace.
+func tryAll() error {
+	rules, err := nft.Open("")
+	if err != nil {
+		return fmt.Errorf("the kernel lacks nftables (CONFIG_NF_TABLES): %w", err)
 	}
 	defer rules.Close()
 	var missing []error
@@ -72,7 +80,7 @@ func Probe() (err error) {
 			missing = append(missing, fmt.Errorf("the kernel lacks %s (%s): %w", f.what, f.option, err))
 		}
 	}
-	conns, err := ct.Open(netns.Path(name))
+	conns, err := ct.Open("")
 	if err == nil {
 		_, err = conns.Count()
 		_ = conns.Close()
