@@ -43,8 +43,9 @@ type Store struct {
 
 	sinceCompact int // operations committed since the last compaction; with writer
 
-	stop context.CancelFunc
-	done sync.WaitGroup
+	stop   context.CancelFunc
+	done   sync.WaitGroup
+	closed sync.Once
 }
 
 // Open starts an etcd of this process' own with its data under o.Dir and reads
@@ -122,7 +123,9 @@ func (s *Store) Healthy() error {
 
 // Close ends the subscriptions and, for an embedded store, stops etcd. No other
 // method may run at the time or be called later.
-func (s *Store) Close() {
+func (s *Store) Close() { s.closed.Do(s.close) }
+
+func (s *Store) close() {
 	s.stop()
 	s.done.Wait()
 	s.mu.Lock()

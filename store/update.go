@@ -17,7 +17,7 @@ const (
 	// once sent, it is better known than cancelled.
 	commitTimeout = 15 * time.Second
 	// importBatch is how many records one transaction of an import holds.
-	importBatch = 2000
+	importBatch = 1000
 	// compactEvery is after how many operations old revisions are dropped, and
 	// compactKeep how many of the last ones stay for a watch that lags.
 	compactEvery = 20_000

@@ -4,9 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/hnvgate/hnvgate/hnv"
 )
@@ -48,7 +52,7 @@ func TestWatchTellsEveryChangeInOrder(t *testing.T) {
 		}
 		r1 := record(5001, "10.1.1.50", "00:15:5d:00:00:50", hnv.RuleNVGRE)
 		r2 := r1
-		r2.PA = must(hnv.ParseRecordKey("5001/192.168.1.20")).CA
+		r2.PA = netip.MustParseAddr("192.168.1.20")
 		steps := []struct {
 			change hnv.Change
 			want   Applied
@@ -120,6 +124,80 @@ func TestCloseEndsWatch(t *testing.T) {
 	ch := s.Watch(context.Background())
 	s.Close()
 	for range ch {
+	}
+}
+
+// byHand commits what another program could write.
+func byHand(t *testing.T, s *Store, ops ...clientv3.Op) {
+	t.Helper()
+	value, err := encode(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.client.Txn(t.Context()).Then(append(ops, clientv3.OpPut(generationKey, value))...).Commit(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestForeignNonsenseStopsWritingAndIsOvercome(t *testing.T) {
+	s := fresh(t)
+	if _, err := s.Update(t.Context(), put(twoTenants()...)); err != nil {
+		t.Fatal(err)
+	}
+	before := contents(s)
+	const key = "/hnvgate/v1/record/7001/10.1.1.12"
+	byHand(t, s, clientv3.OpPut(key, `{"format":1,"object":{"vsid":"7001","ca":"10.1.1.12","mac":"00:15:5d:00:00:01","pa":"192.168.1.10","rule":"nvgre","type":"static"}}`))
+	waitFor(t, func() bool { return s.Healthy() != nil })
+	if !strings.Contains(s.Healthy().Error(), key) {
+		t.Errorf("Healthy: %v", s.Healthy())
+	}
+	if !reflect.DeepEqual(contents(s), before) {
+		t.Error("the mirror took what contradicts it")
+	}
+	add := put(record(5001, "10.1.1.13", "00:15:5d:00:00:03", hnv.RuleNVGRE))
+	if _, err := s.Update(t.Context(), add); err == nil {
+		t.Error("it writes on top of what it does not understand")
+	}
+	byHand(t, s, clientv3.OpDelete(key))
+	waitFor(t, func() bool { return s.Healthy() == nil })
+	if _, err := s.Update(t.Context(), add); err != nil {
+		t.Error(err)
+	}
+	if len(contents(s)) != len(before)+1 {
+		t.Errorf("%d objects", len(contents(s)))
+	}
+}
+
+func TestFallingBehindTheHistory(t *testing.T) {
+	a := fresh(t)
+	start, err := a.Update(t.Context(), put(twoTenants()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := New(t.Context(), a.client, Options{Site: site, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	b.stop() // as if it were cut off for long
+	b.done.Wait()
+	rev, err := importAll(t.Context(), a, manyRecords(1, 3000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.client.Compact(t.Context(), rev); err != nil {
+		t.Fatal(err)
+	}
+	ch := b.Watch(t.Context())
+	next(t, ch)
+	ctx, cancel := context.WithCancel(context.Background())
+	b.stop = cancel
+	b.done.Go(func() { b.follow(ctx, start+1) })
+	if e := next(t, ch); !e.Resync || e.Revision != rev {
+		t.Errorf("%+v is no resync marker for %d", e, rev)
+	}
+	if !reflect.DeepEqual(contents(a), contents(b)) {
+		t.Error("the stores differ")
 	}
 }
 

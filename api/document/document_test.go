@@ -113,6 +113,7 @@ tenants:
   - vsid: 99999999999
     prefixes: *p
   - 5003
+  - {vsid: 5004, prefixes: [fd00:1:2::/64]}
 colour: red
 lookupRecords:
 - {vsid: 0x1389, useVMMAC: maybe, ca: !!str 10.1.1.11}
@@ -131,10 +132,11 @@ lookupRecords:
 		`x.yaml:16:11: vsid must be a whole decimal number from 0 to 4294967295, not 99999999999`,
 		`x.yaml:17:15: anchors and aliases are not taken: write out what is meant`,
 		`x.yaml:18:5: here must be a subnet, with vsid, prefixes, not 5003`,
-		`x.yaml:19:1: unknown field "colour": a document has apiVersion, providerAddresses, providerRoutes, tenants, ports, lookupRecords, customerRoutes, natMappings`,
-		`x.yaml:21:10: vsid must be a whole decimal number from 0 to 4294967295, not 0x1389`,
-		`x.yaml:21:28: useVMMAC must be true or false, not the text "maybe"`,
-		`x.yaml:21:39: tags are not taken: leave it out`,
+		`x.yaml:19:29: prefixes[0] must be a text, not a mapping: put an address with colons in quotes`,
+		`x.yaml:20:1: unknown field "colour": a document has apiVersion, providerAddresses, providerRoutes, tenants, ports, lookupRecords, customerRoutes, natMappings`,
+		`x.yaml:22:10: vsid must be a whole decimal number from 0 to 4294967295, not 0x1389`,
+		`x.yaml:22:28: useVMMAC must be true or false, not the text "maybe"`,
+		`x.yaml:22:39: tags are not taken: leave it out`,
 		`x.yaml:1:13: apiVersion "v2" is unknown: write v1, or leave it out`,
 	}
 	_, err := Parse(Source{"x.yaml", []byte(bad)})

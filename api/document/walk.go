@@ -147,7 +147,7 @@ func (w *walker) scalar(n ast.Node, v reflect.Value, path string) {
 	case reflect.String:
 		text, ok := scalarText(n)
 		if !ok {
-			w.fail(n, "%s must be a text, not %s", last(path), sort(n))
+			w.fail(n, "%s must be a text, not %s", last(path), sort(n)+quoteHint(n))
 			return
 		}
 		v.SetString(text)
@@ -187,6 +187,15 @@ func scalarText(n ast.Node) (string, bool) {
 		return n.GetToken().Value, true
 	}
 	return "", false
+}
+
+// quoteHint helps where YAML takes the colons of an IPv6 address for its own.
+func quoteHint(n ast.Node) string {
+	switch n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		return ": put an address with colons in quotes"
+	}
+	return ""
 }
 
 func keyText(k ast.MapKeyNode) string {
