@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -86,8 +87,8 @@ func strict(b []byte, into any) error {
 	if err := d.Decode(into); err != nil {
 		return err
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return fmt.Errorf("there is more after the value")
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is more after the value")
 	}
 	return nil
 }

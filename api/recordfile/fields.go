@@ -90,7 +90,7 @@ func setRule(r *v1.LookupRecord, s string) error {
 	case "nvgre", "vxlan", "rewrite":
 		r.Rule = strings.ToLower(s)
 	default:
-		return fmt.Errorf("Rule %q is not taken: use TranslationMethodEncap or TranslationMethodNat (or nvgre, vxlan, rewrite)", s)
+		return fmt.Errorf("rule %q is not taken: use TranslationMethodEncap or TranslationMethodNat (or nvgre, vxlan, rewrite)", s)
 	}
 	return nil
 }
@@ -106,7 +106,7 @@ func setType(r *v1.LookupRecord, s string) error {
 	case "l2only", "3":
 		r.Type = "l2only"
 	default:
-		return fmt.Errorf("Type %q is unknown: use Static, Dynamic, GatewayWildcard or L2Only", s)
+		return fmt.Errorf("type %q is unknown: use Static, Dynamic, GatewayWildcard or L2Only", s)
 	}
 	return nil
 }

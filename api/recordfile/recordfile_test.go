@@ -133,7 +133,7 @@ func TestRefusals(t *testing.T) {
 		"missing column": {"VirtualSubnetID,MACAddress\n", []string{"f:1: column ProviderAddress is missing"}},
 		"column twice":   {"vsid,mac,pa,mac\n", []string{`f:1: column "mac" is there twice`}},
 		"all rows": {head + "x,10.1.1.11,1,2,TranslationMethodNone,Odd,perhaps\n5001,10.1.1.12\n5001,10.1.1.13,00155D000001,192.168.1.10,,,\n", []string{
-			`f:2: VirtualSubnetID "x" is not a whole number`, `f:2: Rule "TranslationMethodNone" is not taken`, `f:2: Type "Odd" is unknown`,
+			`f:2: VirtualSubnetID "x" is not a whole number`, `f:2: rule "TranslationMethodNone" is not taken`, `f:2: type "Odd" is unknown`,
 			`f:2: UseVmMACAddress "perhaps" must be True or False`, "f:3: 2 fields, but the header has 7"}},
 		"twice":       {head + "5001,10.1.1.11,00155D000001,192.168.1.10,,,\n5001,10.1.1.11,00155D000002,192.168.1.10,,,\n", []string{"f:3: record 5001/10.1.1.11 is given twice: it is in line 2 already"}},
 		"bad quotes":  {head + "5001,\"10.1.1.11,x\n", []string{"f:2: malformed CSV"}},

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -119,7 +120,10 @@ func free(path string) error {
 	if fi.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("API socket %s: there is something else at that path, which is left alone: remove it or choose another path", path)
 	}
-	c, err := net.DialTimeout("unix", path, time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", path)
 	if err == nil {
 		_ = c.Close()
 		return fmt.Errorf("API socket %s: another gatewayd serves it: stop that one, or give this one a socket of its own", path)

@@ -115,7 +115,7 @@ func (f *facts) write(w io.Writer) {
 }
 
 func number[T ~uint16 | ~uint32 | ~uint64 | ~int | ~int64](n T) string {
-	return strconv.FormatInt(int64(n), 10) //nolint:gosec // counters stay far below 2^63
+	return strconv.FormatInt(int64(n), 10)
 }
 
 // count is a number that is not worth saying when 0.
