@@ -4,13 +4,12 @@ package compartments
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hnvgate/hnvgate/internal/netns"
 	"github.com/hnvgate/hnvgate/internal/nl"
 )
 
@@ -26,23 +25,13 @@ func announceAddrs(h *nl.Handle, index int, addrs []netip.Addr) error {
 	if !l.Up {
 		return nil
 	}
-	return netns.Do(h.Namespace(), func() error {
-		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return os.NewSyscallError("socket", err)
+	for _, a := range addrs {
+		err := h.SendFrame(index, announcement(l.MAC, a))
+		if err != nil && !errors.Is(err, unix.ENETDOWN) && !errors.Is(err, unix.ENOBUFS) {
+			return fmt.Errorf("announce %s: %w", a, err)
 		}
-		defer func() { _ = unix.Close(fd) }()
-		for _, a := range addrs {
-			frame := announcement(l.MAC, a)
-			to := &unix.SockaddrLinklayer{Ifindex: index, Protocol: uint16(frame[12])<<8 | uint16(frame[13]), Halen: 6}
-			copy(to.Addr[:], frame[:6])
-			err := unix.Sendto(fd, frame, 0, to)
-			if err != nil && err != unix.ENETDOWN && err != unix.ENOBUFS {
-				return fmt.Errorf("announce %s: %w", a, os.NewSyscallError("sendto", err))
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // announcement builds the frame.

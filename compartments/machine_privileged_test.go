@@ -7,20 +7,21 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/netns"
 	"github.com/hnvgate/hnvgate/internal/nl"
 )
 
+// unprivileged names the variable that tells a test to run as another user.
+const unprivileged = "HNV_TEST_UNPRIVILEGED"
+
 func TestMain(m *testing.M) {
-	if os.Geteuid() != 0 {
+	if os.Geteuid() != 0 && os.Getenv(unprivileged) == "" {
 		println("privileged tests need root")
 		os.Exit(1)
 	}
@@ -35,13 +36,13 @@ func TestMain(m *testing.M) {
 //	                        |
 //	                      172.16.0.2 mgmt
 type machine struct {
-	t                     *testing.T
+	t                     testing.TB
 	id                    string // also the instance's name
 	gw                    *nl.Handle
 	outside, fabric, mgmt string // names of namespaces
 }
 
-func newMachine(t *testing.T) *machine {
+func newMachine(t testing.TB) *machine {
 	t.Helper()
 	var b [4]byte
 	_, _ = rand.Read(b[:])
@@ -67,7 +68,7 @@ func newMachine(t *testing.T) *machine {
 	return m
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -148,49 +149,11 @@ func (m *machine) engine() *Engine {
 	return e
 }
 
-type testWriter struct{ t *testing.T }
+type testWriter struct{ t testing.TB }
 
 func (w testWriter) Write(b []byte) (int, error) {
 	w.t.Log(strings.TrimSpace(string(b)))
 	return len(b), nil
-}
-
-func tenantName(t testing.TB, s string) hnv.Name {
-	t.Helper()
-	n, err := hnv.ParseName(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
-func vsid(t testing.TB, n uint32) hnv.VSID {
-	t.Helper()
-	v, err := hnv.NewVSID(n)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
-}
-
-// specOf is a compartment with a gateway subnet 10.254.254.0/29 and one other
-// subnet, the same for every tenant.
-func specOf(t testing.TB, name string, v uint32, external ...string) Spec {
-	t.Helper()
-	s := Spec{
-		Name: tenantName(t, name), VSID: vsid(t, v), MAC: hnv.CompartmentMAC(vsid(t, v)), MTU: 1458,
-		CAs:    []netip.Prefix{netip.MustParsePrefix("10.254.254.2/29")},
-		Routes: []Route{{netip.MustParsePrefix("10.1.1.0/24"), netip.MustParseAddr("10.254.254.1")}},
-		Uplink: "internet",
-	}
-	for _, e := range external {
-		r, err := hnv.ParseExternalRange(e)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.External = append(s.External, r)
-	}
-	return s
 }
 
 // makeVM makes a namespace with a link to the gateway.

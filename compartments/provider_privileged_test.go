@@ -3,7 +3,6 @@
 package compartments
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -14,8 +13,6 @@ import (
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/nl"
 )
-
-func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
 func provider(addrs ...string) ProviderSpec {
 	var s ProviderSpec

@@ -26,7 +26,8 @@ type Config struct {
 type Uplink struct {
 	Name string
 	// Kind "routed": the compartments' external addresses are answered for on
-	// the interface, and packets are routed.
+	// the interface, and packets are routed. Through the interface nothing is
+	// forwarded but the packets of this gateway's compartments.
 	Kind      string
 	Interface string
 }

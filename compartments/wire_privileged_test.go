@@ -4,7 +4,6 @@ package compartments
 
 import (
 	"net"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -246,5 +245,3 @@ func (m *machine) neighbour(ns, addr string) string {
 	}
 	return ""
 }
-
-func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }

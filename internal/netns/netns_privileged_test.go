@@ -190,6 +190,18 @@ func TestHandleOutlivesName(t *testing.T) {
 	}
 }
 
+func TestScratch(t *testing.T) {
+	home := id(t, "/proc/self/ns/net")
+	var inside ID
+	err := Scratch(func() error {
+		inside = id(t, "/proc/thread-self/ns/net")
+		return fs.ErrInvalid
+	})
+	if !errors.Is(err, fs.ErrInvalid) || inside == home {
+		t.Errorf("%v, in %v; home is %v", err, inside, home)
+	}
+}
+
 func TestMain(m *testing.M) {
 	if os.Geteuid() != 0 {
 		println("privileged tests need root")

@@ -33,6 +33,7 @@ const (
 type Handle struct {
 	sockets map[int]*vnl.SocketHandle
 	ioctl   int // a datagram socket for ethtool
+	packet  int // for sending frames, once needed
 	ns      netns.NS
 
 	mu   sync.Mutex
@@ -43,7 +44,7 @@ type Handle struct {
 // Open makes a handle on the namespace at nsPath; "" is the calling thread's.
 // The handle keeps the namespace alive until Close.
 func Open(nsPath string) (*Handle, error) {
-	h := &Handle{ioctl: -1, sys: map[string]*os.File{}}
+	h := &Handle{ioctl: -1, packet: -1, sys: map[string]*os.File{}}
 	err := netns.Do(nsPath, h.open)
 	if err != nil {
 		h.Close()
@@ -91,8 +92,10 @@ func (h *Handle) Close() {
 	for _, s := range h.sockets {
 		s.Close()
 	}
-	if h.ioctl >= 0 {
-		_ = unix.Close(h.ioctl)
+	for _, fd := range []int{h.ioctl, h.packet} {
+		if fd >= 0 {
+			_ = unix.Close(fd)
+		}
 	}
 	for _, f := range h.sys {
 		_ = f.Close()

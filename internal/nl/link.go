@@ -76,6 +76,19 @@ func (l *Link) Conf4(c Conf4) (v int, ok bool) { return conf(l.conf4, int(c)-1) 
 // Conf6 gives the setting's value; ok is false where the kernel shows none.
 func (l *Link) Conf6(c Conf6) (v int, ok bool) { return conf(l.conf6, int(c)) }
 
+// PutConf4 makes l tell the value: for planners' tests, the kernel is not asked.
+func (l *Link) PutConf4(c Conf4, v int) { l.conf4 = putConf(l.conf4, int(c)-1, v) }
+
+// PutConf6 is PutConf4 for IPv6.
+func (l *Link) PutConf6(c Conf6, v int) { l.conf6 = putConf(l.conf6, int(c), v) }
+
+func putConf(b []byte, i, v int) []byte {
+	out := make([]byte, max(len(b), 4*i+4))
+	copy(out, b)
+	vnl.NativeEndian().PutUint32(out[4*i:], uint32(int32(v)))
+	return out
+}
+
 func conf(b []byte, i int) (int, bool) {
 	if i < 0 || len(b) < 4*i+4 {
 		return 0, false

@@ -258,3 +258,30 @@ func TestLabLinks(t *testing.T) {
 	must(t, h.DelFDB(vx.Index, [6]byte{}, netip.MustParseAddr("192.168.1.10")))
 	must(t, h.DelFDB(vx.Index, [6]byte{}, netip.MustParseAddr("192.168.1.10")))
 }
+
+func TestSendFrame(t *testing.T) {
+	h, path := namespace(t)
+	must(t, h.AddVeth(LinkEnd{Name: "a", Up: true}, LinkEnd{Name: "b"}))
+	b := link(t, h, "b")
+	must(t, h.SetLink(b.Index, LinkChange{Up: true}))
+	fd := -1
+	must(t, netns.Do(path, func() (err error) {
+		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
+			return err
+		}
+		tv := unix.Timeval{Sec: 5}
+		return errors.Join(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv),
+			unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: 0xb588, Ifindex: b.Index})) // 0x88b5, for experiments
+	}))
+	defer unix.Close(fd)
+	frame := append([]byte{255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 1, 0x88, 0xb5}, "hello there, other end of the link"...)
+	must(t, h.SendFrame(link(t, h, "a").Index, frame))
+	var buf [100]byte
+	n, _, err := unix.Recvfrom(fd, buf[:], 0)
+	if err != nil || string(buf[:n]) != string(frame) {
+		t.Errorf("received %q, %v", buf[:n], err)
+	}
+	if err := h.SendFrame(1, nil); err == nil {
+		t.Error("a frame of nothing was sent")
+	}
+}

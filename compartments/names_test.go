@@ -1,0 +1,90 @@
+package compartments
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
+	"github.com/hnvgate/hnvgate/hnv"
+)
+
+func TestNamesFit(t *testing.T) {
+	n := names{strings.Repeat("i", 32)}
+	if err := n.check(); err != nil {
+		t.Fatal(err)
+	}
+	v, err := hnv.NewVSID(hnv.MaxVSID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []string{n.overlayPeer(v), n.uplinkPeer(v), n.steerIn(), n.steerOut(), OverlayLink(v),
+		ProviderLink(hnv.ProviderAddress{Interface: "enp130s0f1np123", VLAN: 4094})} {
+		if len(l) > 15 {
+			t.Errorf("link name %s has %d characters", l, len(l))
+		}
+	}
+	tenant := tenantName(t, strings.Repeat("t", hnv.MaxName))
+	if a := n.alias(tenant.String(), "wnv"); len(a) > 255 {
+		t.Errorf("alias of %d bytes", len(a))
+	}
+	for _, bad := range []string{"", "A", "a b", "a/b", "a:b", "-a", "a-", strings.Repeat("i", 33), "ä"} {
+		if (names{bad}).check() == nil {
+			t.Errorf("instance name %q was taken", bad)
+		}
+	}
+}
+
+func TestAliasTellsTheTenant(t *testing.T) {
+	n := names{"hnv"}
+	if got, role, ok := n.tenant(n.alias("contoso", "wnv")); !ok || got.String() != "contoso" || role != "wnv" {
+		t.Errorf("%v %v %v", got, role, ok)
+	}
+	for _, alias := range []string{"", "hnv", "hnv:other:contoso:wnv", "hnv:hnv:contoso", "hnv:hnv::steer", n.providerAlias(), "hnv:hnv-2:contoso:wnv"} {
+		if got, _, ok := n.tenant(alias); ok {
+			t.Errorf("alias %q is said to be of %s", alias, got)
+		}
+	}
+}
+
+func TestProviderLink(t *testing.T) {
+	for want, a := range map[string]hnv.ProviderAddress{
+		"pa0":     {Interface: "pa0"},
+		"pa0.100": {Interface: "pa0", VLAN: 100},
+	} {
+		if got := ProviderLink(a); got != want {
+			t.Errorf("%+v is on %s, not %s", a, got, want)
+		}
+	}
+}
+
+func TestAnnouncement(t *testing.T) {
+	mac := [6]byte{2, 1, 2, 3, 4, 5}
+	arp := gopacket.NewPacket(announcement(mac, mustAddr("203.0.113.10")), layers.LayerTypeEthernet, gopacket.Default)
+	a, ok := arp.Layer(layers.LayerTypeARP).(*layers.ARP)
+	if !ok || a.Operation != layers.ARPRequest || string(a.SourceProtAddress) != string(a.DstProtAddress) ||
+		string(a.SourceHwAddress) != string(mac[:]) || arp.ErrorLayer() != nil {
+		t.Errorf("%s", arp)
+	}
+	frame := announcement(mac, mustAddr("2001:db8::10"))
+	nd := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default)
+	na, ok := nd.Layer(layers.LayerTypeICMPv6NeighborAdvertisement).(*layers.ICMPv6NeighborAdvertisement)
+	if !ok || na.TargetAddress.String() != "2001:db8::10" || !na.Override() || na.Solicited() || len(na.Options) != 1 ||
+		string(na.Options[0].Data) != string(mac[:]) || nd.ErrorLayer() != nil {
+		t.Errorf("%s", nd)
+	}
+	// The checksum over all is right when gopacket computes the same.
+	ip, icmp := nd.Layer(layers.LayerTypeIPv6).(*layers.IPv6), nd.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6)
+	if err := icmp.SetNetworkLayerForChecksum(ip); err != nil {
+		t.Fatal(err)
+	}
+	had := icmp.Checksum
+	b := gopacket.NewSerializeBuffer()
+	if err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{ComputeChecksums: true}, icmp, gopacket.Payload(icmp.Payload)); err != nil {
+		t.Fatal(err)
+	}
+	if icmp.Checksum != had {
+		t.Errorf("checksum %#x, not %#x", had, icmp.Checksum)
+	}
+}

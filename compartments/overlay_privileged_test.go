@@ -1,0 +1,180 @@
+//go:build privileged && linux
+
+package compartments
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"golang.org/x/sys/unix"
+
+	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/internal/netns"
+)
+
+// What the compartment sends into the overlay reaches the dataplane whole: no
+// super-packets, no unfinished checksums, addressed to the distributed router;
+// and nothing that nobody sent.
+func TestFramesReachTheOverlayWhole(t *testing.T) {
+	m := newMachine(t)
+	e := m.engine()
+	s := specOf(t, "contoso", 5000, "203.0.113.10")
+	r := apply(t, e, s)
+	ear := m.listen(m.id+".gw", r.Port)
+	in := m.id + "-contoso"
+	m.ip(in, "link set wnv5000 down")
+	m.ip(in, "link set wnv5000 up")
+	apply(t, e, s)
+
+	payload := strings.Repeat("whole-frame ", 400) // four segments
+	must(t, netns.Do(netns.Path(in), func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		return errors.Join(
+			unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT, 1200),
+			unix.Sendto(fd, []byte(payload), 0, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{10, 1, 1, 11}}))
+	}))
+	ear.marks(nil)
+	got := 0
+	for _, f := range ear.frames {
+		p := gopacket.NewPacket(f, layers.LayerTypeEthernet, gopacket.Default)
+		eth, _ := p.LinkLayer().(*layers.Ethernet)
+		u, ok := p.TransportLayer().(*layers.UDP)
+		if !ok {
+			t.Errorf("a frame that nobody sent: %s", p)
+			continue
+		}
+		if router := hnv.RouterMAC.Bytes(); string(eth.DstMAC) != string(router[:]) || len(f) > 14+s.MTU {
+			t.Errorf("%d bytes to %s", len(f), eth.DstMAC)
+		}
+		sum := u.Checksum
+		_ = u.SetNetworkLayerForChecksum(p.NetworkLayer())
+		b := gopacket.NewSerializeBuffer()
+		must(t, gopacket.SerializeLayers(b, gopacket.SerializeOptions{ComputeChecksums: true}, u, gopacket.Payload(u.Payload)))
+		if u.Checksum != sum {
+			t.Errorf("checksum %#x, not %#x", sum, u.Checksum)
+		}
+		got += len(u.Payload)
+	}
+	if got != len(payload) {
+		t.Errorf("%d of %d bytes arrived in %d frames", got, len(payload), len(ear.frames))
+	}
+}
+
+// A tenant with IPv6 can find its neighbours: the link has a link-local address.
+func TestIPv6Inside(t *testing.T) {
+	m := newMachine(t)
+	e := m.engine()
+	s := bothFamilies(t)
+	r := apply(t, e, s)
+	ear := m.listen(m.id+".gw", r.Port)
+	_, _ = m.try(m.id+"-contoso", "ping -c1 -W1 fd00:1::5")
+	ear.marks(nil)
+	var solicited bool
+	for _, f := range ear.frames {
+		p := gopacket.NewPacket(f, layers.LayerTypeEthernet, gopacket.Default)
+		ns, ok := p.Layer(layers.LayerTypeICMPv6NeighborSolicitation).(*layers.ICMPv6NeighborSolicitation)
+		solicited = solicited || ok && ns.TargetAddress.String() == "fd00:1::5"
+	}
+	if !solicited {
+		t.Error("the neighbour was not asked for")
+	}
+}
+
+// Two gateways in one namespace, with the same tenant's name and VSID. Each has
+// an uplink of its own.
+func TestTwoInstances(t *testing.T) {
+	m := newMachine(t)
+	one := m.engine()
+	two, err := New(Config{Instance: m.id + "-b", Namespace: one.cfg.Namespace, Uplinks: []Uplink{{"lan", Routed, "mg0"}}})
+	must(t, err)
+	t.Cleanup(func() { must(t, two.Close()) })
+	a, b := specOf(t, "contoso", 5000, "203.0.113.10"), specOf(t, "contoso", 5000, "172.16.0.11")
+	b.Uplink = "lan"
+	apply(t, one, a)
+	apply(t, two, b)
+	settled(t, one, a)
+	settled(t, two, b)
+	m.run(m.id+"-contoso", "ping -c1 -W2 "+outsideHost)
+	m.run(m.id+"-b-contoso", "ping -c1 -W2 172.16.0.2")
+	if removed, err := one.Prune(t.Context(), []hnv.Name{a.Name}); err != nil || len(removed) > 0 {
+		t.Errorf("one removed %q, %v", removed, err)
+	}
+	_, err = one.Prune(t.Context(), nil)
+	must(t, err)
+	if netns.Exists(m.id + "-contoso") {
+		t.Error("its own is still there")
+	}
+	settled(t, two, b)
+	m.run(m.mgmt, "ping -c1 -W2 172.16.0.11")
+}
+
+// Compartments are made side by side.
+func TestParallel(t *testing.T) {
+	m := newMachine(t)
+	e := m.engine()
+	var wg sync.WaitGroup
+	for i := range 20 {
+		s := numbered(t, i)
+		wg.Go(func() {
+			for range 3 {
+				if _, err := e.Apply(t.Context(), s); err != nil {
+					t.Error(err)
+				}
+			}
+			if i%2 == 0 {
+				if err := e.Delete(t.Context(), s.Name); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	states, err := e.Snapshot(t.Context())
+	must(t, err)
+	if len(states) != 10 {
+		t.Errorf("%d compartments, not 10", len(states))
+	}
+	for i := 1; i < 20; i += 2 {
+		settled(t, e, numbered(t, i))
+	}
+}
+
+func TestFeatures(t *testing.T) {
+	for _, f := range newMachine(t).engine().Features() {
+		if f.OK != (f.Note == "") {
+			t.Errorf("%+v", f)
+		}
+		t.Logf("%+v", f)
+	}
+}
+
+// Without privileges New says so and what to do. The test runs itself as
+// another user.
+func TestWithoutPrivileges(t *testing.T) {
+	if os.Getenv(unprivileged) != "" {
+		_, err := New(Config{Instance: "x"})
+		if err == nil {
+			t.Fatal("started")
+		}
+		t.Log(err)
+		return
+	}
+	c := exec.Command("/proc/self/exe", "-test.run=^TestWithoutPrivileges$", "-test.v")
+	c.Env = append(os.Environ(), unprivileged+"=1")
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	out, err := c.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "needs root, or the capabilities CAP_NET_ADMIN and CAP_SYS_ADMIN (the process has user ID 65534)") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
