@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -32,7 +33,13 @@ type Engine struct {
 	beforeStep func(step) error
 
 	mu    sync.Mutex
-	locks map[hnv.Name]*sync.Mutex
+	locks map[hnv.Name]*tenantLock
+}
+
+// tenantLock is there as long as someone holds it or waits for it.
+type tenantLock struct {
+	sync.Mutex
+	users int
 }
 
 // settle bounds how often Apply looks again after it has changed something.
@@ -52,7 +59,7 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start compartments: %w", err)
 	}
-	e := &Engine{cfg: cfg, names: names{cfg.Instance}, log: cfg.Log, features: features, locks: map[hnv.Name]*sync.Mutex{}}
+	e := &Engine{cfg: cfg, names: names{cfg.Instance}, log: cfg.Log, features: features, locks: map[hnv.Name]*tenantLock{}}
 	if err := e.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start compartments: %w", err), e.Close())
 	}
@@ -111,12 +118,20 @@ func (e *Engine) lock(n hnv.Name) (unlock func()) {
 	e.mu.Lock()
 	l, ok := e.locks[n]
 	if !ok {
-		l = &sync.Mutex{}
+		l = &tenantLock{}
 		e.locks[n] = l
 	}
+	l.users++
 	e.mu.Unlock()
 	l.Lock()
-	return l.Unlock
+	return func() {
+		l.Unlock()
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if l.users--; l.users == 0 {
+			delete(e.locks, n)
+		}
+	}
 }
 
 // Apply makes the compartment what the spec says. It may be called again at any
@@ -136,6 +151,10 @@ func (e *Engine) apply(ctx context.Context, s Spec) (Result, error) {
 	up, ok := e.cfg.uplink(s.Uplink)
 	if !ok {
 		return Result{}, fmt.Errorf("uplink %q is not one of this gateway's (%s)", s.Uplink, e.uplinkNames())
+	}
+	if six := slices.ContainsFunc(s.CAs, func(p netip.Prefix) bool { return p.Addr().Is6() }) ||
+		slices.ContainsFunc(s.External, func(r hnv.ExternalRange) bool { return r.Addr.Is6() }); six && !e.has(featureIPv6) {
+		return Result{}, errors.New("the tenant has IPv6 addresses and this kernel has no IPv6")
 	}
 	defer e.lock(s.Name)()
 	upLink, err := e.out.Link(up.Interface)

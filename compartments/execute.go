@@ -60,7 +60,7 @@ func (x *executor) do(s step) error {
 		return x.makeNamespace(s)
 	case setSysctl:
 		err := x.at(s.side).SetSysctl(s.key, s.value)
-		if errors.Is(err, nl.ErrNotFound) && optional(s.setting) {
+		if errors.Is(err, nl.ErrNotFound) && x.e.optional(s.setting) {
 			return nil
 		}
 		return err
@@ -156,7 +156,7 @@ func endOf(l link, ns string) nl.LinkEnd {
 func addOneRoute(h *nl.Handle, r route, index int) error {
 	err := h.AddRoute(nl.Route{Dst: r.dst, Via: r.via, Link: index, OnLink: r.onLink, Metric: r.metric, Protocol: nl.Protocol})
 	if errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("%w: another route to %s is there that is not this compartment's", err, r.dst)
+		return fmt.Errorf("%w: another route to %s is there that does not belong here: remove it", err, r.dst)
 	}
 	return err
 }
@@ -193,9 +193,8 @@ func (x *executor) addVLAN(s addVLAN) error {
 	})
 }
 
-// optional tells whether a kernel may do without the setting: older ones have
-// not all of them, and one without IPv6 needs no switching off.
-func optional(s setting) bool {
+// optional tells whether the kernel may do without the setting.
+func (e *Engine) optional(s setting) bool {
 	return s.key == "netfilter/nf_conntrack_tcp_ignore_invalid_rst" ||
-		strings.HasSuffix(s.key, "/disable_ipv6") && s.value == "1"
+		strings.HasPrefix(s.key, "ipv6/") && !e.has(featureIPv6)
 }

@@ -260,7 +260,9 @@ func TestPlanProvider(t *testing.T) {
 		"pa0.7": {{Prefix: prefix("192.168.7.10/24"), Protocol: nl.Protocol}},
 	}
 	bare.entries = []entry{{set: setPA4, addr: mustAddr("192.168.1.98")}, {set: setWhole4, link: "x", addr: mustAddr("203.0.113.1")}}
-	bare.routes = []nl.Route{{Dst: prefix("192.168.9.0/24"), Via: mustAddr("192.168.1.1"), Link: 3}, {Dst: prefix("203.0.113.10/32"), Link: 51}}
+	bare.routes = []nl.Route{{Dst: prefix("192.168.9.0/24"), Via: mustAddr("192.168.1.1"), Link: 3, Protocol: nl.Protocol},
+		{Dst: prefix("192.168.6.0/24"), Via: mustAddr("192.168.1.1"), Link: 3},
+		{Dst: prefix("192.168.8.0/24"), Via: mustAddr("192.168.7.1"), Link: 5}, {Dst: prefix("203.0.113.10/32"), Link: 51}}
 	golden(t, "provider-drift", plan(spec, bare))
 	golden(t, "provider-none", plan(ProviderSpec{}, bare))
 

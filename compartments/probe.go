@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -23,6 +24,12 @@ type Feature struct {
 	Note string `json:"note,omitempty"`
 }
 
+const featureIPv6 = "ipv6"
+
+func (e *Engine) has(feature string) bool {
+	return slices.ContainsFunc(e.features, func(f Feature) bool { return f.Name == feature && f.OK })
+}
+
 // attempt is one trial in a scratch namespace.
 type attempt struct {
 	name     string
@@ -36,7 +43,7 @@ var attempts = []attempt{
 	{"nftables", true, "the kernel needs nftables with sets, counters and ingress hooks: load nf_tables and nf_tables_netdev (CONFIG_NF_TABLES_INET, _NETDEV, CONFIG_NFT_FWD_NETDEV)", tryTables},
 	{"conntrack", true, "the kernel needs connection tracking: load the module nf_conntrack", trySetting("netfilter/nf_conntrack_tcp_be_liberal")},
 	{"conntrack-ignore-invalid-rst", false, "before Linux 5.14 a stray TCP reset may end a connection's entry", trySetting("netfilter/nf_conntrack_tcp_ignore_invalid_rst")},
-	{"ipv6", false, "the kernel has no IPv6: tenants cannot have IPv6 addresses", trySetting("ipv6/conf/all/forwarding")},
+	{featureIPv6, false, "the kernel has no IPv6: tenants cannot have IPv6 addresses", trySetting("ipv6/conf/all/forwarding")},
 	{"address-owner", false, "before Linux 5.18 addresses do not say who added them: provider addresses that are no longer wanted stay on their interface", tryAddrOwner},
 	{"vlan", false, "provider addresses cannot be on a VLAN: load the module 8021q", tryVLAN},
 }

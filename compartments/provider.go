@@ -16,7 +16,7 @@ import (
 type seenProvider struct {
 	links   map[string]nl.Link // PA interfaces, and VLAN links on them that are ours or wanted
 	addrs   map[string][]nl.Addr
-	routes  []nl.Route // ours
+	routes  []nl.Route // anybody's
 	entries []entry
 }
 
@@ -127,8 +127,14 @@ func (e *Engine) seeProvider(s ProviderSpec) (seenProvider, error) {
 			return seen, fmt.Errorf("PA interface %s: %w: is it plugged in?", p, nl.ErrNotFound)
 		}
 	}
-	seen.routes, err = e.out.Routes(nl.Protocol, 0)
-	return seen, err
+	for _, l := range seen.links {
+		routes, err := e.out.Routes(0, l.Index)
+		if err != nil {
+			return seen, err
+		}
+		seen.routes = append(seen.routes, routes...)
+	}
+	return seen, nil
 }
 
 // providerLinks are all links that carry the fabric.
@@ -236,21 +242,30 @@ func planGuard(links []string, s ProviderSpec, have []entry) changeEntries {
 	return c
 }
 
+// planProviderRoutes is content with a route that somebody else made.
 func planProviderRoutes(links []string, s ProviderSpec, seen seenProvider) []step {
-	var want, have []route
+	var have, theirs []route
+	for _, r := range seen.routes {
+		for name, l := range seen.links {
+			switch {
+			case l.Index != r.Link || !slices.Contains(links, name):
+			case r.Protocol == nl.Protocol:
+				have = append(have, routeOf(r, name))
+			default:
+				theirs = append(theirs, routeOf(r, name))
+			}
+		}
+	}
+	var want []route
 	for _, r := range s.Routes {
 		l, _ := linkTo(s, r.NextHop)
 		m := r.Metric
 		if m == 0 {
 			m = metric(r.NextHop)
 		}
-		want = append(want, route{link: l, dst: r.Prefix, via: r.NextHop, metric: m})
-	}
-	for _, r := range seen.routes {
-		for name, l := range seen.links {
-			if l.Index == r.Link && slices.Contains(links, name) {
-				have = append(have, routeOf(r, name))
-			}
+		w := route{link: l, dst: r.Prefix, via: r.NextHop, metric: m}
+		if !slices.ContainsFunc(theirs, func(t route) bool { return t.link == w.link && t.dst == w.dst && t.via == w.via }) {
+			want = append(want, w)
 		}
 	}
 	return diffRoutes(outward, want, have)

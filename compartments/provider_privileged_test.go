@@ -53,7 +53,9 @@ func TestProviderAddressesAndRoutes(t *testing.T) {
 			t.Errorf("%d changes: %q", len(repaired), repaired)
 		}
 	}
-	put(s, 4) // rules know, no forwarding, address, route
+	m.ip(m.id+".gw", "route add 192.168.3.0/24 via 192.168.1.1 metric 9")
+	s.Routes = append(s.Routes, hnv.ProviderRoute{Prefix: prefix("192.168.3.0/24"), NextHop: mustAddr("192.168.1.1")}) // as the operator has it
+	put(s, 4)                                                                                                          // rules know, no forwarding, address, route
 	put(s, 0)
 	if got := m.addrs("pa0"); !slices.Equal(got, []string{"192.168.1.10/24", "192.168.1.11/24"}) {
 		t.Errorf("addresses %v", got)
@@ -73,6 +75,9 @@ func TestProviderAddressesAndRoutes(t *testing.T) {
 	put(ProviderSpec{}, 3)
 	if got := m.addrs("pa0"); !slices.Equal(got, []string{"192.168.1.11/24"}) {
 		t.Errorf("addresses %v", got)
+	}
+	if out := m.ip(m.id+".gw", "route get 192.168.3.7"); !strings.Contains(out, "via 192.168.1.1 dev pa0") {
+		t.Error(out)
 	}
 
 	for name, bad := range map[string]ProviderSpec{
