@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -85,6 +86,11 @@ func (p *plan) veth(a, b end, mtu int) {
 func (p *plan) fabric() {
 	fab := p.machine("fab")
 	fab.sysctls = slices.Concat(quiet, forwarding)
+	// A switch passes on what its kernel would call malformed; where bridges
+	// hand frames to netfilter, they judge IP headers first.
+	if _, err := os.Stat("/proc/sys/net/bridge"); err == nil {
+		fab.sysctls = append(fab.sysctls, "net.bridge.bridge-nf-call-iptables=0", "net.bridge.bridge-nf-call-ip6tables=0")
+	}
 	for _, s := range p.lab.topo.Fabric {
 		br := "br-" + s.Name
 		fab.config = append(fab.config,
