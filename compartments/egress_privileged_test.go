@@ -153,6 +153,18 @@ func TestNothingElseIsReachedFromACompartment(t *testing.T) {
 		}
 	}
 	m.run(m.id+"-contoso", "ping -c1 -W2 "+outsideHost)
+
+	// Nor through the overlay link's other end, which only the dataplane reads.
+	peer, err := m.gw.Link(e.names.overlayPeer(vsid(t, 5000)))
+	must(t, err)
+	m.ip(m.id+"-contoso", "neigh add 10.254.254.3 lladdr "+nl.MACString(peer.MAC)+" dev wnv5000")
+	m.ip(m.id+"-contoso", "route add 172.16.0.0/24 via 10.254.254.3")
+	if out, err := m.try(m.id+"-contoso", "ping -c1 -W1 172.16.0.1"); err == nil {
+		t.Errorf("the gateway answers on the overlay link:\n%s", out)
+	}
+	if n := drops(t, e)[dropOverlay]; n != 1 {
+		t.Errorf("%d packets counted as %s, not 1", n, dropOverlay)
+	}
 }
 
 func TestFromOutside(t *testing.T) {

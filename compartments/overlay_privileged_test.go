@@ -150,6 +150,23 @@ func TestParallel(t *testing.T) {
 	}
 }
 
+// Whoever asks before there is anything is told that there is nothing.
+func TestNothingYet(t *testing.T) {
+	m := newMachine(t)
+	before := m.state()
+	e := m.engine()
+	states, err := e.Snapshot(t.Context())
+	if err != nil || len(states) > 0 {
+		t.Errorf("%v, %v", states, err)
+	}
+	for reason, n := range drops(t, e) {
+		if n != 0 {
+			t.Errorf("%d packets dropped as %s", n, reason)
+		}
+	}
+	m.unchanged(t, before, "nobody has applied anything")
+}
+
 func TestFeatures(t *testing.T) {
 	for _, f := range newMachine(t).engine().Features() {
 		if f.OK != (f.Note == "") {
