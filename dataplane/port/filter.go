@@ -26,6 +26,8 @@ const (
 	protoFragment = 44 // the IPv6 fragment header
 	vxlanPort     = 4789
 
+	ip4Words = 0x0f // the header's length, in the first byte
+	ip4Least = 5    // words of a header without options
 	ip4Frag  = ethLen + 6
 	ip4Proto = ethLen + 9
 	ip4Dst   = ethLen + 16
@@ -52,7 +54,8 @@ var (
 //   - addressed to this machine's MAC address, untagged (VLAN 0 counts as such);
 //   - IPv4 or IPv6 with one of addrs as destination;
 //   - GRE, or UDP to port 4789, or a fragment of GRE, or a fragment of UDP that
-//     does not show its port.
+//     does not show its port, or UDP whose IPv4 header is shorter than a header
+//     can be, so that nobody can tell its port.
 //
 // Whether it is well formed is for encap.Parse to say and to count: the filter
 // checks neither version nor lengths, but a frame that ends before what it must
@@ -120,10 +123,13 @@ func matchAny(addrs []netip.Addr, off uint32) []bpf.Instruction {
 func tunnel4() []bpf.Instruction {
 	return []bpf.Instruction{
 		bpf.LoadAbsolute{Off: ip4Proto, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: protoGRE, SkipTrue: 6},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: protoUDP, SkipTrue: 6},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: protoGRE, SkipTrue: 9},
+		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: protoUDP, SkipTrue: 9},
 		bpf.LoadAbsolute{Off: ip4Frag, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: fragOffset4, SkipTrue: 3},
+		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: fragOffset4, SkipTrue: 6},
+		bpf.LoadAbsolute{Off: ethLen, Size: 1},
+		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: ip4Words},
+		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: ip4Least, SkipTrue: 3},
 		bpf.LoadMemShift{Off: ethLen},
 		bpf.LoadIndirect{Off: ethLen + 2, Size: 2},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: vxlanPort, SkipTrue: 1},

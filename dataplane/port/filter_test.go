@@ -65,14 +65,14 @@ func wanted(addrs []netip.Addr, b []byte, m meta) bool {
 	var dst netip.Addr
 	var proto byte
 	var l4 []byte
-	later := false // a fragment that is not the first
+	hidden := false // the port: in a later fragment, or behind too short a header
 	switch binary.BigEndian.Uint16(b[12:]) {
 	case 0x0800:
 		if len(l3) < 20 {
 			return false
 		}
 		dst, proto = netip.AddrFrom4([4]byte(l3[16:20])), l3[9]
-		later = binary.BigEndian.Uint16(l3[6:])&0x1fff != 0
+		hidden = binary.BigEndian.Uint16(l3[6:])&0x1fff != 0 || l3[0]&15 < 5
 		l4 = l3[min(len(l3), int(l3[0]&15)*4):]
 	case 0x86dd:
 		if len(l3) < 40 {
@@ -88,7 +88,7 @@ func wanted(addrs []netip.Addr, b []byte, m meta) bool {
 				if len(l4) < 4 {
 					return false
 				}
-				later = binary.BigEndian.Uint16(l4[2:])&0xfff8 != 0
+				hidden = binary.BigEndian.Uint16(l4[2:])&0xfff8 != 0
 				l4 = l4[min(8, len(l4)):]
 			}
 		}
@@ -102,7 +102,7 @@ func wanted(addrs []netip.Addr, b []byte, m meta) bool {
 	case 47:
 		return true
 	case 17:
-		return later || len(l4) >= 4 && binary.BigEndian.Uint16(l4[2:]) == 4789
+		return hidden || len(l4) >= 4 && binary.BigEndian.Uint16(l4[2:]) == 4789
 	}
 	return false
 }
@@ -127,6 +127,13 @@ func ip4(dst string, proto byte, frag uint16, options int) []byte {
 	binary.BigEndian.PutUint16(b[6:], frag)
 	b[8], b[9] = 64, proto
 	copy(b[16:], netip.MustParseAddr(dst).AsSlice())
+	return b
+}
+
+// shortHeader says of itself that it is shorter than a header can be.
+func shortHeader(dst string, proto, words byte) []byte {
+	b := ip4(dst, proto, 0, 0)
+	b[0] = 0x40 | words
 	return b
 }
 
@@ -166,6 +173,10 @@ var filterCases = map[string]struct {
 	"UDP from our port":             {eth(0x0800, ip4("192.168.1.10", 17, 0, 0), []byte{0x12, 0xb5, 0, 53, 0, 8, 0, 0}), meta{}, false},
 	"UDP, options look like a port": {eth(0x0800, append(ip4("192.168.1.10", 17, 0, 0)[:20], udpTo(53)...)), meta{}, false},
 	"UDP cut before the port":       {eth(0x0800, ip4("192.168.1.10", 17, 0, 0), udpTo(4789)[:3]), meta{}, false},
+	"UDP, header of 16 bytes":       {eth(0x0800, shortHeader("192.168.1.10", 17, 4), udpTo(53)), meta{}, true},
+	"UDP, no header at all":         {eth(0x0800, shortHeader("192.168.1.10", 17, 0), udpTo(53)), meta{}, true},
+	"UDP, short, to a neighbour":    {eth(0x0800, shortHeader("192.168.1.11", 17, 4), udpTo(4789)), meta{}, false},
+	"TCP, header of 16 bytes":       {eth(0x0800, shortHeader("192.168.1.10", 6, 4), udpTo(4789)), meta{}, false},
 	"TCP":                           {eth(0x0800, ip4("192.168.1.10", 6, 0, 0), udpTo(4789)), meta{}, false},
 	"ICMP":                          {eth(0x0800, ip4("192.168.1.10", 1, 0, 0), gre), meta{}, false},
 	"IPv4 cut in its address":       {eth(0x0800, ip4("192.168.1.10", 47, 0, 0)[:19]), meta{}, false},
