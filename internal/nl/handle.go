@@ -145,14 +145,17 @@ func family(a netip.Addr) uint8 {
 }
 
 // attrs splits a message's attributes by type; flags in the type are cleared.
+// The library's own walk panics where the last one is not padded.
 func attrs(b []byte) (map[uint16][]byte, error) {
-	list, err := vnl.ParseRouteAttr(b)
-	if err != nil {
-		return nil, fmt.Errorf("malformed netlink attributes: %w", err)
-	}
-	m := make(map[uint16][]byte, len(list))
-	for _, a := range list {
-		m[a.Attr.Type&typeMask] = a.Value
+	const header = 4
+	m := map[uint16][]byte{}
+	for e := vnl.NativeEndian(); len(b) >= header; {
+		n := int(e.Uint16(b))
+		if n < header || n > len(b) {
+			return nil, errors.New("malformed netlink attributes")
+		}
+		m[e.Uint16(b[2:])&typeMask] = b[header:n]
+		b = b[min((n+3)&^3, len(b)):]
 	}
 	return m, nil
 }
