@@ -27,6 +27,7 @@ type gateway struct {
 	known   bool       // whether generation and entries have been read
 	gen     uint32
 	entries map[entry]bool
+	guarded map[string]int // VMs' ports that have a chain, with the interface's index
 }
 
 // resyncs bounds how often the image is read anew because others keep changing
@@ -90,25 +91,31 @@ func (g *gateway) load() error {
 
 func (g *gateway) applyTables() ([]string, error) {
 	var all []entry
-	var guarded []string
+	var fabric, ports []string
 	for e := range g.entries {
 		all = append(all, e)
-		if e.set == setPALinks {
-			_, err := g.out.Link(e.link)
-			if err == nil {
-				guarded = append(guarded, e.link)
-			} else if !errors.Is(err, nl.ErrNotFound) {
-				return nil, err
-			}
+		if e.set != setPALinks && e.set != setDeaf {
+			continue
+		}
+		_, err := g.out.Link(e.link)
+		switch {
+		case errors.Is(err, nl.ErrNotFound):
+		case err != nil:
+			return nil, err
+		case e.set == setPALinks:
+			fabric = append(fabric, e.link)
+		default:
+			ports = append(ports, e.link)
 		}
 	}
 	slices.SortFunc(all, entry.compare)
-	slices.Sort(guarded)
+	slices.Sort(fabric)
+	slices.Sort(ports)
 	changes, err := g.nft.Apply(inetTable(g.names, g.uplinks, all))
 	if err != nil {
 		return changes, err
 	}
-	more, err := g.nft.Apply(netdevTable(g.names, guarded, all))
+	more, err := g.nft.Apply(netdevTable(g.names, fabric, ports, all))
 	return append(changes, more...), err
 }
 

@@ -277,7 +277,7 @@ func TestTables(t *testing.T) {
 	entries := append(rightOutside(t, w).entries, entry{set: setNotes, link: noteIPv6}, entry{set: setPALinks, link: "pa0"},
 		entry{set: setPA4, addr: mustAddr("192.168.1.10")}, entry{set: setGuard4, addr: mustAddr("192.168.1.10")})
 	golden(t, "inet", inetTable(testNames, []string{"eth1"}, entries).String())
-	golden(t, "netdev", netdevTable(testNames, []string{"pa0"}, entries).String())
+	golden(t, "netdev", netdevTable(testNames, []string{"pa0"}, []string{"vm0"}, entries).String())
 	// Each element can be read back.
 	for _, s := range setSpecs {
 		for _, e := range entries {
@@ -288,7 +288,7 @@ func TestTables(t *testing.T) {
 	}
 	for _, d := range append(inetDrops, netdevDrops...) {
 		in := nft.Table{}
-		for _, table := range []nft.Table{inetTable(testNames, nil, entries), netdevTable(testNames, []string{"pa0"}, entries)} {
+		for _, table := range []nft.Table{inetTable(testNames, nil, entries), netdevTable(testNames, []string{"pa0"}, []string{"vm0"}, entries)} {
 			if strings.Contains(table.String(), `counter name "`+d+`" drop`) {
 				in = table
 			}

@@ -91,7 +91,7 @@ func tryVeth(h *nl.Handle, _ *nft.Conn) error {
 
 func tryTables(_ *nl.Handle, c *nft.Conn) error {
 	n := names{"probe"}
-	devices := netdevTable(n, nil, nil)
+	devices := netdevTable(n, nil, nil, nil)
 	devices.Chains[0].Hook.Device = "probe1"
 	for _, t := range []nft.Table{inetTable(n, []string{"probe0"}, nil), devices} {
 		if _, err := c.Apply(t); err != nil {

@@ -3,6 +3,7 @@
 package compartments
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -159,28 +160,64 @@ func TestPortIsDeaf(t *testing.T) {
 	vm := m.id + ".vm"
 	m.makeVM(vm, "vm0")
 	e := m.engine()
-	must(t, e.ApplyPort(t.Context(), "vm0"))
-	must(t, e.ApplyPort(t.Context(), "vm0"))
+	ports := func(names ...string) map[string]error { return e.ApplyPorts(t.Context(), names) }
+	for range 2 {
+		if refused := ports("vm0", "vm9"); len(refused) != 1 || !errors.Is(refused["vm9"], nl.ErrNotFound) {
+			t.Errorf("refused %v, want vm9 for not being there", refused)
+		}
+	}
 	m.ip(vm, "addr add 172.16.0.9/24 dev eth0")
 	m.ip(vm, "link set eth0 up")
-	ear := m.listen(vm, "eth0")
-	mac, err := m.gw.Link("vm0")
+	deaf := func(when string) {
+		t.Helper()
+		ear := m.listen(vm, "eth0")
+		l, err := m.gw.Link("vm0")
+		must(t, err)
+		for _, a := range []string{"172.16.0.1", "172.16.0.2"} {
+			m.ip(vm, "neigh replace "+a+" lladdr "+nl.MACString(l.MAC)+" dev eth0")
+		}
+		if _, err := m.try(vm, "ping -c1 -W1 172.16.0.1"); err == nil {
+			t.Errorf("%s: the gateway answers a VM", when)
+		}
+		if _, err := m.try(vm, "ping -c1 -W1 172.16.0.7"); err == nil {
+			t.Errorf("%s: the gateway answers ARP of a VM", when)
+		}
+		if heard := ear.marks([]string{""}); len(heard) > 0 {
+			t.Errorf("%s: the gateway said %d frames to a VM: % x", when, len(ear.frames), ear.frames[0])
+		}
+	}
+	deaf("at first")
+
+	// A VM that moves away and comes back brings a new interface of the old name.
+	before, err := m.gw.Link("vm0")
 	must(t, err)
-	m.ip(vm, "neigh add 172.16.0.1 lladdr "+nl.MACString(mac.MAC)+" dev eth0")
-	m.ip(vm, "neigh add 172.16.0.2 lladdr "+nl.MACString(mac.MAC)+" dev eth0")
-	if _, err := m.try(vm, "ping -c1 -W1 172.16.0.1"); err == nil {
-		t.Error("the gateway answers a VM")
+	if before.NoARP {
+		t.Error("the interface is marked: it would take NOARP along to another host")
 	}
-	if _, err := m.try(vm, "ping -c1 -W1 172.16.0.7"); err == nil {
-		t.Error("the gateway answers ARP of a VM")
+	must(t, m.gw.DelLink("vm0"))
+	if refused := ports("vm0"); !errors.Is(refused["vm0"], nl.ErrNotFound) {
+		t.Errorf("refused %v while the interface is away", refused)
 	}
-	if heard := ear.marks([]string{""}); len(heard) > 0 {
-		t.Errorf("the gateway said %d frames to a VM: % x", len(ear.frames), ear.frames[0])
+	vm = m.id + ".vm-again"
+	m.makeVM(vm, "vm0")
+	if refused := ports("vm0"); len(refused) > 0 {
+		t.Errorf("refused %v", refused)
 	}
-	if err := e.ApplyPort(t.Context(), "mg0"); err == nil || !strings.Contains(err.Error(), "172.16.0.1/24") {
+	m.ip(vm, "addr add 172.16.0.9/24 dev eth0")
+	m.ip(vm, "link set eth0 up")
+	deaf("come back")
+
+	ports()
+	for en := range e.gw.entries {
+		if en.set == setDeaf {
+			t.Errorf("%s is still deaf although it is no port any more", en.link)
+		}
+	}
+	refused := ports("mg0", "up0")
+	if err := refused["mg0"]; err == nil || !strings.Contains(err.Error(), "172.16.0.1/24") {
 		t.Errorf("an interface with an address of the gateway was taken: %v", err)
 	}
-	if err := e.ApplyPort(t.Context(), "up0"); err == nil {
+	if refused["up0"] == nil {
 		t.Error("an uplink was taken")
 	}
 }

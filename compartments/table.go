@@ -8,7 +8,7 @@ import (
 )
 
 // The counters of what is dropped in the gateway's namespace, with what they
-// mean. The inet table has the first ones, the netdev table the last two.
+// mean. The inet table has the first ones, the netdev table the last three.
 const (
 	dropSpoofed    = "spoofed"     // from a compartment, not from an external address (or port) of its own
 	dropFragment   = "fragment"    // from a compartment that has only a part of an address: a fragment has no port
@@ -21,6 +21,7 @@ const (
 	dropOverlay    = "overlay"     // of the dataplane's links, for the gateway's own stack
 	dropIPv6       = "ipv6"        // would have been forwarded only because uplinks need IPv6 forwarding
 	dropTunnel     = "tunnel"      // tunnel packets: the dataplane has seen them, the stack must not answer
+	dropPort       = "port"        // from a VM's port: the dataplane has seen them, the stack must not
 	dropUnsteered  = "unsteered"   // to a shared address, a fragment or to a port that no compartment has
 	setUplinks     = "uplinks"     // static: the uplinks' interfaces
 	setPorts       = "ports"       // static: the protocols that have ports
@@ -29,7 +30,7 @@ const (
 
 var (
 	inetDrops   = []string{dropSpoofed, dropFragment, dropAstray, dropToGateway, dropToPA, dropFabric, dropUnknown, dropIntruder, dropOverlay, dropIPv6}
-	netdevDrops = []string{dropTunnel, dropUnsteered}
+	netdevDrops = []string{dropTunnel, dropPort, dropUnsteered}
 )
 
 // Ours run a little before those that the operator may have.
@@ -183,13 +184,14 @@ func portsSet(name string) nft.Set {
 
 // netdevTable sits on the devices themselves: it keeps tunnel packets from the
 // stack, behind the packet sockets that serve them, and steers packets to
-// shared addresses. guarded are the fabric's links, as far as they exist.
-func netdevTable(n names, guarded []string, entries []entry) nft.Table {
+// shared addresses. fabric and ports are the links of the fabric and of VMs, as
+// far as they exist.
+func netdevTable(n names, fabric, ports []string, entries []entry) nft.Table {
 	t := nft.Table{
 		Family: nft.NetDev, Name: n.table(), Counters: netdevDrops,
 		Sets: append(sets(nft.NetDev, entries), portsSet(setPortsNetdev), nft.ICMPErrors()),
 	}
-	for _, l := range guarded {
+	for _, l := range fabric {
 		var rules []nft.Rule
 		for _, mine := range []nft.Stmt{nft.In(setGuard4, nft.DAddr4), nft.In(setGuard6, nft.DAddr6)} {
 			rules = append(rules,
@@ -198,6 +200,12 @@ func netdevTable(n names, guarded []string, entries []entry) nft.Table {
 		}
 		t.Chains = append(t.Chains, nft.Chain{
 			Name: "guard-" + l, Rules: rules,
+			Hook: &nft.Hook{Type: nft.Filter, At: nft.Ingress, Priority: nft.PriorityFilter, Device: l},
+		})
+	}
+	for _, l := range ports {
+		t.Chains = append(t.Chains, nft.Chain{
+			Name: "port-" + l, Rules: []nft.Rule{nft.R(nft.Count(dropPort), nft.Drop())},
 			Hook: &nft.Hook{Type: nft.Filter, At: nft.Ingress, Priority: nft.PriorityFilter, Device: l},
 		})
 	}

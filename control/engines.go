@@ -27,9 +27,9 @@ type Compartments interface {
 	Delete(ctx context.Context, n hnv.Name) error
 	Prune(ctx context.Context, keep []hnv.Name) (removed []string, err error)
 	ApplyProvider(ctx context.Context, s compartments.ProviderSpec) (repaired []string, err error)
-	// ApplyPort makes a VM's interface safe to plug in: up, and deaf to the
-	// machine's own network stack.
-	ApplyPort(ctx context.Context, ifname string) error
+	// ApplyPorts makes exactly these interfaces safe to plug in: up, and out of
+	// reach of the machine's own network stack. It tells which cannot be, and why.
+	ApplyPorts(ctx context.Context, ifnames []string) map[string]error
 }
 
 // NAT translates inside a compartment; *nat.Engine is one.

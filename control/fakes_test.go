@@ -165,8 +165,14 @@ func (f fakeCompartments) Prune(context.Context, []hnv.Name) ([]string, error) {
 func (f fakeCompartments) ApplyProvider(context.Context, compartments.ProviderSpec) ([]string, error) {
 	return nil, f.call("provider", "")
 }
-func (f fakeCompartments) ApplyPort(_ context.Context, ifname string) error {
-	return f.call("port", ifname)
+func (f fakeCompartments) ApplyPorts(_ context.Context, names []string) map[string]error {
+	out := map[string]error{}
+	for _, n := range names {
+		if err := f.call("port", n); err != nil {
+			out[n] = err
+		}
+	}
+	return out
 }
 
 type fakeNAT struct{ *engines }

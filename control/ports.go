@@ -90,12 +90,17 @@ func (p *ports) reconcile(ctx context.Context) bool {
 			mtus[w.Interface], rdids[w.Interface] = m.paMTU-t.Encap.Overhead(outer6), t.RDID
 		}
 	})
+	var names []string
+	for _, w := range want {
+		names = append(names, w.Interface)
+	}
+	refused := p.c.o.Compartments.ApplyPorts(ctx, names)
 	all := true
 	state := map[string]v1.LinkStatus{}
 	var order []string
 	for _, w := range want {
 		st := v1.LinkStatus{Name: vmPort(w.Interface), Interface: w.Interface, Phase: v1.PhaseReady, MTU: mtus[w.Interface]}
-		if err := p.plug(ctx, w, rdids[w.Interface], mtus[w.Interface]); err != nil {
+		if err := p.plug(w, refused[w.Interface], rdids[w.Interface], mtus[w.Interface]); err != nil {
 			st.Phase, st.Message = v1.PhasePending, err.Error()
 			all = false
 		}
@@ -117,10 +122,10 @@ func (p *ports) reconcile(ctx context.Context) bool {
 	return all
 }
 
-func (p *ports) plug(ctx context.Context, w hnv.Port, rdid hnv.RDID, mtu int) error {
-	if err := p.c.o.Compartments.ApplyPort(ctx, w.Interface); err != nil {
+func (p *ports) plug(w hnv.Port, refused error, rdid hnv.RDID, mtu int) error {
+	if refused != nil {
 		p.c.o.Wiring.Detach(vmPort(w.Interface))
-		return err
+		return refused
 	}
 	return p.c.o.Wiring.Attach(dataplane.PortSpec{
 		Name: vmPort(w.Interface), RDID: rdid, VSID: w.VSID, MAC: w.MAC, Kind: dataplane.PortVM, MTU: mtu,
