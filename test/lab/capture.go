@@ -17,6 +17,16 @@ type Capture struct {
 	proc *Process
 }
 
+// What a capture keeps of a packet, and the ring that packets wait in: 8192
+// places of 4 KiB, more packets than a test sends while it captures. A place
+// holds a whole packet of the fabric, and all headers of the segments that the
+// kernel hands over as one between virtual links; without a limit, a place is
+// for 256 KiB, and few are left.
+const (
+	snapLen = "2048"
+	ringKiB = "32768"
+)
+
 // Capture records what passes the machine's interface into a pcap file; the
 // filter is tcpdump's and may be empty. It returns once packets are recorded.
 func (l *Lab) Capture(ctx context.Context, machine, iface, filter string) (*Capture, error) {
@@ -25,7 +35,9 @@ func (l *Lab) Capture(ctx context.Context, machine, iface, filter string) (*Capt
 	name := fmt.Sprintf("capture%d-%s-%s", l.captures, machine, iface)
 	l.mu.Unlock()
 	file := filepath.Join(l.dir, "pcap", name+".pcap")
-	argv := []string{"tcpdump", "-i", iface, "-n", "-U", "--immediate-mode", "-B", "16384", "-Z", "root", "-w", file}
+	// In immediate mode, a packet is there for tcpdump when it is in the ring;
+	// otherwise the last ones wait for a timer that Stop would have to outwait.
+	argv := []string{"tcpdump", "-i", iface, "-n", "--immediate-mode", "-s", snapLen, "-B", ringKiB, "-Z", "root", "-w", file}
 	if filter != "" {
 		argv = append(argv, filter)
 	}
@@ -45,10 +57,15 @@ func (l *Lab) Capture(ctx context.Context, machine, iface, filter string) (*Capt
 	return &Capture{file, l, p}, nil
 }
 
-// Stop ends the capture and gives its file. It waits until tcpdump has written
+// Stop ends the capture and gives its file. It waits until tcpdump has taken
 // what had arrived, and refuses a capture that missed packets.
 func (c *Capture) Stop(ctx context.Context) (string, error) {
-	time.Sleep(100 * time.Millisecond) // packets on their way through the socket
+	time.Sleep(100 * time.Millisecond) // packets on their way through the lab
+	// A signal makes tcpdump leave what is in the ring. It sleeps only when
+	// there is nothing.
+	if err := c.proc.waitFor(ctx, c.proc.sleeps); err != nil {
+		return "", err
+	}
 	if err := c.proc.Kill(ctx, syscall.SIGINT); err != nil {
 		return "", err
 	}

@@ -137,17 +137,38 @@ func lastLines(s string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], " | ")
 }
 
-func identify(pid int) (identity, error) {
+// sleeps tells, as an error, that the process has something to do.
+func (p *Process) sleeps() error {
+	fields, err := stat(p.id.PID)
+	if err != nil {
+		return err
+	}
+	if s := fields[0]; s != "S" {
+		return fmt.Errorf("it is in state %s", s)
+	}
+	return nil
+}
+
+// stat reads the fields of /proc/PID/stat from the third on, the state.
+func stat(pid int) ([]string, error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return nil, err
+	}
+	// The second field is the command in parentheses and may hold anything.
+	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(fields) < 20 {
+		return nil, fmt.Errorf("/proc/%d/stat is malformed", pid)
+	}
+	return fields, nil
+}
+
+func identify(pid int) (identity, error) {
+	fields, err := stat(pid)
 	if err != nil {
 		return identity{}, err
 	}
-	// The second field is the command in parentheses and may hold anything.
-	fields := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	if len(fields) < 20 {
-		return identity{}, fmt.Errorf("/proc/%d/stat is malformed", pid)
-	}
-	start, err := strconv.ParseUint(string(fields[19]), 10, 64)
+	start, err := strconv.ParseUint(fields[19], 10, 64)
 	if err != nil {
 		return identity{}, fmt.Errorf("/proc/%d/stat: %w", pid, err)
 	}
@@ -155,7 +176,7 @@ func identify(pid int) (identity, error) {
 	if err != nil {
 		return identity{}, err
 	}
-	if s := fields[0]; len(s) == 1 && (s[0] == 'Z' || s[0] == 'X') {
+	if s := fields[0]; s == "Z" || s == "X" {
 		return identity{}, os.ErrProcessDone
 	}
 	return identity{pid, start, strings.TrimSpace(string(boot))}, nil

@@ -26,7 +26,7 @@ func TestWireFormat(t *testing.T) {
 			map[string][]uint64{"contoso": {5000, 5001, 5002}, "fabrikam": {6000, 6001, 6002}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			file := capturing(t, "fab", "p-"+c.machine, "src host "+c.pa, func() {
+			file := capturing(t, "fab", "p-"+c.machine, "ip src host "+c.pa, func() {
 				for _, name := range c.vms {
 					traffic(t, name)
 				}
@@ -59,7 +59,7 @@ func traffic(t *testing.T, name string) {
 		}
 	}
 	for _, d := range []service.Direction{service.Up, service.Down} {
-		s, err := world.StartStream(name, internet(), service.StreamRequest{Direction: d, Bytes: 1 << 20})
+		s, err := world.StartStream(name, internet(), service.StreamRequest{Direction: d, Bytes: 256 << 10})
 		if err != nil {
 			t.Fatal(err)
 		}
