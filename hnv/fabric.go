@@ -3,6 +3,7 @@ package hnv
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 )
@@ -159,7 +160,7 @@ func (f *Fabric) one(c Change) (before Object, err error) {
 	before, exists := f.Get(o.Kind(), o.Key())
 	if c.Delete != nil {
 		if !exists {
-			return nil, notFoundf("%s %s does not exist", o.Kind(), o.Key())
+			return nil, notFoundf("%s %s does not exist", o.Kind().noun(), o.Key())
 		}
 		f.take(before)
 		return before, nil
@@ -192,11 +193,32 @@ func keepIdentity(t, before Tenant) Tenant {
 	return t
 }
 
+// alreadyThere says what stands in the way, whose it is, and what to do.
 func (f *Fabric) alreadyThere(o Object) error {
-	if r, ok := o.(Record); ok {
-		return conflictf("lookup record %s exists already (MAC %s, PA %s): a CA may stand only once in a VSID; use «record set» to change it", r.Key(), r.MAC, r.PA)
+	is, instead := "", "delete it first to put another in its place"
+	switch o := o.(type) {
+	case Tenant:
+		is = fmt.Sprintf("RDID %s", o.RDID)
+		instead = "use «tenant set» to change it"
+	case Record:
+		is = fmt.Sprintf("tenant %s, MAC %s, PA %s", f.owners[o.VSID], o.MAC, o.PA)
+		instead = "a CA may stand only once in a VSID; use «record set» to change it"
+	case CustomerRoute:
+		is = fmt.Sprintf("tenant %s, metric %d", f.owners[o.VSID], o.Metric)
+	case ProviderAddress:
+		is = fmt.Sprintf("%s on %s", o.Addr, o.Interface)
+		if o.VLAN != 0 {
+			is += fmt.Sprintf(", VLAN %d", o.VLAN)
+		}
+	case ProviderRoute:
+		is = fmt.Sprintf("metric %d", o.Metric)
+	case Port:
+		is = fmt.Sprintf("tenant %s, VSID %s, MAC %s", f.owners[o.VSID], o.VSID, o.MAC)
+	case NATMapping:
+		is = fmt.Sprintf("tenant %s, to %s", o.Tenant, o.Internal)
+		instead = "an external port leads to one place only; delete that mapping first, or use another port"
 	}
-	return conflictf("%s %s exists already", o.Kind(), o.Key())
+	return conflictf("%s %s exists already (%s): %s", o.Kind().noun(), o.Key(), is, instead)
 }
 
 // place and take are the only writers of the maps.

@@ -23,6 +23,23 @@ var kinds = [...]Kind{
 // Kinds gives all kinds, each after those it may depend on.
 func Kinds() []Kind { return append([]Kind(nil), kinds[:]...) }
 
+// noun is the kind in a sentence.
+func (k Kind) noun() string {
+	switch k {
+	case KindProviderAddress:
+		return "provider address"
+	case KindProviderRoute:
+		return "provider route"
+	case KindRecord:
+		return "lookup record"
+	case KindCustomerRoute:
+		return "customer route"
+	case KindNATMapping:
+		return "NAT mapping"
+	}
+	return string(k)
+}
+
 func (k Kind) order() int {
 	for i, o := range kinds {
 		if o == k {
