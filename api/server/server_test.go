@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -175,7 +176,9 @@ func TestRefusalsSayWhyAndChangeNothing(t *testing.T) {
 		"gateway ca outside":  {"PUT", "/v1/tenants/contoso", strings.Replace(contoso, `"uplink"`, `"cas":["10.1.1.5"],"uplink"`, 1), 422, v1.ProblemInvalid, "10.1.1.5 is outside the gateway subnet"},
 		"unknown uplink":      {"PUT", "/v1/tenants/contoso", strings.Replace(contoso, `"uplink":"internet"`, `"uplink":"moon"`, 1), 404, v1.ProblemNotFound, `uplink "moon"`},
 		"unknown pa nic":      {"POST", "/v1/provider-addresses", `{"address":"192.168.9.1/24","interface":"eth9"}`, 404, v1.ProblemNotFound, `"eth9"`},
-		"port in use":         {"POST", "/v1/nat-mappings", `{"tenant":"contoso","proto":"tcp","external":"203.0.113.10:443","internal":"10.1.1.12:443"}`, 409, v1.ProblemConflict, "exists already"},
+		"route off-link":      {"POST", "/v1/provider-routes", `{"prefix":"172.16.0.0/12","nextHop":"192.168.9.9"}`, 404, v1.ProblemNotFound, "next hop 192.168.9.9 is on-link at no provider address"},
+		"port in use":         {"POST", "/v1/nat-mappings", `{"tenant":"contoso","proto":"tcp","external":"203.0.113.10:443","internal":"10.1.1.12:443"}`, 409, v1.ProblemConflict, "exists already (tenant contoso, to 10.1.1.11:443)"},
+		"port of another":     {"POST", "/v1/nat-mappings", `{"tenant":"fabrikam","proto":"tcp","external":"203.0.113.10:443","internal":"10.1.1.11:443"}`, 409, v1.ProblemConflict, "tenant contoso"},
 		"mapping of others":   {"POST", "/v1/nat-mappings", `{"tenant":"contoso","proto":"tcp","external":"203.0.113.11:80","internal":"10.1.1.12:80"}`, 409, v1.ProblemConflict, "not within tenant contoso's external addresses"},
 		"tenant in use":       {"DELETE", "/v1/tenants/contoso", "", 409, v1.ProblemInUse, "cascade"},
 		"pa in use":           {"DELETE", "/v1/provider-addresses/192.168.1.1", "", 409, v1.ProblemInUse, "needs its provider address"},
@@ -238,6 +241,42 @@ func TestApplySaysAllThatIsWrongAtOnce(t *testing.T) {
 	}
 	if len(g.store.Objects()) != 0 {
 		t.Error("something was written")
+	}
+}
+
+// What cannot be because something else in the request is refused is not said;
+// what is wrong in itself is, alone or beside others of its kind.
+func TestRefusalsThatFollowFromOthers(t *testing.T) {
+	const (
+		badPA      = `"providerAddresses":[{"address":"192.168.1.1/24","interface":"eth9"}]`
+		onItsLink  = `{"prefix":"172.16.0.0/12","nextHop":"192.168.1.254"}`
+		offLink    = `{"prefix":"172.20.0.0/16","nextHop":"192.168.9.9"}`
+		behindBoth = `"lookupRecords":[{"vsid":5001,"ca":"10.1.1.11","mac":"00:15:5d:00:00:01","pa":"172.16.0.1"}]`
+	)
+	for name, c := range map[string]struct {
+		doc  string
+		code int
+		at   []string
+	}{
+		"a route alone":                {`{"providerRoutes":[` + offLink + `]}`, 404, []string{"body.providerRoutes[0]"}},
+		"two routes":                   {`{"providerRoutes":[` + onItsLink + `,` + offLink + `]}`, 404, []string{"body.providerRoutes[0]", "body.providerRoutes[1]"}},
+		"a route to a refused address": {`{` + badPA + `,"providerRoutes":[` + onItsLink + `]}`, 404, []string{"body.providerAddresses[0]"}},
+		"a record behind a route":      {`{"providerRoutes":[` + onItsLink + `],"tenants":[` + contoso + `],` + behindBoth + `}`, 404, []string{"body.providerRoutes[0]"}},
+		"a record alone":               {`{"tenants":[` + contoso + `],` + behindBoth + `}`, 404, []string{"body.lookupRecords[0]"}},
+		"a record of nobody":           {`{"providerAddresses":[` + pa + `],` + behindBoth + `}`, 404, []string{"body.lookupRecords[0]"}},
+		"a mapping of nobody": {`{"natMappings":[{"tenant":"contoso","proto":"tcp","external":"203.0.113.10:1","internal":"10.1.1.11:1"}]}`,
+			404, []string{"body.natMappings[0]"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newGateway(t).call("POST", "/v1/apply", c.doc)
+			var at []string
+			for _, e := range r.Errors {
+				at = append(at, e.Location)
+			}
+			if r.code != c.code || !slices.Equal(at, c.at) {
+				t.Errorf("%d, refused at %q, want %d and %q: %s", r.code, at, c.code, c.at, r.body)
+			}
+		})
 	}
 }
 

@@ -138,7 +138,8 @@ func (w *writing) sift(bad []refusal) []refusal {
 		refused[r.item] = true
 	}
 	items := make(map[string]*item, len(w.items))
-	vsids, tenants, provider := map[uint32]bool{}, map[string]bool{}, false
+	vsids, tenants := map[uint32]bool{}, map[string]bool{}
+	addresses, routes := false, false // the provider's
 	for i := range w.items {
 		it := &w.items[i]
 		items[it.at] = it
@@ -151,10 +152,14 @@ func (w *writing) sift(bad []refusal) []refusal {
 			for _, v := range it.vsids {
 				vsids[v] = true
 			}
-		case hnv.KindProviderAddress, hnv.KindProviderRoute:
-			provider = true
+		case hnv.KindProviderAddress:
+			addresses = true
+		case hnv.KindProviderRoute:
+			routes = true
 		}
 	}
+	// Each kind only from kinds it depends on, never from its own: something
+	// that is wrong in itself is left.
 	follows := func(r refusal) bool {
 		it := items[r.item]
 		if it == nil || !errors.Is(r.err, hnv.ErrNotFound) {
@@ -162,13 +167,13 @@ func (w *writing) sift(bad []refusal) []refusal {
 		}
 		switch it.kind {
 		case hnv.KindRecord:
-			return provider || vsids[it.vsids[0]]
+			return addresses || routes || vsids[it.vsids[0]]
 		case hnv.KindCustomerRoute, hnv.KindPort:
 			return vsids[it.vsids[0]]
 		case hnv.KindNATMapping:
 			return tenants[it.tenant]
 		case hnv.KindProviderRoute:
-			return provider
+			return addresses
 		}
 		return false
 	}
