@@ -40,6 +40,9 @@ func (w *Worker) send(in *port, c *cell, f *packet.Frame) drop.Reason {
 	if x.h.SrcMAC != in.mac {
 		return drop.SourceMACMismatch
 	}
+	if !f.Offload.SpareHeaders(&x.h) {
+		return drop.ChecksumUnsupported
+	}
 	switch {
 	case x.h.EtherType == packet.EtherTypeARP:
 		return w.arpFromPort()

@@ -48,6 +48,9 @@ func (w *Worker) receive(f *packet.Frame) (*cell, drop.Reason) {
 	if r := x.h.DecodeEthernet(f.Bytes()); r != drop.None {
 		return x.c, r
 	}
+	if !f.Offload.SpareHeaders(&x.h) {
+		return x.c, drop.ChecksumUnsupported
+	}
 	switch {
 	case x.h.EtherType == packet.EtherTypeARP:
 		return x.c, w.arpFromFabric()

@@ -87,7 +87,7 @@ const (
 	EtherTypeUnsupported Reason = 34
 	// RuleUnsupported: The record's encapsulation rule cannot be carried out.
 	RuleUnsupported Reason = 35
-	// ChecksumUnsupported: The partial checksum points outside the frame.
+	// ChecksumUnsupported: The partial checksum points outside the frame, or into headers that are checked.
 	ChecksumUnsupported Reason = 36
 	// GSOUnsupported: The segmentation request does not fit the frame.
 	GSOUnsupported Reason = 37
@@ -188,7 +188,7 @@ var table = [Count]struct{ name, meaning, source string }{
 	BroadcastUnsupported: {"broadcast-unsupported", "Broadcast or multicast that is not ARP or neighbor discovery.", "RFC 7637 section 4.2"},
 	EtherTypeUnsupported: {"ethertype-unsupported", "The frame is neither IPv4, IPv6 nor ARP.", "IEEE 802.3 section 3.2.6"},
 	RuleUnsupported:      {"rule-unsupported", "The record's encapsulation rule cannot be carried out.", ""},
-	ChecksumUnsupported:  {"checksum-unsupported", "The partial checksum points outside the frame.", "virtio 1.2 section 5.1.6"},
+	ChecksumUnsupported:  {"checksum-unsupported", "The partial checksum points outside the frame, or into headers that are checked.", "virtio 1.2 section 5.1.6"},
 	GSOUnsupported:       {"gso-unsupported", "The segmentation request does not fit the frame.", "virtio 1.2 section 5.1.6"},
 	ARPMalformed:         {"arp-malformed", "The ARP packet is not one for IPv4 over Ethernet, or contradicts itself.", "RFC 826"},
 	ARPUnknown:           {"arp-unknown", "The ARP request asks for an address that has no record.", "RFC 826"},

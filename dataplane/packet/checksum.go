@@ -93,3 +93,14 @@ func CompleteChecksum(f *Frame) bool {
 	o.NeedsCsum, o.CsumStart, o.CsumOffset = false, 0, 0
 	return true
 }
+
+// SpareHeaders tells whether what is left to do to the frame that h was decoded
+// from leaves alone what was decoded. The sum is written where the sender of the
+// frame said, and it knows what it comes to: into the addresses, that would make
+// another packet of one that was found good. A sender's kernel puts it into the
+// transport header, or into one of a tunnel within.
+func (o *Offload) SpareHeaders(h *Headers) bool {
+	const typeAndCode = 2 // of ICMP; in other headers these bytes are no checksum either
+	start := int(o.CsumStart)
+	return !o.NeedsCsum || start >= h.L4 && start+int(o.CsumOffset) >= h.L4+typeAndCode
+}
