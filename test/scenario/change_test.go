@@ -33,9 +33,13 @@ func flowing(t *testing.T, streams map[string]*lab.Stream) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
+	from := map[string]int64{}
 	for name, s := range streams {
 		r, _ := s.Progress() // nothing reported yet is 0 bytes
-		if err := s.Passed(ctx, r.Bytes+1<<20); err != nil {
+		from[name] = r.Bytes
+	}
+	for name, s := range streams {
+		if err := s.Passed(ctx, from[name]+1<<20); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 	}
