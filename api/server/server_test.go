@@ -18,13 +18,9 @@ import (
 	"github.com/hnvgate/hnvgate/api/server/servertest"
 	v1 "github.com/hnvgate/hnvgate/api/v1"
 	"github.com/hnvgate/hnvgate/hnv"
-	"github.com/hnvgate/hnvgate/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// The real store is one.
-var _ server.Store = (*store.Store)(nil)
 
 var site = hnv.Site{Uplinks: []string{"internet"}, PAInterfaces: []string{"eth1"}}
 
