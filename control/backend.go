@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	v1 "github.com/hnvgate/hnvgate/api/v1"
 	"github.com/hnvgate/hnvgate/compartments"
@@ -37,8 +38,12 @@ func drops(t dataplane.TenantCounters) []v1.Drop {
 			out = append(out, v1.Drop{Reason: r.String(), Packets: n})
 		}
 	}
-	slices.SortFunc(out, func(a, b v1.Drop) int { return cmp.Compare(a.Reason, b.Reason) })
+	sortDrops(out)
 	return out
+}
+
+func sortDrops(d []v1.Drop) {
+	slices.SortFunc(d, func(a, b v1.Drop) int { return cmp.Compare(a.Reason, b.Reason) })
 }
 
 // Compartments tells of each tenant's that this machine is the gateway of.
@@ -80,6 +85,34 @@ func (s *status) compartment(n hnv.Name) (v1.Compartment, bool) {
 		}
 	}
 	return out, true
+}
+
+// natStatus reads what a tenant's NAT counts; nil where there is none. The
+// compartment may vanish meanwhile, which the conditions tell: it is no reason
+// to tell nothing.
+func (c *Controller) natStatus(ctx context.Context, n hnv.Name) *v1.NATStatus {
+	var spec hnv.Tenant
+	c.o.Store.View(func(f *hnv.Fabric) { spec, _ = f.Tenant(n) })
+	t := c.find(n)
+	if t == nil || spec.Gateway == nil || spec.Gateway.NAT == nil || t.status.namespace() == "" {
+		return nil
+	}
+	s, err := c.o.NAT.Snapshot(ctx, t.status.namespace())
+	if err != nil {
+		c.o.Log.Warn("read NAT counters", "tenant", n, "rdid", spec.RDID, "err", err)
+		return nil
+	}
+	if !s.Programmed {
+		return nil
+	}
+	out := &v1.NATStatus{Connections: s.Connections, Drops: []v1.Drop{}}
+	for name, k := range s.Drops {
+		if k.Packets > 0 {
+			out.Drops = append(out.Drops, v1.Drop{Reason: strings.TrimPrefix(name, nat.DropPrefix), Packets: k.Packets})
+		}
+	}
+	sortDrops(out.Drops)
+	return out
 }
 
 // NATSessions lists a tenant's tracked connections.

@@ -56,6 +56,7 @@ type Controller struct {
 	slots    chan struct{} // bounds how many tenants are worked on at once
 	provider *provider
 	ports    *ports
+	health   *health
 
 	handled atomic.Int64 // revision of the last event passed on
 
@@ -94,6 +95,7 @@ func New(o Options) *Controller {
 	}
 	c.provider = newProvider(c)
 	c.ports = newPorts(c)
+	c.health = &health{store: o.Store}
 	return c
 }
 
@@ -105,6 +107,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	c.prune(ctx)
 	c.wg.Go(func() { c.provider.run(ctx) })
 	c.wg.Go(func() { c.ports.run(ctx) })
+	c.wg.Go(func() { c.health.run(ctx, c.o.DriftInterval) })
 	for e := range events {
 		c.handle(ctx, e)
 	}

@@ -242,3 +242,87 @@ func TestStatusWaitsForWhatWasWritten(t *testing.T) {
 	close(gate)
 	eventually(t, "ready again", func() bool { return c.Status(nil).Phase == v1.PhaseReady })
 }
+
+// What a NAT counts is read for the one tenant that is asked about, from its own
+// compartment.
+func TestNATIsReadForOneTenant(t *testing.T) {
+	m, e := newMemory(t), newEngines()
+	plain := theTenant("plain", 7001, "203.0.113.30")
+	plain.Gateway.NAT = nil
+	m.change(put(theAddress), put(theTenant("contoso", 5001, "203.0.113.10")), put(theTenant("fabrikam", 6001, "203.0.113.20")), put(plain))
+	c := start(t, m, e)
+	eventually(t, "all ready", func() bool { return c.Status(nil).Phase == v1.PhaseReady })
+	of := func(name string) *v1.NATStatus {
+		t.Helper()
+		s, err := c.TenantStatus(t.Context(), must(hnv.ParseName(name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.NAT
+	}
+	for _, s := range c.Status(nil).Tenants {
+		if s.NAT != nil {
+			t.Errorf("the status of all has the NAT of %s", s.Name)
+		}
+	}
+	for _, name := range []string{"contoso", "fabrikam"} {
+		ns := "/run/netns/hnv-" + name
+		if slices.Contains(e.of(ns), "snapshot") {
+			t.Errorf("the NAT of %s was read for the status of all", name)
+		}
+		want := &v1.NATStatus{Connections: 3, Drops: []v1.Drop{{Reason: "invalid", Packets: 1}, {Reason: "not-syn", Packets: uint64(len(ns))}}}
+		if got := of(name); !reflect.DeepEqual(got, want) {
+			t.Errorf("NAT of %s: %+v, want %+v", name, got, want)
+		}
+	}
+	if got := of("plain"); got != nil {
+		t.Errorf("a tenant without NAT has %+v", got)
+	}
+	e.set("snapshot /run/netns/hnv-contoso", errBroken)
+	if got := of("contoso"); got != nil {
+		t.Errorf("NAT that cannot be read: %+v", got)
+	}
+}
+
+// A store that cannot be read is told, since when, and passes.
+func TestStoreCondition(t *testing.T) {
+	m, e := newMemory(t), newEngines()
+	m.change(put(theAddress))
+	c := start(t, m, e)
+	store := func() v1.Condition {
+		for _, x := range c.Status(nil).Conditions {
+			if x.Type == condStore {
+				return x
+			}
+		}
+		t.Fatal("no condition of the store")
+		return v1.Condition{}
+	}
+	eventually(t, "ready", func() bool { return c.Status(nil).Phase == v1.PhaseReady })
+	good := store()
+	if !good.Status || good.Since.IsZero() {
+		t.Errorf("in health: %+v", good)
+	}
+	m.fallSick(errBroken)
+	bad := store()
+	if bad.Status || !strings.Contains(bad.Message, errBroken.Error()) || !bad.Since.After(good.Since) {
+		t.Errorf("broken: %+v", bad)
+	}
+	if p := c.Status(nil).Phase; p != v1.PhaseDegraded {
+		t.Errorf("phase %s with traffic flowing, want Degraded", p)
+	}
+	if again := store(); again != bad {
+		t.Errorf("unchanged, but %+v after %+v", again, bad)
+	}
+	m.fallSick(nil)
+	if x := store(); !x.Status || x.Message != "" || !x.Since.After(bad.Since) {
+		t.Errorf("back in health: %+v", x)
+	}
+	// It is noticed when nobody asks, too.
+	m.fallSick(errBroken)
+	eventually(t, "noticed", func() bool {
+		c.health.mu.Lock()
+		defer c.health.mu.Unlock()
+		return !c.health.cond.Status
+	})
+}

@@ -18,6 +18,9 @@ type Store interface {
 	Revision() int64
 	// Watch delivers the changes after the call, in order, until ctx ends.
 	Watch(ctx context.Context) <-chan store.Event
+	// Healthy is nil while the present state follows what is stored, and else
+	// says why it cannot.
+	Healthy() error
 }
 
 // Compartments makes network namespaces, their links and uplinks;
@@ -37,6 +40,7 @@ type NAT interface {
 	Apply(ctx context.Context, s nat.Spec) (nat.Result, error)
 	Remove(ctx context.Context, namespace string) error
 	Sessions(ctx context.Context, namespace string, limit int) ([]nat.Session, int, error)
+	Snapshot(ctx context.Context, namespace string) (nat.State, error)
 }
 
 // Dataplane holds the tables; *dataplane.Switch is one.

@@ -28,6 +28,7 @@ type memory struct {
 	mu       sync.Mutex
 	f        *hnv.Fabric
 	revision int64
+	sick     error
 	out      chan store.Event
 }
 
@@ -37,6 +38,10 @@ func newMemory(t *testing.T) *memory {
 
 func (m *memory) View(fn func(*hnv.Fabric)) { m.mu.Lock(); defer m.mu.Unlock(); fn(m.f) }
 func (m *memory) Revision() int64           { m.mu.Lock(); defer m.mu.Unlock(); return m.revision }
+
+func (m *memory) Healthy() error { m.mu.Lock(); defer m.mu.Unlock(); return m.sick }
+
+func (m *memory) fallSick(err error) { m.mu.Lock(); defer m.mu.Unlock(); m.sick = err }
 
 func (m *memory) Watch(ctx context.Context) <-chan store.Event {
 	out := make(chan store.Event)
@@ -183,6 +188,14 @@ func (f fakeNAT) Apply(_ context.Context, s nat.Spec) (nat.Result, error) {
 func (f fakeNAT) Remove(_ context.Context, ns string) error { return f.call("remove nat", ns) }
 func (f fakeNAT) Sessions(context.Context, string, int) ([]nat.Session, int, error) {
 	return nil, 0, nil
+}
+
+// Snapshot counts as many packets as the name of the namespace is long.
+func (f fakeNAT) Snapshot(_ context.Context, ns string) (nat.State, error) {
+	err := f.call("snapshot", ns)
+	return nat.State{Programmed: true, Connections: 3, Drops: map[string]nat.Counter{
+		nat.DropNotSYN: {Packets: uint64(len(ns))}, nat.DropInvalid: {Packets: 1}, nat.DropLimit: {},
+	}}, err
 }
 
 type fakeDataplane struct{ *engines }

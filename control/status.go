@@ -92,7 +92,7 @@ func (c *Controller) Status(uplinks []v1.LinkStatus) v1.GatewayStatus {
 	counters := c.counters()
 	out := v1.GatewayStatus{
 		Started: c.started, Phase: v1.PhaseReady,
-		Conditions:        c.provider.conditions(),
+		Conditions:        c.conditions(),
 		ProviderAddresses: c.provider.addresses(),
 		Ports:             c.ports.list(),
 		Uplinks:           uplinks,
@@ -137,7 +137,11 @@ func worst(s v1.GatewayStatus) v1.Phase {
 		}
 	}
 	for _, c := range s.Conditions {
-		if !c.Status {
+		switch {
+		case c.Status:
+		case c.Type == condStore:
+			take(v1.PhaseDegraded)
+		default:
 			take(v1.PhaseError)
 		}
 	}
@@ -152,9 +156,15 @@ func worst(s v1.GatewayStatus) v1.Phase {
 	return w
 }
 
-// TenantStatus is one tenant's.
-func (c *Controller) TenantStatus(_ context.Context, n hnv.Name) (v1.TenantStatus, error) {
-	return c.tenantStatus(n, c.counters())
+// TenantStatus is one tenant's, with what its NAT counts. That is read from the
+// kernel for each call, so that it is not in the status of all.
+func (c *Controller) TenantStatus(ctx context.Context, n hnv.Name) (v1.TenantStatus, error) {
+	out, err := c.tenantStatus(n, c.counters())
+	if err != nil {
+		return out, err
+	}
+	out.NAT = c.natStatus(ctx, n)
+	return out, nil
 }
 
 func (c *Controller) tenantStatus(n hnv.Name, counters map[hnv.RDID]dataplane.TenantCounters) (v1.TenantStatus, error) {

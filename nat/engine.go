@@ -162,12 +162,15 @@ func sweep(ctx context.Context, nsPath string, want wanted) (deleted int, err er
 	return deleted, nil
 }
 
+// Counter counts packets and their bytes.
+type Counter = nft.Counter
+
 // State is what is in force in a compartment.
 type State struct {
 	// Programmed tells whether there are rules at all.
 	Programmed bool
 	// Drops holds the counters by name; see the Drop constants.
-	Drops map[string]nft.Counter
+	Drops map[string]Counter
 	// Connections is the number of tracked connections.
 	Connections int
 }

@@ -12,6 +12,9 @@ import (
 // TableName is the name of the table in the compartment.
 const TableName = "hnv"
 
+// DropPrefix begins the name of each counter of drops; the reason follows.
+const DropPrefix = "drop-"
+
 // The counters. Each counts packets that were dropped.
 const (
 	DropInvalid    = "drop-invalid"     // in no state that belongs to a connection

@@ -183,3 +183,26 @@ func TestShares(t *testing.T) {
 		}
 	}
 }
+
+// Operators read of the reasons there.
+func TestDropReasonsAreDocumented(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("..", "docs", "nat-drop-reasons.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := 0
+	for line := range strings.Lines(string(b)) {
+		if strings.HasPrefix(line, "| `") {
+			rows++
+		}
+	}
+	if rows != len(counters) {
+		t.Errorf("%d reasons are described, there are %d", rows, len(counters))
+	}
+	for _, c := range counters {
+		reason, ok := strings.CutPrefix(c, DropPrefix)
+		if !ok || !strings.Contains(string(b), "\n| `"+reason+"` | ") {
+			t.Errorf("%s is not described", c)
+		}
+	}
+}

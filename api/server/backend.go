@@ -34,9 +34,10 @@ type Backend interface {
 	// Version tells what is running.
 	Version() v1.Version
 	// Status gives the state of the gateway and of all its tenants, sorted by
-	// name, except StoreRevision, which the server fills in.
+	// name, except StoreRevision, which the server fills in, and the tenants'
+	// NAT.
 	Status(ctx context.Context) (v1.GatewayStatus, error)
-	// TenantStatus gives the state of one tenant. A tenant of the store that is
+	// TenantStatus gives the state of one tenant, and what its NAT counts. A tenant of the store that is
 	// not known yet is PhasePending, not an error; an unknown one wraps
 	// hnv.ErrNotFound.
 	TenantStatus(ctx context.Context, tenant hnv.Name) (v1.TenantStatus, error)

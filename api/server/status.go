@@ -65,5 +65,10 @@ func (s *Server) registerStatus() {
 // noNulls gives clients lists to walk over, empty or not.
 func noNulls(t v1.TenantStatus) v1.TenantStatus {
 	t.Conditions, t.Counters.Drops = orEmpty(t.Conditions), orEmpty(t.Counters.Drops)
+	if t.NAT != nil {
+		n := *t.NAT
+		n.Drops = orEmpty(n.Drops)
+		t.NAT = &n
+	}
 	return t
 }

@@ -36,7 +36,7 @@ type Traffic struct {
 
 // Drop counts the packets dropped for one reason.
 type Drop struct {
-	Reason  string `json:"reason" doc:"Name of the reason, as docs/drop-reasons.md has it." example:"source-pa-mismatch"`
+	Reason  string `json:"reason" doc:"Name of the reason, as docs/drop-reasons.md has it, or docs/nat-drop-reasons.md." example:"source-pa-mismatch"`
 	Packets uint64 `json:"packets" doc:"Packets dropped for it."`
 }
 
@@ -51,6 +51,12 @@ type Counters struct {
 	Drops      []Drop  `json:"drops" doc:"Dropped packets by reason; reasons that never occurred are left out." nullable:"false"`
 }
 
+// NATStatus is what the translation in a tenant's compartment counts.
+type NATStatus struct {
+	Connections int    `json:"connections" doc:"Connections tracked now."`
+	Drops       []Drop `json:"drops" doc:"Packets that it dropped by reason, as docs/nat-drop-reasons.md has them; reasons that never occurred are left out." nullable:"false"`
+}
+
 // TenantStatus is the observed state of a tenant.
 type TenantStatus struct {
 	Name             string      `json:"name" doc:"Name of the tenant."`
@@ -63,6 +69,7 @@ type TenantStatus struct {
 	Records          int         `json:"records" doc:"Number of lookup records, the compartment's own among them."`
 	Compartment      string      `json:"compartment,omitempty" doc:"Name of the compartment's network namespace; empty where the tenant is only hosted."`
 	Counters         Counters    `json:"counters" doc:"Packet counters."`
+	NAT              *NATStatus  `json:"nat,omitempty" doc:"What its NAT counts, read from the kernel when asked for this tenant alone: it is not in the state of the gateway. Left out too where the tenant has no NAT here, or it is not in place."`
 }
 
 // Feature is something the machine can do in more than one way, and which way

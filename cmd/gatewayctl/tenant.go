@@ -192,7 +192,7 @@ func writeTenant(w io.Writer, d tenantDetail) {
 		f.add("Uplink", g.Uplink)
 		if g.NAT != nil {
 			f.add("External addresses", strings.Join(g.NAT.Pool, ", "))
-			f.add("Connection limit", number(g.NAT.ConnectionLimit))
+			f.add("Connections", connectionWords(st.NAT, g.NAT.ConnectionLimit))
 		}
 	} else {
 		f.add("Gateway", "elsewhere: the tenant is only hosted here")
@@ -213,6 +213,16 @@ func writeTenant(w io.Writer, d tenantDetail) {
 	subnets.write(w)
 	writeConditions(w, st.Conditions)
 	writeCounters(w, st.Counters)
+	if st.NAT != nil {
+		writeDrops(w, "DROPPED BY NAT", st.NAT.Drops)
+	}
+}
+
+func connectionWords(n *v1.NATStatus, limit uint32) string {
+	if n == nil {
+		return fmt.Sprintf("at most %d", limit)
+	}
+	return fmt.Sprintf("%d of at most %d", n.Connections, limit)
 }
 
 func repairWords(st v1.TenantStatus) string {

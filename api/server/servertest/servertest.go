@@ -142,6 +142,7 @@ func (b *Backend) Status(ctx context.Context) (v1.GatewayStatus, error) {
 		if err != nil {
 			return st, err
 		}
+		t.NAT = nil
 		st.Tenants = append(st.Tenants, t)
 		if t.Phase != v1.PhaseReady {
 			st.Phase = v1.PhaseDegraded
@@ -180,6 +181,9 @@ func (b *Backend) TenantStatus(_ context.Context, n hnv.Name) (v1.TenantStatus, 
 			ready = v1.Condition{Type: ready.Type, Reason: "ApplyFailed", Message: "create compartment " + b.Sick + ": no space left on device", Since: started}
 		}
 		st.Conditions = append(st.Conditions, ready)
+		if t.Gateway.NAT != nil {
+			st.NAT = &v1.NATStatus{Connections: 2, Drops: []v1.Drop{{Reason: "invalid", Packets: 7}, {Reason: "not-syn", Packets: 1}}}
+		}
 		st.Repairs = 1
 		st.LastRepair = &v1.Repair{Time: started.Add(time.Hour), What: []string{"route 10.1.1.0/24 was missing"}}
 	}
