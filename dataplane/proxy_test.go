@@ -190,6 +190,13 @@ func TestNDProxy(t *testing.T) {
 			}
 			expect(t, l, nil, "", contoso, fabrikam)
 		}
+		// With another's link-layer address.
+		before := s.vm11.host.drops(s.Name.String())[drop.NDSpoofed]
+		s.vm11.send(neighborFrame(t, packet.NDNeighborSolicitation, mac11, hnv.RouterMAC, mac12, "fd00:1::11", "fd00:1::1", "fd00:1::1"))
+		if got := s.vm11.host.drops(s.Name.String())[drop.NDSpoofed]; got != before+1 {
+			t.Errorf("a solicitation with another's link-layer address: drops %v", s.vm11.host.allDrops())
+		}
+		expect(t, l, nil, "", contoso, fabrikam)
 	}
 }
 

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/hnvgate/hnvgate/dataplane/drop"
@@ -249,6 +250,41 @@ func TestSubnetTakenAway(t *testing.T) {
 	}
 	contoso.vm11.send(udp(mac11, mac12, "10.1.1.11", "10.1.1.12", "others go on"))
 	expect(t, l, contoso.vm12, "others go on", contoso, fabrikam)
+}
+
+// A virtual subnet that another tenant is given takes no port of its old owner
+// along, though VSID and MAC are those of a VM of the new one.
+func TestSubnetMovesToAnotherTenant(t *testing.T) {
+	l, contoso, fabrikam := exampleLab(t)
+	h := l.hosts[1].sw
+	from, to := contoso.Tenant, fabrikam.Tenant
+	subnets := from.Subnets
+	from.Subnets = []hnv.Subnet{subnets[0], subnets[2]}
+	from.Records = slices.DeleteFunc(slices.Clone(from.Records), func(r hnv.Record) bool { return r.VSID == subnets[1].VSID })
+	moved := subnet(5001, "10.9.1.0/24")
+	to.Subnets = append(slices.Clone(to.Subnets), moved)
+	to.Records = append(slices.Clone(to.Records),
+		record(5001, "10.9.1.13", mac13, paHost1, hnv.RuleVXLAN), record(5001, "10.9.1.12", mac12, paHost2, hnv.RuleVXLAN))
+	for _, state := range []Tenant{from, to} {
+		if err := h.Apply(state); err != nil {
+			t.Fatal(err)
+		}
+	}
+	local := udp(mac11, hnv.RouterMAC, "10.1.1.11", "10.9.1.13", "for the new owner")
+	fabrikam.vm11.send(local)
+	l.hosts[1].inject(outerPacket(hnv.VXLAN, paHost2, paHost1, 5001, udp(mac12, mac13, "10.9.1.12", "10.9.1.13", "for the new owner")))
+	contoso.vm13.send(udp(mac13, mac12, "10.9.1.13", "10.9.1.12", "from the old owner"))
+	expect(t, l, nil, "", contoso, fabrikam)
+	if d := l.hosts[1].allDrops(); d[drop.NoPort] != 1 || d[drop.NotLocal] != 1 || d[drop.PortDown] != 1 {
+		t.Errorf("drops are %v", d)
+	}
+	h.RemovePort(contoso.vm13.id)
+	newOwner := l.hosts[1].plug(5001, mac13, PortVM)
+	fabrikam.vm11.send(local)
+	expect(t, l, nil, "", contoso, fabrikam)
+	if got := newOwner.drain(); len(got) != 1 {
+		t.Errorf("the new owner's VM gets %d frames", len(got))
+	}
 }
 
 // A record whose rule is IP rewrite is not sent to by another one instead.

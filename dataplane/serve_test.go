@@ -156,7 +156,7 @@ func TestServe(t *testing.T) {
 		if n := p[0].out.largest.Load(); n <= 1 || n > BatchSize {
 			t.Errorf("the busy reader got batches of up to %d", n)
 		}
-		if n := p[1].out.largest.Load(); n != 1 {
+		if n := p[1].out.largest.Load(); n > 1 { // 0: it has not begun yet
 			t.Errorf("the idle reader holds %d frames", n)
 		}
 	}
