@@ -15,6 +15,7 @@ const (
 	dropAstray     = "astray"      // from a compartment, neither to its uplink nor to another's external address
 	dropToGateway  = "to-gateway"  // from a compartment to the gateway itself
 	dropToPA       = "to-pa"       // from outside to a provider address
+	dropToOther    = "to-other"    // from the fabric to an address of another interface of the gateway
 	dropFabric     = "fabric"      // would have been forwarded from or to the fabric
 	dropUnknown    = "unknown"     // from outside, to nobody's external address
 	dropIntruder   = "intruder"    // from another interface into an uplink or a compartment
@@ -29,7 +30,7 @@ const (
 )
 
 var (
-	inetDrops   = []string{dropSpoofed, dropFragment, dropAstray, dropToGateway, dropToPA, dropFabric, dropUnknown, dropIntruder, dropOverlay, dropIPv6}
+	inetDrops   = []string{dropSpoofed, dropFragment, dropAstray, dropToGateway, dropToPA, dropToOther, dropFabric, dropUnknown, dropIntruder, dropOverlay, dropIPv6}
 	netdevDrops = []string{dropTunnel, dropPort, dropUnsteered}
 )
 
@@ -81,6 +82,7 @@ func inetTable(n names, uplinks []string, entries []entry) nft.Table {
 				drop(dropToGateway, nft.IIfPrefix(x)),
 				drop(dropToPA, nft.In(setUplinks, nft.IIfField), nft.In(setPA4, nft.DAddr4)),
 				drop(dropToPA, nft.In(setUplinks, nft.IIfField), nft.In(setPA6, nft.DAddr6)),
+				drop(dropToOther, nft.In(setPALinks, nft.IIfField), nft.NotHere()),
 			},
 		}, {
 			Name: "forward", Hook: &nft.Hook{Type: nft.Filter, At: nft.Forward, Priority: priority},

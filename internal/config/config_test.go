@@ -42,14 +42,14 @@ func TestDefaults(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	for doc, says := range map[string][]string{
-		"":                                        {"paInterfaces: name at least one"},
-		"paInterfaces: [pa0]\nuplink: x\n":        {"uplink", "2"},
-		"paInterfaces: [pa0, pa0]":                {"pa0 is taken by paInterfaces[0]"},
-		"paInterfaces: [pa0]\ninstance: A\n":      {"instance"},
-		"paInterfaces: [p/0]\nlog: {level: loud}": {"not an interface name", "log.level"},
-		"stateDir: x\nsocket: y":                  {"stateDir", "socket", "paInterfaces"},
+		"":                                   {"paInterfaces: name at least one"},
+		"paInterfaces: [pa0]\nuplink: x\n":   {"uplink", "2"},
+		"paInterfaces: [pa0, pa0]":           {"pa0 is taken by paInterfaces[0]"},
+		"paInterfaces: [pa0]\ninstance: A\n": {"instance"},
+		"paInterfaces: [p/0]\nlog: {level: loud}":                           {"not an interface name", "log.level"},
+		"stateDir: x\nsocket: y":                                            {"stateDir", "socket", "paInterfaces"},
 		"paInterfaces: [a]\nuplinks: [{name: i, kind: moon, interface: a}]": {"kind", "taken by paInterfaces[0]"},
-		"paInterfaces: {": {"1"},
+		"paInterfaces: {":                                                   {"1"},
 	} {
 		_, err := Parse([]byte(doc))
 		if err == nil {

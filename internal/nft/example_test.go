@@ -80,6 +80,7 @@ func steering() Table {
 	rules := []Rule{
 		R(In("ids4", IIfField, DAddr4), Accept()),
 		R(IIfPrefix("x12ab"), Drop()),
+		R(IIfPrefix("x12ab"), NotHere(), Drop()),
 		R(Fragment(IPv4), Drop()),
 		R(Fragment(IPv6), Drop()),
 		R(Echo(IPv4), Accept()),

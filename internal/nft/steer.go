@@ -98,6 +98,17 @@ func ifprefix(word string, key expr.MetaKey, prefix string) Stmt {
 	}}
 }
 
+const routeUnicast = 1 // RTN_UNICAST in linux/rtnetlink.h
+
+// NotHere matches packets, of either IP version, whose destination is an address
+// but none of the interface that they came in by, such as another interface's.
+func NotHere() Stmt {
+	return Stmt{text: "fib daddr . iif type unicast", build: func(c *compiler) {
+		c.add(&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagDADDR: true, FlagIIF: true})
+		c.cmp(expr.CmpOpEq, native32(routeUnicast))
+	}}
+}
+
 // FwdTo hands the packet, from a device's ingress, to the neighbour with the
 // address on the link whose index the map gives for the fields. The packet
 // leaves the rules and takes no other way; its TTL is lowered.
