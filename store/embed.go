@@ -66,7 +66,10 @@ func startMember(ctx context.Context, dir string, log *slog.Logger) (_ *member, 
 
 func memberConfig(dir string, log *zap.Logger) *embed.Config {
 	cfg := embed.NewConfig()
-	cfg.Name = "default"
+	// The data keeps its member by identity: a directory made under another name
+	// is taken as it is.
+	cfg.Name = "gatewayd"
+	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	cfg.Dir = filepath.Join(dir, "etcd")
 	cfg.ListenPeerUrls, cfg.ListenClientUrls, cfg.ListenMetricsUrls = nil, nil, nil
 	cfg.TickMs, cfg.ElectionMs = 100, 500

@@ -20,6 +20,14 @@ func newZap(log *slog.Logger, quiet *atomic.Bool) *zap.Logger {
 	return zap.New(&slogCore{log, quiet})
 }
 
+// harmless are warnings for those who run a cluster on sockets. A member of our
+// own has none, and the limits are ours.
+var harmless = map[string]bool{
+	"Running http and grpc server on single port. This is not recommended for production.": true,
+	"exceeded recommended request limit":                                                   true,
+	"simple token is not cryptographically signed":                                         true,
+}
+
 func level(l zapcore.Level) slog.Level {
 	switch {
 	case l <= zapcore.InfoLevel:
@@ -28,6 +36,13 @@ func level(l zapcore.Level) slog.Level {
 		return slog.LevelWarn
 	}
 	return slog.LevelError
+}
+
+func levelOf(e zapcore.Entry) slog.Level {
+	if harmless[e.Message] {
+		return slog.LevelDebug
+	}
+	return level(e.Level)
 }
 
 func (c *slogCore) Enabled(l zapcore.Level) bool {
@@ -39,14 +54,14 @@ func (c *slogCore) With(f []zapcore.Field) zapcore.Core {
 }
 
 func (c *slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(e.Level) {
+	if !c.quiet.Load() && c.log.Enabled(context.Background(), levelOf(e)) {
 		return ce.AddCore(e, c)
 	}
 	return ce
 }
 
 func (c *slogCore) Write(e zapcore.Entry, f []zapcore.Field) error {
-	c.log.Log(context.Background(), level(e.Level), e.Message, attrs(f)...)
+	c.log.Log(context.Background(), levelOf(e), e.Message, attrs(f)...)
 	return nil
 }
 
