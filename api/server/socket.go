@@ -141,6 +141,9 @@ type socket struct {
 	mine fs.FileInfo
 }
 
+// Addr is where it was moved to, not where it was made.
+func (s *socket) Addr() net.Addr { return &net.UnixAddr{Name: s.path, Net: "unix"} }
+
 func (s *socket) Close() error {
 	if fi, err := os.Lstat(s.path); err == nil && os.SameFile(fi, s.mine) {
 		_ = os.Remove(s.path)

@@ -35,6 +35,9 @@ func TestSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if a := l.Addr(); a.Network() != "unix" || a.String() != path {
+		t.Errorf("listens at %s %s, want %s", a.Network(), a, path)
+	}
 	fi, err := os.Lstat(path)
 	if err != nil {
 		t.Fatal(err)
