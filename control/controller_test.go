@@ -192,6 +192,30 @@ func TestDriftIsReported(t *testing.T) {
 	eventually(t, "ready again", ready(c, "contoso"))
 }
 
+// What the operator adds is no drift; what somebody took away is.
+func TestProviderDriftIsReported(t *testing.T) {
+	m, e := newMemory(t), newEngines()
+	m.change(put(theAddress))
+	c := start(t, m, e)
+	allReady := func() bool { return c.Status(nil).Phase == v1.PhaseReady }
+	eventually(t, "ready", allReady)
+	m.change(put(hnv.ProviderRoute{Prefix: netip.MustParsePrefix("192.168.0.0/16"), NextHop: netip.MustParseAddr("192.168.1.254")}))
+	eventually(t, "ready again", allReady)
+	routed := func() bool {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return len(e.routes) == 1
+	}
+	if !routed() || e.logged("repaired drift") {
+		t.Error("a new route is missing, or called drift")
+	}
+	e.mu.Lock()
+	e.routes = nil
+	e.mu.Unlock()
+	eventually(t, "the route is back", routed)
+	eventually(t, "and told", func() bool { return e.logged("repaired drift of the provider side") })
+}
+
 func TestWithoutProviderAddress(t *testing.T) {
 	m, e := newMemory(t), newEngines()
 	m.change(put(theTenant("contoso", 5001, "203.0.113.10")))

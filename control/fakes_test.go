@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -101,7 +102,9 @@ type engines struct {
 	records map[hnv.RDID]map[hnv.RecordKey]netip.Addr
 	names   map[hnv.RDID]string
 	plugged map[string]bool
+	routes  []hnv.ProviderRoute // of the provider side, as they are
 	broke   chan string
+	log     strings.Builder
 }
 
 func newEngines() *engines {
@@ -109,6 +112,19 @@ func newEngines() *engines {
 		calls: map[string][]string{}, fail: map[string]error{}, block: map[string]chan struct{}{}, drift: map[string][]string{},
 		records: map[hnv.RDID]map[hnv.RecordKey]netip.Addr{}, names: map[hnv.RDID]string{}, plugged: map[string]bool{}, broke: make(chan string, 8),
 	}
+}
+
+// Write takes what the Controller logs.
+func (e *engines) Write(b []byte) (int, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.log.Write(b)
+}
+
+func (e *engines) logged(text string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return strings.Contains(e.log.String(), text)
 }
 
 func (e *engines) call(what, tenant string) error {
@@ -167,8 +183,13 @@ func (f fakeCompartments) Delete(_ context.Context, n hnv.Name) error {
 	return f.call("delete compartment", n.String())
 }
 func (f fakeCompartments) Prune(context.Context, []hnv.Name) ([]string, error) { return nil, nil }
-func (f fakeCompartments) ApplyProvider(context.Context, compartments.ProviderSpec) ([]string, error) {
-	return nil, f.call("provider", "")
+func (f fakeCompartments) ApplyProvider(_ context.Context, s compartments.ProviderSpec) (repaired []string, err error) {
+	f.mu.Lock()
+	if !slices.Equal(f.routes, s.Routes) {
+		f.routes, repaired = s.Routes, []string{"routes"}
+	}
+	f.mu.Unlock()
+	return repaired, f.call("provider", "")
 }
 func (f fakeCompartments) ApplyPorts(_ context.Context, names []string) map[string]error {
 	out := map[string]error{}
@@ -267,7 +288,7 @@ func start(t *testing.T, m *memory, e *engines) *Controller {
 	t.Helper()
 	c := New(Options{
 		Store: m, Compartments: fakeCompartments{e}, NAT: fakeNAT{e}, Dataplane: fakeDataplane{e}, Wiring: fakeWiring{e},
-		PAMTU: func() int { return 1500 }, Log: slog.New(slog.DiscardHandler),
+		PAMTU: func() int { return 1500 }, Log: slog.New(slog.NewTextHandler(e, nil)),
 		Backoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond, DriftInterval: 20 * time.Millisecond, StepTimeout: 5 * time.Second,
 	})
 	ctx, cancel := context.WithCancel(context.Background())

@@ -17,9 +17,9 @@ type provider struct {
 	c    *Controller
 	wish wish
 
-	mu    sync.Mutex
-	addrs []hnv.ProviderAddress
-	cond  v1.Condition
+	mu   sync.Mutex
+	spec compartments.ProviderSpec // of the last try
+	cond v1.Condition
 }
 
 func newProvider(c *Controller) *provider {
@@ -53,7 +53,7 @@ func (p *provider) reconcile(ctx context.Context) bool {
 		spec = compartments.ProviderSpec{Addresses: f.ProviderAddresses(), Routes: f.ProviderRoutes()}
 	})
 	p.mu.Lock()
-	unchanged := slices.Equal(p.addrs, spec.Addresses) && p.cond.Status
+	unchanged := slices.Equal(p.spec.Addresses, spec.Addresses) && slices.Equal(p.spec.Routes, spec.Routes) && p.cond.Status
 	p.mu.Unlock()
 
 	ctx, cancel := context.WithTimeout(ctx, p.c.o.StepTimeout)
@@ -69,7 +69,7 @@ func (p *provider) reconcile(ctx context.Context) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.addrs = spec.Addresses
+	p.spec = spec
 	next := v1.Condition{Type: "ProviderReady", Status: err == nil, Reason: "Applied", Since: p.cond.Since}
 	if err != nil {
 		next.Reason, next.Message = reason, err.Error()
@@ -95,7 +95,7 @@ func (p *provider) addresses() []v1.LinkStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	out := []v1.LinkStatus{}
-	for _, a := range p.addrs {
+	for _, a := range p.spec.Addresses {
 		l := v1.LinkStatus{Name: a.Addr.String(), Interface: a.Interface, Phase: v1.PhaseReady, MTU: p.c.o.PAMTU()}
 		if !p.cond.Status {
 			l.Phase, l.Message = v1.PhaseError, p.cond.Message
