@@ -106,6 +106,9 @@ func (d *demo) iperf(ctx context.Context, r *row, from string, to netip.Addr, re
 	if err := json.Unmarshal([]byte(out), &report); err != nil {
 		return fmt.Errorf("iperf3's report: %w", err)
 	}
+	if report.End.Received.Rate == 0 {
+		return fmt.Errorf("iperf3 connected, but nothing was received: %s", out)
+	}
 	r.rate = bits(report.End.Received.Rate)
 	return nil
 }
