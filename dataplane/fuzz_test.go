@@ -172,7 +172,7 @@ func FuzzProvider(f *testing.F) {
 
 // FuzzPort gives anything to the ports. Whatever it is: it goes to ports of the
 // same tenant, or to the fabric with a VSID of the same tenant and to a PA of
-// one of its records.
+// one of its records, still between the addresses that were checked.
 func FuzzPort(f *testing.F) {
 	fuzzSeeds(f)
 	z := newFuzzed(f)
@@ -194,7 +194,12 @@ func FuzzPort(f *testing.F) {
 		in := sent{bytes: b}
 		if mode&wrapVXLAN != 0 { // a super-packet, with whatever offload
 			in.offload = packet.Offload{NeedsCsum: true, CsumStart: 34, CsumOffset: 16, GSO: packet.GSOType(from >> 8 & 7), GSOSize: from}
+			if from&4 != 0 {
+				in.offload.CsumStart, in.offload.CsumOffset = from>>3&63, from>>9
+			}
 		}
+		var before packet.Headers
+		before.DecodeEthernet(b)
 		n.sendOffloaded(in)
 		outcomes := z.newDrops()
 		for _, p := range []*nic{other.gw, other.vm11} {
@@ -214,6 +219,9 @@ func FuzzPort(f *testing.F) {
 			var h packet.Headers
 			if r := h.DecodeEthernet(got.bytes[len(got.bytes)-innerLen(got.bytes):]); r != drop.None && r != drop.InnerTruncated && r != drop.InnerMalformed {
 				t.Fatalf("what went to the fabric is %s: %x", r, got.bytes)
+			}
+			if h.Src != before.Src || h.Dst != before.Dst || h.EtherType != before.EtherType {
+				t.Fatalf("a packet from %s to %s became one from %s to %s: %x", before.Src, before.Dst, h.Src, h.Dst, got.bytes)
 			}
 		}
 		if outcomes == 0 {
