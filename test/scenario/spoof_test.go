@@ -3,6 +3,7 @@
 package scenario
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -120,8 +121,9 @@ func TestVMCannotSpoof(t *testing.T) {
 		}
 		// The victim answers that nobody listens, and quotes what it got: ICMP
 		// is not another delivery.
-		if rows := dissect(t, file, `frame contains "HONEST-`+c.from+`" && !icmp`, "eth.src", "ip.src"); len(rows) != 1 {
-			t.Errorf("%s sees %d of 1 honest frames", c.victim, len(rows))
+		if rows := dissect(t, file, `frame contains "HONEST-`+c.from+`" && !icmp`, "eth.src", "ip.src"); len(rows) != 1 ||
+			!slices.Equal(rows[0], []string{from.MAC.String(), from.CA.String()}) {
+			t.Errorf("%s sees the honest frame as %v, want it once from %s, %s", c.victim, rows, from.MAC, from.CA)
 		}
 		if rows := dissect(t, file, "arp.opcode==2 && arp.src.proto_ipv4==10.1.1.1 && !(arp.src.hw_mac==02:68:6e:00:00:01)", "arp.src.hw_mac"); len(rows) > 0 {
 			t.Errorf("%s sees %v as its router", c.victim, rows[0])
