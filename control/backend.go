@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 	"strings"
 
 	v1 "github.com/hnvgate/hnvgate/api/v1"
@@ -48,71 +49,60 @@ func sortDrops(d []v1.Drop) {
 
 // Compartments tells of each tenant's that this machine is the gateway of.
 func (c *Controller) Compartments() []v1.Compartment {
+	mtu := c.machine().paMTU
 	out := []v1.Compartment{}
-	for _, n := range c.known() {
-		if t := c.find(n); t != nil {
-			if x, ok := t.status.compartment(n); ok {
-				out = append(out, x)
+	c.o.Store.View(func(f *hnv.Fabric) {
+		pa, _ := gatewayPA(f)
+		for _, t := range f.Tenants() {
+			if t.Gateway != nil {
+				out = append(out, describe(compartmentSpec(f, t, mtu-t.Encap.Overhead(pa.Is6()))))
+			}
+		}
+	})
+	for i := range out {
+		x := &out[i]
+		if n, err := hnv.ParseName(x.Tenant); err == nil {
+			if t := c.find(n); t != nil {
+				t.status.compartment(x, t.wish.pending())
 			}
 		}
 	}
 	return out
 }
 
-func (s *status) compartment(n hnv.Name) (v1.Compartment, bool) {
+// describe says what a compartment shall be; as long as nothing else is known,
+// it is pending.
+func describe(s *compartments.Spec) v1.Compartment {
+	out := v1.Compartment{
+		Tenant: s.Name.String(), RDID: s.RDID.String(), VSID: s.VSID.Uint32(), Interface: compartments.OverlayLink(s.VSID),
+		MAC: s.MAC.String(), MTU: s.MTU, Uplink: s.Uplink, Phase: v1.PhasePending, CAs: []string{}, External: []string{},
+	}
+	for _, ca := range s.CAs {
+		out.CAs = append(out.CAs, ca.String())
+	}
+	for _, e := range s.External {
+		out.External = append(out.External, e.String())
+	}
+	return out
+}
+
+// compartment adds what is known of it.
+func (s *status) compartment(out *v1.Compartment, pending bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := s.want
-	if w == nil {
-		return v1.Compartment{}, false
-	}
-	out := v1.Compartment{
-		Tenant: n.String(), RDID: w.RDID.String(), VSID: w.VSID.Uint32(), Interface: compartments.OverlayLink(w.VSID),
-		MAC: w.MAC.String(), MTU: w.MTU, Uplink: w.Uplink, Phase: v1.PhaseReady, CAs: []string{}, External: []string{},
-	}
 	if s.result.Namespace != "" {
 		out.Namespace = baseName(s.result.Namespace)
 	}
-	for _, ca := range w.CAs {
-		out.CAs = append(out.CAs, ca.String())
-	}
-	for _, e := range w.External {
-		out.External = append(out.External, e.String())
-	}
-	for _, cond := range s.conds {
-		if !cond.Status && cond.Type != condDataplane {
-			out.Phase, out.Message = v1.PhaseError, cond.Message
+	var conds []v1.Condition
+	for _, c := range s.conds {
+		if c.Type != condDataplane {
+			conds = append(conds, c)
+			if !c.Status {
+				out.Message = c.Message
+			}
 		}
 	}
-	return out, true
-}
-
-// natStatus reads what a tenant's NAT counts; nil where there is none. The
-// compartment may vanish meanwhile, which the conditions tell: it is no reason
-// to tell nothing.
-func (c *Controller) natStatus(ctx context.Context, n hnv.Name) *v1.NATStatus {
-	var spec hnv.Tenant
-	c.o.Store.View(func(f *hnv.Fabric) { spec, _ = f.Tenant(n) })
-	t := c.find(n)
-	if t == nil || spec.Gateway == nil || spec.Gateway.NAT == nil || t.status.namespace() == "" {
-		return nil
-	}
-	s, err := c.o.NAT.Snapshot(ctx, t.status.namespace())
-	if err != nil {
-		c.o.Log.Warn("read NAT counters", "tenant", n, "rdid", spec.RDID, "err", err)
-		return nil
-	}
-	if !s.Programmed {
-		return nil
-	}
-	out := &v1.NATStatus{Connections: s.Connections, Drops: []v1.Drop{}}
-	for name, k := range s.Drops {
-		if k.Packets > 0 {
-			out.Drops = append(out.Drops, v1.Drop{Reason: strings.TrimPrefix(name, nat.DropPrefix), Packets: k.Packets})
-		}
-	}
-	sortDrops(out.Drops)
-	return out
+	out.Phase = phase(conds, pending || len(conds) == 0, nil, time.Now(), 0)
 }
 
 // NATSessions lists a tenant's tracked connections.

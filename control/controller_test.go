@@ -267,6 +267,28 @@ func TestStatusWaitsForWhatWasWritten(t *testing.T) {
 	eventually(t, "ready again", func() bool { return c.Status(nil).Phase == v1.PhaseReady })
 }
 
+// A compartment is listed from the moment that it is wanted.
+func TestCompartmentsAreListedBeforeTheyAreBuilt(t *testing.T) {
+	m, e := newMemory(t), newEngines()
+	gate := make(chan struct{})
+	e.block["compartment contoso"] = gate
+	m.change(put(theAddress), put(theTenant("contoso", 5001, "203.0.113.10")))
+	c := start(t, m, e)
+	if l := c.Compartments(); len(l) != 1 || l[0].Phase != v1.PhasePending || l[0].Interface != "wnv5000" || l[0].MTU != 1458 {
+		t.Errorf("compartments %+v, want contoso's pending", l)
+	}
+	close(gate)
+	eventually(t, "ready", func() bool {
+		l := c.Compartments()
+		return len(l) == 1 && l[0].Phase == v1.PhaseReady && l[0].Namespace == "hnv-contoso" && l[0].CAs[0] == "10.254.254.2/29"
+	})
+	e.set("nat contoso", errBroken)
+	eventually(t, "in error, with the reason", func() bool {
+		l := c.Compartments()
+		return l[0].Phase == v1.PhaseError && strings.Contains(l[0].Message, "broken on purpose")
+	})
+}
+
 // What a NAT counts is read for the one tenant that is asked about, from its own
 // compartment.
 func TestNATIsReadForOneTenant(t *testing.T) {

@@ -24,7 +24,6 @@ type status struct {
 	repairs    uint64
 	lastRepair *v1.Repair
 	result     compartments.Result
-	want       *compartments.Spec
 }
 
 func (s *status) set(kind string, ok bool, reason, message string) {
@@ -53,7 +52,7 @@ func (s *status) drop(kinds ...string) {
 func (s *status) observed(revision int64, d Desired, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.records, s.rdid, s.want = len(d.Dataplane.Records), d.Dataplane.RDID.String(), d.Compartment
+	s.records, s.rdid = len(d.Dataplane.Records), d.Dataplane.RDID.String()
 	if err == nil {
 		s.revision = revision
 	}
