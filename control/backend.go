@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 	"strings"
+	"time"
 
 	v1 "github.com/hnvgate/hnvgate/api/v1"
 	"github.com/hnvgate/hnvgate/compartments"
@@ -103,6 +103,34 @@ func (s *status) compartment(out *v1.Compartment, pending bool) {
 		}
 	}
 	out.Phase = phase(conds, pending || len(conds) == 0, nil, time.Now(), 0)
+}
+
+// natStatus reads what a tenant's NAT counts; nil where there is none. The
+// compartment may vanish meanwhile, which the conditions tell: it is no reason
+// to tell nothing.
+func (c *Controller) natStatus(ctx context.Context, n hnv.Name) *v1.NATStatus {
+	var spec hnv.Tenant
+	c.o.Store.View(func(f *hnv.Fabric) { spec, _ = f.Tenant(n) })
+	t := c.find(n)
+	if t == nil || spec.Gateway == nil || spec.Gateway.NAT == nil || t.status.namespace() == "" {
+		return nil
+	}
+	s, err := c.o.NAT.Snapshot(ctx, t.status.namespace())
+	if err != nil {
+		c.o.Log.Warn("read NAT counters", "tenant", n, "rdid", spec.RDID, "err", err)
+		return nil
+	}
+	if !s.Programmed {
+		return nil
+	}
+	out := &v1.NATStatus{Connections: s.Connections, Drops: []v1.Drop{}}
+	for name, k := range s.Drops {
+		if k.Packets > 0 {
+			out.Drops = append(out.Drops, v1.Drop{Reason: strings.TrimPrefix(name, nat.DropPrefix), Packets: k.Packets})
+		}
+	}
+	sortDrops(out.Drops)
+	return out
 }
 
 // NATSessions lists a tenant's tracked connections.
