@@ -175,8 +175,10 @@ func TestHostilePackets(t *testing.T) {
 }
 
 // The good packets are good: else the test above would prove nothing. Reserved
-// bits that a receiver must ignore are ignored.
+// bits that a receiver must ignore are ignored, and padding is no part of a
+// packet: in a tunnel a frame has no least length.
 func TestGoodPacketsPass(t *testing.T) {
+	short := udp(hnv.RouterMAC, hnv.CompartmentMAC(mustVSID(5000)), "10.1.1.11", "203.0.113.5", "short") // serialized with padding
 	for what, p := range map[string][]byte{
 		"NVGRE":                  goodNVGRE(),
 		"NVGRE reserved bits":    edit(goodNVGRE(), func(b []byte) { b[21] |= 0x80 }),
@@ -187,6 +189,9 @@ func TestGoodPacketsPass(t *testing.T) {
 		"VXLAN reserved bits":    edit(goodVXLAN(), func(b []byte) { b[28] |= 0xf7; b[29] = 1; b[35] = 1 }),
 		"inner TTL 1":            nvgre(5000, innerEdit(func(b []byte) { b[22] = 1 })),
 		"inner fragment":         nvgre(5000, innerEdit(func(b []byte) { b[20], b[21] = 0, 3 })),
+		"inner padding":          nvgre(5000, short),
+		"inner padding in part":  nvgre(5000, short[:len(short)-3]),
+		"no inner padding":       nvgre(5000, short[:14+20+8+len("short")]),
 		"router's ICMP": nvgre(5000, ipFrame(hnv.RouterMAC, hnv.CompartmentMAC(mustVSID(5000)),
 			"10.1.1.1", "10.254.254.2", 64, echo(), "x")),
 	} {
