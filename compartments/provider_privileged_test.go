@@ -138,6 +138,61 @@ func TestTunnelPacketsAreNotAnswered(t *testing.T) {
 	m.run(m.fabric, "ping -c1 -W2 192.168.1.10")
 }
 
+// Without the fabric's routes tunnel packets go nowhere, and not in clear to
+// wherever the default route leads.
+func TestTunnelPacketsStayOnTheFabric(t *testing.T) {
+	m := newMachine(t)
+	e := m.engine()
+	spec := provider("192.168.1.10/24", "fd00:aa::10/64")
+	_, err := e.ApplyProvider(t.Context(), spec)
+	must(t, err)
+	gw := m.id + ".gw"
+	m.ip(m.fabric, "addr add fd00:aa::1/64 dev eth0 nodad")
+	m.run(gw, "ping -c1 -W2 "+outsideHost)
+	m.run(gw, "ping -c1 -W2 "+outsideHost6)
+	m.run(gw, "ping -c1 -W2 fd00:aa::1")
+	m.run(gw, "ping -c1 -W2 192.168.1.1")
+	outside, fabric := m.listen(m.outside, "eth0"), m.listen(m.fabric, "eth0")
+	gre := func(mark, src, dst string) packet {
+		var ip gopacket.SerializableLayer = ip4(src, dst, layers.IPProtocolGRE)
+		if strings.Contains(src, ":") {
+			ip = ip6(src, dst, layers.IPProtocolGRE)
+		}
+		return packet{mark, build(t, ip, &layers.GRE{Protocol: 0x6558, KeyPresent: true, Key: 5001 << 8}, gopacket.Payload(mark))}
+	}
+	tunnels := []packet{
+		gre("nvgre", "192.168.1.10", "192.168.1.1"),
+		udp(t, "vxlan", "192.168.1.10", 50000, "192.168.1.1", 4789),
+		gre("nvgre6", "fd00:aa::10", "fd00:aa::1"),
+		udp(t, "vxlan6", "fd00:aa::10", 50000, "fd00:aa::1", 4789),
+	}
+	m.send(gw, tunnels...)
+	fabric.expect(t, "fabric", tunnels, "nvgre", "vxlan", "nvgre6", "vxlan6")
+
+	m.ip(gw, "link set pa0 down")
+	fabric = m.listen(m.fabric, "eth0")
+	others := []packet{
+		udp(t, "pa-other", "192.168.1.10", 50000, "192.168.1.1", 53),
+		gre("not-from-pa", "203.0.113.1", "192.168.1.1"),
+	}
+	all := append(others, tunnels...)
+	m.send(gw, all...)
+	outside.expect(t, "outside", all, "pa-other", "not-from-pa")
+	fabric.expect(t, "fabric", all)
+	if n := drops(t, e)[dropAway]; n != uint64(len(tunnels)) {
+		t.Errorf("%d packets counted as %s, not %d", n, dropAway, len(tunnels))
+	}
+
+	m.ip(gw, "link set pa0 up")
+	_, err = e.ApplyProvider(t.Context(), spec)
+	must(t, err)
+	m.run(gw, "ping -c1 -W2 192.168.1.1")
+	m.run(gw, "ping -c1 -W2 fd00:aa::1")
+	fabric = m.listen(m.fabric, "eth0")
+	m.send(gw, tunnels...)
+	fabric.expect(t, "fabric again", tunnels, "nvgre", "vxlan", "nvgre6", "vxlan6")
+}
+
 // From the fabric nothing is routed, wherever it is addressed.
 func TestFabricIsNotRouted(t *testing.T) {
 	m, _ := town(t)

@@ -16,6 +16,7 @@ const (
 	dropToGateway  = "to-gateway"  // from a compartment to the gateway itself
 	dropToPA       = "to-pa"       // from outside to a provider address
 	dropToOther    = "to-other"    // from the fabric to an address of another interface of the gateway
+	dropAway       = "tunnel-away" // tunnel packets from a provider address that would have left by another way than the fabric
 	dropFabric     = "fabric"      // would have been forwarded from or to the fabric
 	dropUnknown    = "unknown"     // from outside, to nobody's external address
 	dropIntruder   = "intruder"    // from another interface into an uplink or a compartment
@@ -30,7 +31,7 @@ const (
 )
 
 var (
-	inetDrops   = []string{dropSpoofed, dropFragment, dropAstray, dropToGateway, dropToPA, dropToOther, dropFabric, dropUnknown, dropIntruder, dropOverlay, dropIPv6}
+	inetDrops   = []string{dropSpoofed, dropFragment, dropAstray, dropToGateway, dropToPA, dropToOther, dropAway, dropFabric, dropUnknown, dropIntruder, dropOverlay, dropIPv6}
 	netdevDrops = []string{dropTunnel, dropPort, dropUnsteered}
 )
 
@@ -85,6 +86,9 @@ func inetTable(n names, uplinks []string, entries []entry) nft.Table {
 				drop(dropToOther, nft.In(setPALinks, nft.IIfField), nft.NotHere()),
 			},
 		}, {
+			Name: "output", Hook: &nft.Hook{Type: nft.Filter, At: nft.Output, Priority: priority},
+			Rules: tunnelRules(drop)[:0],
+		}, {
 			Name: "forward", Hook: &nft.Hook{Type: nft.Filter, At: nft.Forward, Priority: priority},
 			Rules: []nft.Rule{
 				drop(dropFabric, nft.In(setPALinks, nft.IIfField)),
@@ -120,10 +124,24 @@ func inetTable(n names, uplinks []string, entries []entry) nft.Table {
 		}},
 	}
 	if slices.Contains(entries, entry{set: setNotes, link: noteIPv6}) {
-		f := &t.Chains[2]
+		f := &t.Chains[slices.IndexFunc(t.Chains, func(c nft.Chain) bool { return c.Name == "forward" })]
 		f.Rules = append(f.Rules, drop(dropIPv6, nft.NFProto(nft.IPv6)))
 	}
 	return t
+}
+
+// tunnelRules keep the dataplane's packets on the fabric, where they are in
+// clear: without the fabric's routes, as when its interface is down, the default
+// route would lead them outside.
+func tunnelRules(drop func(string, ...nft.Stmt) nft.Rule) []nft.Rule {
+	var out []nft.Rule
+	for _, from := range []nft.Stmt{nft.In(setPA4, nft.SAddr4), nft.In(setPA6, nft.SAddr6)} {
+		elsewhere := nft.NotIn(setPALinks, nft.OIfField)
+		out = append(out,
+			
+			drop(dropAway, from, nft.DPort(nft.ProtoUDP, vxlanPort), elsewhere))
+	}
+	return out
 }
 
 // sourceRules let pass what a compartment may say it is: its whole addresses,
