@@ -87,7 +87,7 @@ func inetTable(n names, uplinks []string, entries []entry) nft.Table {
 			},
 		}, {
 			Name: "output", Hook: &nft.Hook{Type: nft.Filter, At: nft.Output, Priority: priority},
-			Rules: tunnelRules(drop)[:0],
+			Rules: tunnelRules(drop),
 		}, {
 			Name: "forward", Hook: &nft.Hook{Type: nft.Filter, At: nft.Forward, Priority: priority},
 			Rules: []nft.Rule{
@@ -138,7 +138,7 @@ func tunnelRules(drop func(string, ...nft.Stmt) nft.Rule) []nft.Rule {
 	for _, from := range []nft.Stmt{nft.In(setPA4, nft.SAddr4), nft.In(setPA6, nft.SAddr6)} {
 		elsewhere := nft.NotIn(setPALinks, nft.OIfField)
 		out = append(out,
-			
+			drop(dropAway, from, nft.L4Proto(nft.ProtoGRE), elsewhere),
 			drop(dropAway, from, nft.DPort(nft.ProtoUDP, vxlanPort), elsewhere))
 	}
 	return out
