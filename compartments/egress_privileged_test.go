@@ -225,6 +225,40 @@ func TestFromOutside(t *testing.T) {
 	}
 }
 
+// The gateway answers on an uplink, and on the fabric, to the addresses that it
+// has there and to no others.
+func TestOtherAddressesAreNotReached(t *testing.T) {
+	m, e := town(t)
+	gw := m.id + ".gw"
+	m.ip(gw, "addr add fd00:bb::1/64 dev mg0 nodad")
+	m.ip(gw, "addr add fd00:aa::10/64 dev pa0 nodad")
+	m.ip(m.fabric, "addr add fd00:aa::1/64 dev eth0 nodad")
+	m.ip(m.fabric, "route add default via fd00:aa::10")
+	m.ip(m.outside, "route add 172.16.0.0/24 via 203.0.113.1")
+	m.ip(m.outside, "route add fd00:bb::/64 via 2001:db8:f::1")
+	for _, side := range []string{m.outside, m.fabric} {
+		before := drops(t, e)[dropToOther]
+		for _, a := range []string{"172.16.0.1", "fd00:bb::1"} {
+			if out, err := m.try(side, "ping -c1 -W1 "+a); err == nil {
+				t.Errorf("%s: %s answers:\n%s", side, a, out)
+			}
+		}
+		if n := drops(t, e)[dropToOther] - before; n != 2 {
+			t.Errorf("%s: %d packets counted as %s, not 2", side, n, dropToOther)
+		}
+	}
+	for _, side := range []string{m.outside, m.fabric, gw} {
+		m.ip(side, "neigh flush all")
+	}
+	m.run(m.outside, "ping -c1 -W2 203.0.113.1")
+	m.run(m.outside, "ping -c1 -W2 2001:db8:f::1")
+	m.run(m.outside, "ping -c1 -W2 203.0.113.10")
+	m.run(m.outside, "ping -c1 -W2 2001:db8:f::10")
+	m.run(m.fabric, "ping -c1 -W2 192.168.1.10")
+	m.run(m.fabric, "ping -c1 -W2 fd00:aa::10")
+	m.run(m.mgmt, "ping -c1 -W2 172.16.0.1")
+}
+
 func TestAddressesAreAnsweredFor(t *testing.T) {
 	m := newMachine(t)
 	ear := m.listen(m.outside, "eth0")

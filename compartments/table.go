@@ -15,7 +15,7 @@ const (
 	dropAstray     = "astray"      // from a compartment, neither to its uplink nor to another's external address
 	dropToGateway  = "to-gateway"  // from a compartment to the gateway itself
 	dropToPA       = "to-pa"       // from outside to a provider address
-	dropToOther    = "to-other"    // from the fabric to an address of another interface of the gateway
+	dropToOther    = "to-other"    // from the fabric or from outside to an address of another interface of the gateway
 	dropAway       = "tunnel-away" // tunnel packets from a provider address that would have left by another way than the fabric
 	dropFabric     = "fabric"      // would have been forwarded from or to the fabric
 	dropUnknown    = "unknown"     // from outside, to nobody's external address
@@ -84,6 +84,7 @@ func inetTable(n names, uplinks []string, entries []entry) nft.Table {
 				drop(dropToPA, nft.In(setUplinks, nft.IIfField), nft.In(setPA4, nft.DAddr4)),
 				drop(dropToPA, nft.In(setUplinks, nft.IIfField), nft.In(setPA6, nft.DAddr6)),
 				drop(dropToOther, nft.In(setPALinks, nft.IIfField), nft.NotHere()),
+				drop(dropToOther, nft.In(setUplinks, nft.IIfField), nft.NotHere()),
 			},
 		}, {
 			Name: "output", Hook: &nft.Hook{Type: nft.Filter, At: nft.Output, Priority: priority},
