@@ -29,12 +29,9 @@ type status struct {
 func (s *status) set(kind string, ok bool, reason, message string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := slices.IndexFunc(s.conds, func(c v1.Condition) bool { return c.Type == kind })
-	if i < 0 {
-		s.conds = append(s.conds, v1.Condition{Type: kind, Status: !ok})
-		i = len(s.conds) - 1
-		slices.SortFunc(s.conds, func(a, b v1.Condition) int { return strings.Compare(a.Type, b.Type) })
-		i = slices.IndexFunc(s.conds, func(c v1.Condition) bool { return c.Type == kind })
+	i, there := slices.BinarySearchFunc(s.conds, kind, func(c v1.Condition, k string) int { return strings.Compare(c.Type, k) })
+	if !there {
+		s.conds = slices.Insert(s.conds, i, v1.Condition{Type: kind, Status: !ok})
 	}
 	c := &s.conds[i]
 	if c.Status != ok {

@@ -130,7 +130,7 @@ func (h *Headers) decodeIPv6(b []byte) drop.Reason {
 	p = p[:length]
 	off, next := IPv6Len, p[6]
 	for n := 0; ; n++ {
-		size := 0
+		var size int
 		switch next {
 		case extHopByHop:
 			if n != 0 { // only ever the first (RFC 8200 section 4.3)

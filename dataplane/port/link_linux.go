@@ -2,6 +2,7 @@ package port
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -138,10 +139,10 @@ func (l *Link) take(i int, f *packet.Frame) bool {
 
 // offload sets f's Offload from the kernel's header.
 func offload(vnet []byte, f *packet.Frame, c *readCounters) bool {
-	switch err := parseVnetHdr(vnet, f.Len(), &f.Offload); err {
-	case nil:
+	switch err := parseVnetHdr(vnet, f.Len(), &f.Offload); {
+	case err == nil:
 		return true
-	case errUnsupported:
+	case errors.Is(err, errUnsupported):
 		c.unsupported.Add(1)
 	default:
 		c.malformed.Add(1)

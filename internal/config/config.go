@@ -68,9 +68,8 @@ func Parse(b []byte) (Config, error) {
 		Instance: "hnv", StateDir: "/var/lib/hnvgate", Socket: "/run/hnvgate/gatewayd.sock",
 		Log: Log{Level: "info", Format: "text"},
 	}
-	dec := yaml.NewDecoder(bytes.NewReader(b), yaml.Strict())
-	if err := dec.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
-		return Config{}, errors.New(strings.TrimSpace(yaml.FormatError(err, false, true)))
+	if err := decode(b, &c); err != nil {
+		return Config{}, err
 	}
 	for i := range c.Uplinks {
 		if c.Uplinks[i].Kind == "" {
@@ -78,6 +77,21 @@ func Parse(b []byte) (Config, error) {
 		}
 	}
 	return c, c.check()
+}
+
+// decode reads strictly. The library panics at some malformed input; that too
+// is only an error in the file.
+func decode(b []byte, c *Config) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("this is not YAML of the expected form (%v)", r)
+		}
+	}()
+	err = yaml.NewDecoder(bytes.NewReader(b), yaml.Strict()).Decode(c)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return errors.New(strings.TrimSpace(yaml.FormatError(err, false, true)))
+	}
+	return nil
 }
 
 var instanceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?$`)
