@@ -1,10 +1,13 @@
 package lab
 
 import (
+	"errors"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
@@ -110,6 +113,28 @@ func TestIdentityTellsProcessesApart(t *testing.T) {
 	}
 	if err := id.signal(9); err == nil {
 		t.Error("it would be killed")
+	}
+}
+
+// A task that has ended before it is looked at was started all the same.
+func TestIdentityOfAnEndedProcess(t *testing.T) {
+	cmd := exec.Command("true")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Wait() }()
+	for {
+		id, state, err := look(cmd.Process.Pid)
+		if err != nil || id.PID != cmd.Process.Pid || id.Start == 0 {
+			t.Fatalf("identity %+v, state %s: %v", id, state, err)
+		}
+		if state == "Z" {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := identify(cmd.Process.Pid); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("it counts as one that lives: %v", err)
 	}
 }
 

@@ -100,7 +100,7 @@ func (l *Lab) startEnv(machine, name string, env []string, argv ...string) (*Pro
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	p.id, err = identify(cmd.Process.Pid)
+	p.id, _, err = look(cmd.Process.Pid) // a short task may have ended on a busy machine
 	if err == nil {
 		err = writeJSON(p.file, p.id)
 	}
@@ -163,23 +163,31 @@ func stat(pid int) ([]string, error) {
 	return fields, nil
 }
 
+// identify finds the identity of a process that lives.
 func identify(pid int) (identity, error) {
+	id, state, err := look(pid)
+	if err == nil && (state == "Z" || state == "X") {
+		err = os.ErrProcessDone
+	}
+	return id, err
+}
+
+// look finds the identity and the state of a process, also of one that has ended
+// and is not waited for yet.
+func look(pid int) (id identity, state string, err error) {
 	fields, err := stat(pid)
 	if err != nil {
-		return identity{}, err
+		return id, "", err
 	}
 	start, err := strconv.ParseUint(fields[19], 10, 64)
 	if err != nil {
-		return identity{}, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+		return id, "", fmt.Errorf("/proc/%d/stat: %w", pid, err)
 	}
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		return identity{}, err
+		return id, "", err
 	}
-	if s := fields[0]; s == "Z" || s == "X" {
-		return identity{}, os.ErrProcessDone
-	}
-	return identity{pid, start, strings.TrimSpace(string(boot))}, nil
+	return identity{pid, start, strings.TrimSpace(string(boot))}, fields[0], nil
 }
 
 // signal sends the signal if the process is still the one identified. The
