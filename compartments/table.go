@@ -22,7 +22,7 @@ const (
 	dropIntruder   = "intruder"    // from another interface into an uplink or a compartment
 	dropOverlay    = "overlay"     // of the dataplane's links, for the gateway's own stack
 	dropIPv6       = "ipv6"        // would have been forwarded only because uplinks need IPv6 forwarding
-	dropTunnel     = "tunnel"      // tunnel packets: the dataplane has seen them, the stack must not answer
+	dropTunnel     = "tunnel"      // tunnel packets, and fragments that may be of some: the dataplane has seen them, the stack must not answer
 	dropPort       = "port"        // from a VM's port: the dataplane has seen them, the stack must not
 	dropUnsteered  = "unsteered"   // to a shared address, a fragment or to a port that no compartment has
 	setUplinks     = "uplinks"     // static: the uplinks' interfaces
@@ -214,10 +214,16 @@ func netdevTable(n names, fabric, ports []string, entries []entry) nft.Table {
 	}
 	for _, l := range fabric {
 		var rules []nft.Rule
-		for _, mine := range []nft.Stmt{nft.In(setGuard4, nft.DAddr4), nft.In(setGuard6, nft.DAddr6)} {
+		for _, to := range []struct {
+			mine nft.Stmt
+			nft.Family
+		}{{nft.In(setGuard4, nft.DAddr4), nft.IPv4}, {nft.In(setGuard6, nft.DAddr6), nft.IPv6}} {
 			rules = append(rules,
-				nft.R(mine, nft.L4Proto(nft.ProtoGRE), nft.Count(dropTunnel), nft.Drop()),
-				nft.R(mine, nft.DPort(nft.ProtoUDP, vxlanPort), nft.Count(dropTunnel), nft.Drop()))
+				nft.R(to.mine, nft.L4Proto(nft.ProtoGRE), nft.Count(dropTunnel), nft.Drop()),
+				// Only the first fragment has the port: all of them, so that none
+				// waits in the stack for others.
+				nft.R(to.mine, nft.Fragment(to.Family), nft.L4Proto(nft.ProtoUDP), nft.Count(dropTunnel), nft.Drop()),
+				nft.R(to.mine, nft.DPort(nft.ProtoUDP, vxlanPort), nft.Count(dropTunnel), nft.Drop()))
 		}
 		t.Chains = append(t.Chains, nft.Chain{
 			Name: "guard-" + l, Rules: rules,
