@@ -55,11 +55,20 @@ func (n names) uplinkPeer(v hnv.VSID) string  { return n.uplinkPeers() + v.Strin
 func (n names) steerIn() string  { return "h" + n.hash4() + "a" }
 func (n names) steerOut() string { return "h" + n.hash4() + "b" }
 
+// reserved tells whether a link's name is one of ours, as the rules see it.
+func (n names) reserved(link string) bool {
+	return strings.HasPrefix(link, n.overlayPeers()) || strings.HasPrefix(link, n.uplinkPeers()) ||
+		link == n.steerIn() || link == n.steerOut()
+}
+
 // alias marks a link as ours: of a compartment with the role "wnv" or "ext", of
 // the gateway itself with no tenant.
 func (n names) alias(tenant, role string) string {
 	return "hnv:" + n.instance + ":" + tenant + ":" + role
 }
+
+// marks tells whether a link's alias is one that this instance gives.
+func (n names) marks(alias string) bool { return strings.HasPrefix(alias, "hnv:"+n.instance+":") }
 
 // marker is the alias of a compartment's lo.
 func (n names) marker(t hnv.Name) string { return n.alias(t.String(), "lo") }

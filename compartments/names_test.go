@@ -48,6 +48,26 @@ func TestAliasTellsTheTenant(t *testing.T) {
 	}
 }
 
+func TestOwnLinksAreKnown(t *testing.T) {
+	n, other, v := names{"hnv"}, names{"hnv-2"}, vsid(t, 5000)
+	for _, l := range []string{n.overlayPeer(v), n.uplinkPeer(v), n.steerIn(), n.steerOut()} {
+		if !n.reserved(l) {
+			t.Errorf("%s is not known as ours", l)
+		}
+	}
+	for _, l := range []string{"vm0", "web0", "h1", "wnv5000", other.overlayPeer(v), other.steerIn()} {
+		if n.reserved(l) {
+			t.Errorf("%s is taken for ours", l)
+		}
+	}
+	for alias, want := range map[string]bool{n.alias("contoso", "wnv"): true, n.providerAlias(): true, n.alias("", "steer"): true,
+		"": false, "hnv:hnv": false, other.alias("contoso", "wnv"): false, "vm of hnv:hnv:": false} {
+		if n.marks(alias) != want {
+			t.Errorf("alias %q is ours: %v", alias, !want)
+		}
+	}
+}
+
 func TestProviderLink(t *testing.T) {
 	for want, a := range map[string]hnv.ProviderAddress{
 		"pa0":     {Interface: "pa0"},

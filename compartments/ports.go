@@ -61,9 +61,15 @@ func (e *Engine) port(ifname string) (nl.Link, error) {
 	if slices.Contains(e.cfg.PAInterfaces, ifname) || slices.Contains(e.gw.uplinks, ifname) {
 		return nl.Link{}, errors.New("the interface is an uplink or carries the fabric: a VM's cannot be")
 	}
+	if e.names.reserved(ifname) {
+		return nl.Link{}, errors.New("the name is kept for the gateway's own links: name the interface that the VM is on, or rename that")
+	}
 	l, err := e.out.Link(ifname)
 	if err != nil {
 		return nl.Link{}, err
+	}
+	if e.names.marks(l.Alias) {
+		return nl.Link{}, fmt.Errorf("the interface is one of the gateway's own links (its alias is %q): name the interface that the VM is on", l.Alias)
 	}
 	addrs, err := e.out.Addrs(l.Index)
 	if err != nil {

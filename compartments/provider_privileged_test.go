@@ -313,3 +313,31 @@ func TestPortIsDeaf(t *testing.T) {
 		t.Error("an uplink was taken")
 	}
 }
+
+// The gateway's own links are no VM's: made deaf, they would no longer carry a
+// tenant's traffic.
+func TestOwnLinksAreNoPorts(t *testing.T) {
+	m := newMachine(t)
+	e := m.engine()
+	apply(t, e, specOf(t, "contoso", 5000, "203.0.113.10", "203.0.113.20:1024-2047"))
+	n, v := e.names, vsid(t, 5000)
+	m.makeVM(m.id+".vm", "vm0")
+	m.ip(m.id+".gw", "link set vm0 alias "+n.providerAlias()) // as a VLAN link of the fabric has
+	own := []string{n.overlayPeer(v), n.uplinkPeer(v), n.steerIn(), n.steerOut(), "vm0", n.uplinkPeer(vsid(t, 6000))}
+	refused := e.ApplyPorts(t.Context(), own)
+	for _, l := range own {
+		if err := refused[l]; err == nil || !strings.Contains(err.Error(), "the gateway's own links") {
+			t.Errorf("%s as a port: %v", l, err)
+		}
+	}
+	for en := range e.gw.entries {
+		if en.set == setDeaf {
+			t.Errorf("%s is deaf", en.link)
+		}
+	}
+	m.run(m.outside, "ping -c1 -W2 203.0.113.10")
+	m.ip(m.id+".gw", "link set vm0 alias theirs")
+	if refused := e.ApplyPorts(t.Context(), []string{"vm0"}); len(refused) > 0 {
+		t.Errorf("refused %v", refused)
+	}
+}
