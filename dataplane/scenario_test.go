@@ -203,7 +203,7 @@ func TestSeveralPAs(t *testing.T) {
 				record(base, "fd00:1::13", mac12, "192.168.2.10", rule),
 			},
 		}
-		s := &site{Tenant: c, base: base}
+		s := &site{}
 		for _, h := range l.hosts {
 			if err := h.sw.Apply(c); err != nil {
 				t.Fatal(err)

@@ -120,6 +120,6 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if err := srv.Shutdown(grace); err != nil {
 		_ = srv.Close()
 	}
-	<-done
+	<-done //nolint:errcheck // it says that it was shut down
 	return nil
 }

@@ -42,7 +42,7 @@ func (n NS) ID() (ID, error) {
 	if err := unix.Fstat(n.fd(), &st); err != nil {
 		return ID{}, fmt.Errorf("identify namespace: %w", err)
 	}
-	return ID{uint64(st.Dev), st.Ino}, nil
+	return ID{uint64(st.Dev), st.Ino}, nil //nolint:unconvert // Dev has 32 bits on some architectures
 }
 
 // Do runs fn inside the namespace, as the function Do does.

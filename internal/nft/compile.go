@@ -204,7 +204,6 @@ func compileSet(s Set) (compiledSet, error) {
 }
 
 func joinValues(vs []Value, ts []Type) (lo, hi string, single bool, err error) {
-	single = true
 	for i, v := range vs {
 		if len(v.lo) != ts[i].size {
 			return "", "", false, fmt.Errorf("%s is not of type %s", v.text, ts[i].name)

@@ -62,7 +62,7 @@ func (h *Handle) sysctl(key string, flags int) (*os.File, error) {
 		return nil, err
 	}
 	fd, err := unix.Openat(int(dir.Fd()), rest, flags|unix.O_CLOEXEC, 0)
-	if err == unix.ENOENT {
+	if errors.Is(err, unix.ENOENT) {
 		return nil, ErrNotFound
 	}
 	if err != nil {

@@ -21,12 +21,12 @@ func TestDownAfterAKilledRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = l.Down() })
-	for _, after := range []time.Duration{20, 60, 120, 200, 280} {
+	for _, after := range []int{20, 60, 120, 200, 280} {
 		run := exec.Command(l.hnvlab(), "up", "--name", l.name)
 		if err := run.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(after * time.Millisecond)
+		time.Sleep(time.Duration(after) * time.Millisecond)
 		_ = run.Process.Kill()
 		_ = run.Wait() // killed, or done already
 		if err := l.Down(); err != nil {

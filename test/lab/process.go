@@ -197,7 +197,7 @@ func (id identity) signal(sig syscall.Signal) error {
 	if err != nil {
 		return err
 	}
-	defer p.Release()
+	defer func() { _ = p.Release() }()
 	if now, err := identify(id.PID); err != nil || now != id {
 		return os.ErrProcessDone
 	}

@@ -87,11 +87,12 @@ func (s *Servers) Serve(ctx context.Context, name string) error {
 	return g.Wait()
 }
 
+// unlessDone forgives the error that ending a server brings about.
 func unlessDone(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
+	if ctx.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // handler answers / with the server's Identity, and /bytes/N with N bytes.
