@@ -218,7 +218,7 @@ func onThread(fn func() error) error {
 		}
 		defer home.Close()
 		err = fn()
-		if back := unix.Setns(home.fd(), unix.CLONE_NEWNET); back != nil {
+		if back := unix.Setns(home.fd(), unix.CLONE_NEWNET); back != nil && !home.here() {
 			// Still locked: the thread ends with this goroutine.
 			err = errors.Join(err, fmt.Errorf("return from namespace: %w", os.NewSyscallError("setns", back)))
 			return
@@ -226,6 +226,18 @@ func onThread(fn func() error) error {
 		runtime.UnlockOSThread()
 	}()
 	return <-done
+}
+
+// here tells whether the calling thread is in n: it was never away.
+func (n NS) here() bool {
+	now, err := Current()
+	if err != nil {
+		return false
+	}
+	defer now.Close()
+	a, errA := n.ID()
+	b, errB := now.ID()
+	return errA == nil && errB == nil && a == b
 }
 
 // Scratch runs fn inside a new namespace without a name, which vanishes when fn
