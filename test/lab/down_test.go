@@ -98,3 +98,34 @@ func wantNoTrace(t *testing.T, l *Lab) {
 		}
 	}
 }
+
+// TestSweep leaves a lab whose process lives alone, and removes one whose
+// process is gone.
+func TestSweep(t *testing.T) {
+	gone := exec.Command("true")
+	if err := gone.Run(); err != nil {
+		t.Fatal(err)
+	}
+	var labs []*Lab
+	for _, pid := range []int{os.Getpid(), gone.Process.Pid} {
+		l, err := New("swept"+strconv.Itoa(pid), Options{Topology: Independent(), Bin: world.opts.Bin})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Up(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Down() })
+		labs = append(labs, l)
+	}
+	if err := Sweep("swept"); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, false} {
+		_, dir := os.Stat(labs[i].dir)
+		_, ns := os.Stat(nsPath(labs[i].NS("fab")))
+		if (dir == nil) != want || (ns == nil) != want {
+			t.Errorf("lab %s: folder %v, namespace %v; want it there: %v", labs[i].name, dir, ns, want)
+		}
+	}
+}

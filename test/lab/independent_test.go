@@ -4,6 +4,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -27,6 +28,9 @@ func withWorld(m *testing.M) int {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 		defer cancel()
 		if bin, err = Programs(ctx, bin, OwnPrograms); err == nil {
+			err = errors.Join(Sweep("judges"), Sweep("killed"))
+		}
+		if err == nil {
 			world, err = New("judges"+strconv.Itoa(os.Getpid()), Options{Topology: Independent(), Bin: bin})
 		}
 		if err == nil {

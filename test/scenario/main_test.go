@@ -24,6 +24,9 @@ const (
 	silence  = 2 * time.Second
 )
 
+// labPrefix is what the labs of scenario runs are called, before their pid.
+const labPrefix = "scn"
+
 // world is the lab that all tests share.
 var world *lab.Lab
 
@@ -45,7 +48,10 @@ func withWorld(m *testing.M) int {
 	if err != nil {
 		return complain(err)
 	}
-	world, err = lab.New("scn"+strconv.Itoa(os.Getpid()), lab.Options{Bin: bin})
+	if err := lab.Sweep(labPrefix); err != nil {
+		return complain(err)
+	}
+	world, err = lab.New(labPrefix+strconv.Itoa(os.Getpid()), lab.Options{Bin: bin})
 	if err != nil {
 		return complain(err)
 	}
