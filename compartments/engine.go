@@ -161,8 +161,12 @@ func (e *Engine) apply(ctx context.Context, s Spec) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("uplink %s: %w", up.Name, err)
 	}
+	own, err := e.out.Addrs(0)
+	if err != nil {
+		return Result{}, err
+	}
 	w := wanted(e.names, s, up.Interface, upLink.MTU)
-	if err := e.gw.local(upLink, w.outside.proxied); err != nil {
+	if err := e.gw.free(upLink, own, w.outside.proxied); err != nil {
 		return Result{}, err
 	}
 	res := Result{Namespace: netns.Path(w.namespace), Port: w.pairs[0].outer.name}

@@ -5,7 +5,6 @@ package compartments
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"sync"
 
@@ -332,18 +331,4 @@ func (g *gateway) lookUplink(uplink string, six bool) ([]step, error) {
 	}
 	s.delay6, err = g.out.Sysctl("ipv6/neigh/" + uplink + "/proxy_delay")
 	return planUplink(l, s), err
-}
-
-// local tells whether the address is one of the uplink's own.
-func (g *gateway) local(uplink nl.Link, addrs []netip.Addr) error {
-	own, err := g.out.Addrs(uplink.Index)
-	if err != nil {
-		return err
-	}
-	for _, o := range own {
-		if slices.Contains(addrs, o.Prefix.Addr()) {
-			return fmt.Errorf("external address %s is the gateway's own on %s: give the tenant another, or take it off the interface", o.Prefix.Addr(), uplink.Name)
-		}
-	}
-	return nil
 }

@@ -363,12 +363,23 @@ func TestChange(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	m := newMachine(t)
 	e := m.engine()
+	m.ip(m.id+".gw", "route add 198.51.100.0/24 nexthop via 203.0.113.251 nexthop via 172.16.0.9")
+	m.ip(m.id+".gw", "route add 198.51.101.0/24 via inet6 2001:db8:f::253 dev up0")
+	external := func(a string) func(*Spec) {
+		return func(s *Spec) { s.External = specOf(t, "a", 5000, "203.0.113.10", a).External }
+	}
 	for want, change := range map[string]func(*Spec){
-		"gateway's own on up0":       func(s *Spec) { s.External = specOf(t, "a", 5000, "203.0.113.1").External },
-		`uplink "lan" is not one of`: func(s *Spec) { s.Uplink = "lan" },
-		"the default route":          func(s *Spec) { s.Routes[0].Prefix = all4 },
-		"not in the gateway subnet":  func(s *Spec) { s.Routes[0].Via = mustAddr("10.9.9.9") },
-		"MTU 100":                    func(s *Spec) { s.MTU = 100 },
+		"203.0.113.1 is the gateway's own on up0":                                        external("203.0.113.1"),
+		"2001:db8:f::1 is the gateway's own on up0":                                      external("2001:db8:f::1"),
+		"172.16.0.1 is the gateway's own on mg0":                                         external("172.16.0.1"),
+		"203.0.113.254 is the router on up0 over which the gateway reaches 0.0.0.0/0":    external("203.0.113.254"),
+		"2001:db8:f::254 is the router on up0 over which the gateway reaches ::/0":       external("2001:db8:f::254"),
+		"172.16.0.9 is the router on ":                                                   external("172.16.0.9:1024-2047"),
+		"2001:db8:f::253 is the router on up0 over which the gateway reaches 198.51.101": external("2001:db8:f::253"),
+		`uplink "lan" is not one of`:                                                     func(s *Spec) { s.Uplink = "lan" },
+		"the default route":                                                              func(s *Spec) { s.Routes[0].Prefix = all4 },
+		"not in the gateway subnet":                                                      func(s *Spec) { s.Routes[0].Via = mustAddr("10.9.9.9") },
+		"MTU 100":                                                                        func(s *Spec) { s.MTU = 100 },
 	} {
 		s := specOf(t, "contoso", 5000)
 		change(&s)

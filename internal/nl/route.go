@@ -22,8 +22,11 @@ type Route struct {
 	Protocol uint8
 	// Unreachable refuses packets instead of forwarding them.
 	Unreachable bool
-	// Multipath routes are shown by their first next hop; they are never ours.
+	// Multipath routes are shown by the link of their first next hop; they are
+	// never ours.
 	Multipath bool
+	// Hops are the next hops of a Multipath route, and one of the other family.
+	Hops []netip.Addr
 }
 
 func (r Route) String() string {
@@ -103,8 +106,44 @@ func parseRoute(m []byte) (r Route, ok bool, err error) {
 	if b, has := at[unix.RTA_MULTIPATH]; has && len(b) >= 8 {
 		r.Multipath = true
 		r.Link = int(u32(b[4:]))
+		if r.Hops, err = parseHops(b); err != nil {
+			return r, false, err
+		}
+	}
+	if hop := viaAddr(at[unix.RTA_VIA]); hop.IsValid() {
+		r.Hops = append(r.Hops, hop)
 	}
 	return r, true, nil
+}
+
+// parseHops reads a list of struct rtnexthop, each with its attributes.
+func parseHops(b []byte) ([]netip.Addr, error) {
+	var out []netip.Addr
+	for len(b) >= unix.SizeofRtNexthop {
+		n := int(vnl.NativeEndian().Uint16(b))
+		if n < unix.SizeofRtNexthop || n > len(b) {
+			return nil, errors.New("malformed next hops")
+		}
+		at, err := attrs(b[unix.SizeofRtNexthop:n])
+		if err != nil {
+			return nil, err
+		}
+		for _, hop := range []netip.Addr{addr(at[unix.RTA_GATEWAY]), viaAddr(at[unix.RTA_VIA])} {
+			if hop.IsValid() {
+				out = append(out, hop)
+			}
+		}
+		b = b[min((n+3)&^3, len(b)):]
+	}
+	return out, nil
+}
+
+// viaAddr reads struct rtvia: a family and an address of it.
+func viaAddr(b []byte) netip.Addr {
+	if len(b) < 2 {
+		return netip.Addr{}
+	}
+	return addr(b[2:])
 }
 
 // AddRoute adds a route. A route to the same prefix with the same metric that
