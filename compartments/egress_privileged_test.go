@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/nl"
 )
@@ -257,6 +260,88 @@ func TestOtherAddressesAreNotReached(t *testing.T) {
 	m.run(m.fabric, "ping -c1 -W2 192.168.1.10")
 	m.run(m.fabric, "ping -c1 -W2 fd00:aa::10")
 	m.run(m.mgmt, "ping -c1 -W2 172.16.0.1")
+}
+
+// What the gateway says for itself, as that a packet's time is exceeded, it says
+// by the uplink's address: others tell who is outside, and tenants, of the
+// networks behind.
+func TestErrorsCarryTheUplinksAddress(t *testing.T) {
+	m := newMachine(t)
+	gw := m.id + ".gw"
+	for _, a := range []string{"192.168.99.1/32", "2001:db8:f::12/128", "2001:db8:f::21/128", "2001:db8:f::fe/128"} {
+		m.ip(gw, "addr add "+a+" dev lo") // what the kernel would choose
+	}
+	e := m.engine()
+	_, err := e.ApplyProvider(t.Context(), provider("192.168.1.10/24"))
+	must(t, err)
+	contoso := specOf(t, "contoso", 5000, "203.0.113.10", "2001:db8:f::10")
+	tailspin := specOf(t, "tailspin", 7000, "203.0.113.20:20000-29999", "[2001:db8:f::20]:20000-29999")
+	for _, s := range []Spec{contoso, tailspin} {
+		apply(t, e, s)
+		settled(t, e, s)
+	}
+	dying := func(p packet) packet {
+		if p.ip[0]>>4 == 6 {
+			p.ip[7] = 1
+		} else {
+			p.ip[8] = 1
+		}
+		return p
+	}
+	// Routes take the time of neighbours that are not known yet.
+	m.run(m.id+"-contoso", "ping -c1 -W2 "+outsideHost)
+	m.run(m.id+"-contoso", "ping -c1 -W2 "+outsideHost6)
+	for _, c := range []struct{ from, link, src, dst, want string }{
+		{m.id + "-contoso", ExternalLink, "203.0.113.10", outsideHost, "203.0.113.1"},
+		{m.id + "-contoso", ExternalLink, "2001:db8:f::10", outsideHost6, "2001:db8:f::1"},
+		{m.id + "-tailspin", ExternalLink, "203.0.113.20", outsideHost, "203.0.113.1"},
+		{m.id + "-tailspin", ExternalLink, "2001:db8:f::20", outsideHost6, "2001:db8:f::1"},
+		{m.outside, "eth0", outsideHost, "203.0.113.10", "203.0.113.1"},
+		{m.outside, "eth0", outsideHost6, "2001:db8:f::10", "2001:db8:f::1"},
+		{m.outside, "eth0", outsideHost, "203.0.113.20", "203.0.113.1"},
+		{m.outside, "eth0", outsideHost6, "2001:db8:f::20", "2001:db8:f::1"},
+	} {
+		mark := "dying " + c.src + " to " + c.dst
+		ear := m.listen(c.from, c.link)
+		m.send(c.from, dying(udp(t, mark, c.src, 25000, c.dst, 25000)))
+		ear.marks(nil)
+		var said []string
+		for _, f := range ear.frames {
+			p := gopacket.NewPacket(f, layers.LayerTypeEthernet, gopacket.Default)
+			if n := p.NetworkLayer(); n != nil && strings.Contains(string(f), mark) {
+				said = append(said, n.NetworkFlow().Src().String())
+			}
+		}
+		if !slices.Equal(said, []string{c.want}) {
+			t.Errorf("%s: the error is from %q, not %s", mark, said, c.want)
+		}
+	}
+
+	// The uplink gets another address.
+	m.ip(gw, "addr add 203.0.113.3/24 dev up0")
+	m.ip(gw, "addr add 2001:db8:f::3/64 dev up0 nodad")
+	settled(t, e, contoso)
+	settled(t, e, tailspin)
+	m.ip(gw, "addr del 203.0.113.1/24 dev up0")
+	m.ip(gw, "addr replace 203.0.113.3/24 dev up0") // it may have gone with the first
+	m.ip(gw, "route replace default via 203.0.113.254")
+	m.ip(gw, "addr del 2001:db8:f::1/64 dev up0")
+	for _, s := range []Spec{contoso, tailspin} {
+		if r := apply(t, e, s); len(r.Repaired) == 0 {
+			t.Errorf("%s: the old address is still used", s.Name)
+		}
+		settled(t, e, s)
+	}
+	m.run(m.id+"-contoso", "ping -c1 -W2 "+outsideHost)
+	if out, err := m.try(m.id+"-contoso", "ping -c1 -W1 -t1 "+outsideHost); err == nil || !strings.Contains(out, "From 203.0.113.3") {
+		t.Errorf("with another address:\n%s", out)
+	}
+	// It loses its addresses: what remains is the kernel's choice.
+	m.ip(gw, "addr flush dev up0 scope global")
+	for _, s := range []Spec{contoso, tailspin} {
+		apply(t, e, s)
+		settled(t, e, s)
+	}
 }
 
 func TestAddressesAreAnsweredFor(t *testing.T) {

@@ -165,7 +165,7 @@ func (e *Engine) apply(ctx context.Context, s Spec) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	w := wanted(e.names, s, up.Interface, upLink.MTU)
+	w := wanted(e.names, s, uplinkState{upLink.Name, upLink.MTU, sourcesOn(upLink.Index, own)})
 	if err := e.gw.free(upLink, own, w.outside.proxied); err != nil {
 		return Result{}, err
 	}

@@ -154,7 +154,7 @@ func endOf(l link, ns string) nl.LinkEnd {
 }
 
 func addOneRoute(h *nl.Handle, r route, index int) error {
-	err := h.AddRoute(nl.Route{Dst: r.dst, Via: r.via, Link: index, OnLink: r.onLink, Metric: r.metric, Protocol: nl.Protocol})
+	err := h.AddRoute(nl.Route{Dst: r.dst, Via: r.via, Link: index, OnLink: r.onLink, Metric: r.metric, Src: r.src, Protocol: nl.Protocol})
 	if errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("%w: another route to %s is there that does not belong here: remove it", err, r.dst)
 	}

@@ -162,6 +162,9 @@ func TestRepair(t *testing.T) {
 		{gw, "ip route del 203.0.113.10"},
 		{gw, "ip route add 203.0.113.98/32 dev " + x + " proto 201"},
 		{gw, "ip route del 203.0.113.20"},
+		{gw, "ip route replace 203.0.113.10 via 169.254.0.2 dev " + x + " onlink proto 201"}, // its source is gone
+		{gw, "ip route replace 203.0.113.20 dev " + h + " proto 201"},
+		{gw, "ip -6 route change 2001:db8:f::10 via fe80::2 dev " + x + " metric 1024 proto 201"},
 		{gw, "ip neigh del 169.254.0.2 dev " + x},
 		{gw, "ip neigh del proxy 203.0.113.10 dev up0"},
 		{gw, "ip neigh del proxy 2001:db8:f::10 dev up0"},

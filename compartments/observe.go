@@ -95,7 +95,7 @@ func openCompartment(name string) (*nl.Handle, error) {
 // seeOutside reads the gateway's namespace as far as one compartment goes. The
 // image must be fresh.
 func (g *gateway) seeOutside(o outside) (seenOutside, error) {
-	s := seenOutside{proxied: map[string]map[netip.Addr]bool{}, steered: map[netip.Addr]bool{}}
+	s := seenOutside{proxied: map[string]map[netip.Addr]bool{}, steered: map[netip.Addr]netip.Addr{}}
 	for e := range g.entries {
 		s.entries = append(s.entries, e)
 	}
@@ -153,7 +153,7 @@ func (g *gateway) seeSteered(s *seenOutside, needed bool) error {
 	}
 	routes, err := g.out.Routes(nl.Protocol, l.Index)
 	for _, r := range routes {
-		s.steered[r.Dst.Addr()] = true
+		s.steered[r.Dst.Addr()] = r.Src
 	}
 	return err
 }

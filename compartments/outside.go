@@ -15,8 +15,9 @@ type seenOutside struct {
 	// proxied tells by uplink interface which of the addresses that matter are
 	// answered for, and whether we made it so.
 	proxied map[string]map[netip.Addr]bool
-	// steered are the shared addresses that have their route to the steering.
-	steered map[netip.Addr]bool
+	// steered are the shared addresses that have their route to the steering,
+	// with its preferred source.
+	steered map[netip.Addr]netip.Addr
 	entries []entry // all there are
 }
 
@@ -78,13 +79,14 @@ func planOutside(n names, o outside, s seenOutside) []step {
 				out = append(out, delProxy{up, a})
 			}
 		}
-		if s.steered[a] {
-			out = append(out, delRoute{outward, steerRoute(n, a)})
+		if src, ok := s.steered[a]; ok {
+			out = append(out, delRoute{outward, steerRoute(n, a, src)})
 		}
 	}
-	for _, a := range o.proxied { // shared until now, from now on all its own
-		if s.steered[a] && !slices.Contains(o.shared, a) {
-			out = append(out, delRoute{outward, steerRoute(n, a)})
+	for _, a := range o.proxied { // shared until now, from now on all its own; or not as it should be
+		src, ok := s.steered[a]
+		if ok && (!slices.Contains(o.shared, a) || src != o.source.to(a)) {
+			out = append(out, delRoute{outward, steerRoute(n, a, src)})
 		}
 	}
 	for _, h := range o.hops {
@@ -98,8 +100,8 @@ func planOutside(n names, o outside, s seenOutside) []step {
 	}
 	out = append(out, diffRoutes(outward, o.routes, have)...)
 	for _, a := range o.shared {
-		if !s.steered[a] {
-			out = append(out, addRoute{outward, steerRoute(n, a)})
+		if src, ok := s.steered[a]; !ok || src != o.source.to(a) {
+			out = append(out, addRoute{outward, steerRoute(n, a, o.source.to(a))})
 		}
 	}
 	return append(out, planProxies(o, s)...)
@@ -152,6 +154,6 @@ func planEntries(o outside, s seenOutside) changeEntries {
 }
 
 // steerRoute leads a shared address to the link on which steering takes place.
-func steerRoute(n names, a netip.Addr) route {
-	return route{link: n.steerIn(), dst: netip.PrefixFrom(a, a.BitLen()), metric: metric(a)}
+func steerRoute(n names, a, src netip.Addr) route {
+	return route{link: n.steerIn(), dst: netip.PrefixFrom(a, a.BitLen()), metric: metric(a), src: src}
 }

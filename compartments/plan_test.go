@@ -98,7 +98,7 @@ func wantOf(t testing.TB, s Spec) want {
 	if err := s.check(); err != nil {
 		t.Fatal(err)
 	}
-	return wanted(testNames, s, "eth1", 1500)
+	return wanted(testNames, s, uplinkState{"eth1", 1500, sources{mustAddr("203.0.113.1"), mustAddr("2001:db8:f::1")}})
 }
 
 // right is what a look finds after everything was done as wanted.
@@ -175,9 +175,9 @@ func TestPlanInside(t *testing.T) {
 func rightOutside(t testing.TB, w want) seenOutside {
 	t.Helper()
 	o := w.outside
-	s := seenOutside{peer: nl.Link{Name: o.peer, Index: 51}, steered: map[netip.Addr]bool{}, proxied: map[string]map[netip.Addr]bool{"eth1": {}, "eth2": {}}}
+	s := seenOutside{peer: nl.Link{Name: o.peer, Index: 51}, steered: map[netip.Addr]netip.Addr{}, proxied: map[string]map[netip.Addr]bool{"eth1": {}, "eth2": {}}}
 	for _, r := range o.routes {
-		s.routes = append(s.routes, nl.Route{Dst: r.dst, Via: r.via, Link: 51, OnLink: r.onLink, Metric: r.metric, Protocol: nl.Protocol})
+		s.routes = append(s.routes, nl.Route{Dst: r.dst, Via: r.via, Link: 51, OnLink: r.onLink, Metric: r.metric, Src: r.src, Protocol: nl.Protocol})
 	}
 	for _, h := range o.hops {
 		s.hops = append(s.hops, nl.Neighbour{Addr: h.addr, MAC: h.mac, Link: 51})
@@ -186,7 +186,7 @@ func rightOutside(t testing.TB, w want) seenOutside {
 		s.proxied[o.uplink][a] = true
 	}
 	for _, a := range o.shared {
-		s.steered[a] = true
+		s.steered[a] = o.source.to(a)
 	}
 	for _, e := range o.entries {
 		if e.steers() {
@@ -221,7 +221,26 @@ func TestPlanOutside(t *testing.T) {
 	}
 	s.proxied["eth2"][mustAddr("203.0.113.10")] = true  // moved from there
 	s.proxied["eth2"][mustAddr("203.0.113.20")] = false // the operator's own
+	s.routes[0].Src = netip.Addr{}
+	s.steered[mustAddr("203.0.113.20")] = mustAddr("192.168.1.10") // the uplink had another address
 	golden(t, "outside-drift", text(planOutside(testNames, w.outside, s)))
+}
+
+func TestSourcesOn(t *testing.T) {
+	on := func(link int, a string) nl.Addr { return nl.Addr{Link: link, Prefix: prefix(a)} }
+	tentative := on(2, "2001:db8:f::7/64")
+	tentative.Tentative = true
+	own := []nl.Addr{on(1, "127.0.0.1/8"), on(3, "192.168.1.10/24"), on(2, "169.254.7.7/16"), on(2, "203.0.113.1/24"), on(2, "203.0.113.2/24"),
+		on(3, "fd00:aa::10/64"), on(2, "2001:db8:f::9/64"), on(2, "2001:db8:f::1/64"), tentative, on(2, "fe80::1/64")}
+	for link, want := range map[int]sources{
+		2: {mustAddr("203.0.113.1"), mustAddr("2001:db8:f::1")},
+		3: {mustAddr("192.168.1.10"), mustAddr("fd00:aa::10")},
+		4: {},
+	} {
+		if got := sourcesOn(link, own); got != want {
+			t.Errorf("link %d: %v, not %v", link, got, want)
+		}
+	}
 }
 
 func TestPlanSweep(t *testing.T) {

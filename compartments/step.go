@@ -125,7 +125,11 @@ func (r route) String() string {
 	if r.via.IsValid() {
 		s += " via " + r.via.String()
 	}
-	return s + " on " + r.link
+	s += " on " + r.link
+	if r.src.IsValid() {
+		s += " with source " + r.src.String()
+	}
+	return s
 }
 
 func (s addRoute) String() string { return "route " + s.route.String() + " added" }

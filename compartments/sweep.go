@@ -84,7 +84,7 @@ func (g *gateway) seeDoomed(s *remains, links []string) error {
 		}
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
-	seen := seenOutside{proxied: map[string]map[netip.Addr]bool{}, steered: map[netip.Addr]bool{}}
+	seen := seenOutside{proxied: map[string]map[netip.Addr]bool{}, steered: map[netip.Addr]netip.Addr{}}
 	if err := errors.Join(g.seeProxied(&seen, slices.Compact(addrs)), g.seeSteered(&seen, len(addrs) > 0)); err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func planSweep(n names, s remains) []step {
 	slices.SortFunc(s.steered, netip.Addr.Compare)
 	for _, a := range s.steered {
 		if !kept[a] {
-			out = append(out, delRoute{outward, steerRoute(n, a)})
+			out = append(out, delRoute{outward, steerRoute(n, a, netip.Addr{})})
 		}
 	}
 	if len(c.del) > 0 {

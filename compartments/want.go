@@ -22,6 +22,43 @@ type want struct {
 	outside   outside
 }
 
+// uplinkState is what matters of an uplink's interface.
+type uplinkState struct {
+	name   string
+	mtu    int
+	source sources
+}
+
+// sources are the addresses by which the gateway speaks for itself on a link, as
+// in ICMP errors; unset where it has none there.
+type sources struct{ v4, v6 netip.Addr }
+
+// to gives the one for a packet to the address.
+func (s sources) to(a netip.Addr) netip.Addr {
+	if a.Is6() {
+		return s.v6
+	}
+	return s.v4
+}
+
+// sourcesOn picks of the gateway's addresses those by which it speaks on a link:
+// of each family the oldest, which the kernel lists first for IPv4 and last for
+// IPv6, so that another one changes nothing.
+func sourcesOn(link int, own []nl.Addr) sources {
+	var s sources
+	for _, o := range own {
+		a := o.Prefix.Addr()
+		switch {
+		case o.Link != link || o.Tentative || a.IsLinkLocalUnicast():
+		case a.Is6():
+			s.v6 = a
+		case !s.v4.IsValid():
+			s.v4 = a
+		}
+	}
+	return s
+}
+
 type setting struct{ key, value string }
 
 // pair is a veth: one end inside the compartment, the other in the gateway's
@@ -46,6 +83,7 @@ type route struct {
 	via    netip.Addr
 	onLink bool
 	metric uint32
+	src    netip.Addr // preferred source; unset: the kernel's choice
 }
 
 type hop struct {
@@ -60,6 +98,7 @@ type outside struct {
 	uplink  string // interface
 	routes  []route
 	hops    []hop
+	source  sources
 	proxied []netip.Addr // on the uplink
 	shared  []netip.Addr // those of which other compartments may have a part
 	entries []entry      // without the index that steering needs
@@ -101,7 +140,7 @@ func is4(a netip.Addr) bool { return a.Is4() }
 func is6(a netip.Addr) bool { return a.Is6() }
 
 // wanted derives it all from the spec.
-func wanted(n names, s Spec, uplink string, uplinkMTU int) want {
+func wanted(n names, s Spec, uplink uplinkState) want {
 	var cas, ext []netip.Addr
 	for _, p := range s.CAs {
 		cas = append(cas, p.Addr())
@@ -127,8 +166,8 @@ func wanted(n names, s Spec, uplink string, uplinkMTU int) want {
 			inner: link{name: wnv, mac: mac, mtu: s.MTU, alias: role("wnv"), plain: true, conf4: insideConf, ipv6: ca6},
 			outer: link{name: n.overlayPeer(s.VSID), mac: linkMAC(macOverlayPeer, s.VSID), mtu: s.MTU, alias: role("wnv"), noARP: true, conf4: overlayPeerConf},
 		}, {
-			inner: link{name: ExternalLink, mac: macE, mtu: uplinkMTU, alias: role("ext"), noARP: true, conf4: insideConf, ipv6: ext6},
-			outer: link{name: peer, mac: macX, mtu: uplinkMTU, alias: role("ext"), noARP: true, conf4: uplinkPeerConf, ipv6: ext6},
+			inner: link{name: ExternalLink, mac: macE, mtu: uplink.mtu, alias: role("ext"), noARP: true, conf4: insideConf, ipv6: ext6},
+			outer: link{name: peer, mac: macX, mtu: uplink.mtu, alias: role("ext"), noARP: true, conf4: uplinkPeerConf, ipv6: ext6},
 		}},
 		addrs: map[string][]netip.Prefix{wnv: slices.Clone(s.CAs), ExternalLink: nil},
 	}
@@ -183,16 +222,16 @@ func metric(a netip.Addr) uint32 {
 	return 0
 }
 
-func wantedOutside(s Spec, ext []netip.Addr, peer, uplink string, macE [6]byte) outside {
-	o := outside{peer: peer, uplink: uplink, proxied: ext}
-	o.entries = append(o.entries, entry{set: setExits, link: peer, other: uplink})
+func wantedOutside(s Spec, ext []netip.Addr, peer string, uplink uplinkState, macE [6]byte) outside {
+	o := outside{peer: peer, uplink: uplink.name, source: uplink.source, proxied: ext}
+	o.entries = append(o.entries, entry{set: setExits, link: peer, other: uplink.name})
 	for _, a := range ext {
 		via := compartmentHop4
 		if a.Is6() {
 			via = compartmentHop6
 		}
 		if whole(s.External, a) {
-			o.routes = append(o.routes, route{link: peer, dst: netip.PrefixFrom(a, a.BitLen()), via: via, onLink: true, metric: metric(a)})
+			o.routes = append(o.routes, route{link: peer, dst: netip.PrefixFrom(a, a.BitLen()), via: via, onLink: true, metric: metric(a), src: o.source.to(a)})
 		} else {
 			o.shared = append(o.shared, a)
 		}
