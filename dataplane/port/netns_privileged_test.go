@@ -82,13 +82,20 @@ func (n *netns) must(fn func() error) {
 
 func (n *netns) run(args ...string) {
 	n.t.Helper()
-	n.must(func() error {
-		out, err := exec.Command(args[0], args[1:]...).CombinedOutput()
+	n.output(args...)
+}
+
+func (n *netns) output(args ...string) string {
+	n.t.Helper()
+	var out []byte
+	n.must(func() (err error) {
+		out, err = exec.Command(args[0], args[1:]...).CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%s: %w: %s", strings.Join(args, " "), err, out)
 		}
 		return nil
 	})
+	return string(out)
 }
 
 func (n *netns) ip(args string) {

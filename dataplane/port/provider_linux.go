@@ -114,8 +114,9 @@ func (p *Provider) SetAddresses(addrs []netip.Addr) error {
 }
 
 // WriteBatch sends outer IP packets; the kernel routes them. They must be
-// complete: one with an Offload is refused. One that exceeds the MTU of its way
-// is dropped, and counted as EMSGSIZE, if its DF bit is set or it is IPv6.
+// complete: one with an Offload is refused. One that exceeds the MTU of the
+// interface it leaves by is dropped and counted as EMSGSIZE; what routes or ICMP
+// errors say of the MTU further on is not heeded.
 func (p *Provider) WriteBatch(frames []*packet.Frame) (int, error) { return p.out.write(frames) }
 
 // WriteCounters tell of the packets written so far.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -223,7 +224,7 @@ func complete(src, dst string, n int, df bool) *packet.Frame {
 }
 
 func TestProviderWriter(t *testing.T) {
-	// A router between the two has the narrower way, which the sender knows.
+	// Routes that tell of a narrower way further on are not heeded.
 	na, nb := pair(t)
 	na.ip("address add 192.168.1.1/24 dev va")
 	na.ip("address add fd00::1/64 dev va nodad")
@@ -250,9 +251,9 @@ func TestProviderWriter(t *testing.T) {
 		{complete("fd00::1", "fd00::10", 1500, true), true},
 		{complete("fd00::1", "fd00::10", 1501, true), false}, // EMSGSIZE
 		{complete("192.168.1.1", "192.168.2.9", 1400, true), true},
-		{complete("192.168.1.1", "192.168.2.9", 1401, true), false}, // EMSGSIZE
+		{complete("192.168.1.1", "192.168.2.9", 1401, true), true},
 		{complete("fd00::1", "fd01::9", 1400, true), true},
-		{complete("fd00::1", "fd01::9", 1401, true), false},          // EMSGSIZE
+		{complete("fd00::1", "fd01::9", 1401, true), true},
 		{complete("192.168.1.1", "192.168.3.1", 100, true), false},   // EACCES
 		{complete("192.168.1.1", "203.0.113.1", 100, true), false},   // ENETUNREACH
 		{complete("fd00::1", "fd02::1", 100, true), false},           // ENETUNREACH
@@ -275,7 +276,7 @@ func TestProviderWriter(t *testing.T) {
 	}
 	c := p.WriteCounters()
 	if c.Frames != uint64(len(want)) || c.Refused != 6 || len(c.Errors) != 3 ||
-		c.Errors["EMSGSIZE"] != 4 || c.Errors["EACCES"] != 2 || c.Errors["ENETUNREACH"] != 2 {
+		c.Errors["EMSGSIZE"] != 2 || c.Errors["EACCES"] != 2 || c.Errors["ENETUNREACH"] != 2 {
 		t.Errorf("counters: %+v", c)
 	}
 	var got []int
@@ -290,6 +291,75 @@ func TestProviderWriter(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("packets of %v bytes arrived, want %v", got, want)
 	}
+}
+
+// Anybody on the fabric can say that a way is narrow: the packets go on.
+func TestForgedMTU(t *testing.T) {
+	na, nb := pair(t)
+	na.ip("address add 192.168.1.1/24 dev va")
+	na.ip("address add fd00::1/64 dev va nodad")
+	nb.ip("address add 192.168.1.10/24 dev vb")
+	nb.ip("address add fd00::10/64 dev vb nodad")
+	p := openProvider(t, na, ProviderOptions{})
+	forger := openProvider(t, nb, ProviderOptions{Interfaces: []string{"vb"}, Addrs: addrs("192.168.1.10", "fd00::10")})
+
+	// Errors about echo replies that nobody has sent are believed.
+	about4 := append(ip4("192.168.1.10", 1, 0x4000, 0), 0, 0, 0, 0, 0, 1, 0, 1)
+	copy(about4[12:], []byte{192, 168, 1, 1})
+	error4 := complete("192.168.1.10", "192.168.1.1", 20+8+len(about4), true)
+	b := error4.Bytes()
+	b[9] = 1
+	binary.BigEndian.PutUint32(b[20:], 3<<24|4<<16) // fragmentation needed
+	binary.BigEndian.PutUint16(b[26:], 600)
+	copy(b[28:], about4)
+	binary.BigEndian.PutUint16(b[22:], ^onesSum(0, b[20:]))
+
+	about6 := append(ip6("fd00::10", 58), 129, 0, 0, 0, 0, 1, 0, 1)
+	binary.BigEndian.PutUint16(about6[4:], 8)
+	copy(about6[8:], netip.MustParseAddr("fd00::1").AsSlice())
+	error6 := complete("fd00::10", "fd00::1", 40+8+len(about6), true)
+	b = error6.Bytes()
+	b[6] = 58
+	binary.BigEndian.PutUint32(b[40:], 2<<24) // packet too big
+	binary.BigEndian.PutUint32(b[44:], 1280)
+	copy(b[48:], about6)
+	binary.BigEndian.PutUint16(b[42:], ^onesSum(58+uint32(len(b)-40), b[8:]))
+
+	if n, err := forger.WriteBatch([]*packet.Frame{error4, error6}); n != 2 || err != nil {
+		t.Fatalf("forged %d: %v, %+v", n, err, forger.WriteCounters())
+	}
+	believed := func(family, to, mtu string) bool {
+		out := na.output("ip", family, "route", "get", to)
+		return strings.Contains(out, "mtu "+mtu)
+	}
+	for start := time.Now(); !believed("-4", "192.168.1.10", "600") || !believed("-6", "fd00::10", "1280"); time.Sleep(10 * time.Millisecond) {
+		if time.Since(start) > 5*time.Second {
+			t.Fatalf("the kernel does not believe the errors: the test tests nothing:\n%s%s",
+				na.output("ip", "-4", "route", "get", "192.168.1.10"), na.output("ip", "-6", "route", "get", "fd00::10"))
+		}
+	}
+	fs := []*packet.Frame{
+		complete("192.168.1.1", "192.168.1.10", 1500, true), complete("fd00::1", "fd00::10", 1500, true),
+		complete("192.168.1.1", "192.168.1.10", 1501, true), complete("fd00::1", "fd00::10", 1501, true)}
+	if n, err := p.WriteBatch(fs); n != 2 || err != nil || p.WriteCounters().Errors["EMSGSIZE"] != 2 {
+		t.Errorf("sent %d: %v, %+v", n, err, p.WriteCounters())
+	}
+	for _, b := range collect(t, forger.Readers()[0], 2, nil) {
+		if len(b) != 1500 || b[0]>>4 == 4 && b[6] != 0x40 {
+			t.Errorf("%d bytes arrived: % x", len(b), b[:20])
+		}
+	}
+}
+
+// onesSum adds up the words of b, and first, as the Internet checksum does.
+func onesSum(first uint32, b []byte) uint16 {
+	for ; len(b) > 1; b = b[2:] {
+		first += uint32(binary.BigEndian.Uint16(b))
+	}
+	for first > 0xffff {
+		first = first>>16 + first&0xffff
+	}
+	return uint16(first)
 }
 
 // While a neighbour is not found, what is for it fills the socket's buffer; then

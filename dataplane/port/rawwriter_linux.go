@@ -26,11 +26,11 @@ func (w *rawWriter) open(o ProviderOptions) (err error) {
 	w.out.make = func() *rawBatch {
 		return &rawBatch{newIPBatch(o.Batch, unix.AF_INET), newIPBatch(o.Batch, unix.AF_INET6)}
 	}
-	w.v4, err = openRaw(o, unix.AF_INET, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
+	w.v4, err = openRaw(o, unix.AF_INET, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
 	if err != nil {
 		return fmt.Errorf("raw IPv4 socket: %w", err)
 	}
-	w.v6, err = openRaw(o, unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DO)
+	w.v6, err = openRaw(o, unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE)
 	if errors.Is(err, unix.EAFNOSUPPORT) {
 		return nil
 	}
@@ -41,14 +41,16 @@ func (w *rawWriter) open(o ProviderOptions) (err error) {
 }
 
 // openRaw makes a socket of protocol IPPROTO_RAW, which implies that packets
-// bring their own IP header.
-func openRaw(o ProviderOptions, family, level, pmtu, pmtuDo int) (*socket, error) {
+// bring their own IP header. With PMTUDISC_PROBE the interface's MTU alone is the
+// limit: who forges ICMP errors that tell of a smaller one cannot make a host
+// unreachable.
+func openRaw(o ProviderOptions, family, level, pmtu, probe int) (*socket, error) {
 	return openSocket(o.Do, family, unix.SOCK_RAW, unix.IPPROTO_RAW, func(fd int) error {
 		// It must never hold what it is not asked for.
 		if err := attachFilter(fd, []bpf.Instruction{reject}); err != nil {
 			return err
 		}
-		if err := unix.SetsockoptInt(fd, level, pmtu, pmtuDo); err != nil {
+		if err := unix.SetsockoptInt(fd, level, pmtu, probe); err != nil {
 			return fmt.Errorf("setsockopt MTU_DISCOVER: %w", err)
 		}
 		return setBuffers(fd, 0, o.WriteBuffer)
