@@ -12,7 +12,8 @@
 // link (in a namespace: on its lo), route, address and neighbour protocol 201,
 // the nftables tables hnv_<instance>. Nothing else is changed, except settings
 // of the interfaces that the configuration hands over: uplinks are made to
-// forward and to answer by proxy, PA interfaces not to forward.
+// forward and to answer by proxy, PA interfaces not to forward and to keep little
+// for neighbours that do not answer.
 //
 // The state is read, compared by a pure planner (plan.go, outside.go,
 // provider.go) and changed step by step; then it is read again until nothing is

@@ -271,9 +271,11 @@ func TestPlanProvider(t *testing.T) {
 		return text(steps)
 	}
 	bare := seenProvider{links: map[string]nl.Link{"pa0": {Name: "pa0", Index: 3}, "pa1": {Name: "pa1", Index: 4, Up: true}}}
+	bare.sysctls = map[string]string{"ipv4/neigh/pa0/unres_qlen_bytes": "212992", "ipv6/neigh/pa0/unres_qlen_bytes": "212992", "ipv4/neigh/pa1/unres_qlen_bytes": "4096"}
 	golden(t, "provider-new", plan(spec, bare))
 
 	bare.links["pa0.7"] = nl.Link{Name: "pa0.7", Index: 5, Kind: "vlan", VLAN: 7, Parent: 3, Alias: testNames.providerAlias()}
+	bare.sysctls = map[string]string{"ipv4/neigh/pa0/unres_qlen_bytes": "4096", "ipv4/neigh/pa0.7/unres_qlen_bytes": "101"}
 	bare.addrs = map[string][]nl.Addr{
 		"pa0":   {{Prefix: prefix("192.168.1.10/24")}, {Prefix: prefix("192.168.1.99/24")}, {Prefix: prefix("192.168.1.98/24"), Protocol: nl.Protocol}},
 		"pa0.7": {{Prefix: prefix("192.168.7.10/24"), Protocol: nl.Protocol}},

@@ -17,7 +17,19 @@ type seenProvider struct {
 	links   map[string]nl.Link // PA interfaces, and VLAN links on them that are ours or wanted
 	addrs   map[string][]nl.Addr
 	routes  []nl.Route // anybody's
+	sysctls map[string]string
 	entries []entry
+}
+
+// unresolved is how many bytes of packets the kernel keeps for a neighbour of
+// the fabric that has not answered yet: always one packet, seldom more. What it
+// keeps is charged to the dataplane's sockets, which all tenants share, and some
+// tenants' hosts may be dead; so hundreds of those must leave room for others.
+const unresolved = "4096"
+
+// unresolvedKeys names the settings for a link.
+func unresolvedKeys(link string) []string {
+	return []string{"ipv4/neigh/" + link + "/unres_qlen_bytes", "ipv6/neigh/" + link + "/unres_qlen_bytes"}
 }
 
 // providerAlias marks a VLAN link as ours.
@@ -105,7 +117,7 @@ func linkTo(s ProviderSpec, hop netip.Addr) (string, bool) {
 }
 
 func (e *Engine) seeProvider(s ProviderSpec) (seenProvider, error) {
-	seen := seenProvider{links: map[string]nl.Link{}, addrs: map[string][]nl.Addr{}}
+	seen := seenProvider{links: map[string]nl.Link{}, addrs: map[string][]nl.Addr{}, sysctls: map[string]string{}}
 	for en := range e.gw.entries {
 		seen.entries = append(seen.entries, en)
 	}
@@ -128,6 +140,14 @@ func (e *Engine) seeProvider(s ProviderSpec) (seenProvider, error) {
 		}
 	}
 	for _, l := range seen.links {
+		for _, key := range unresolvedKeys(l.Name) {
+			v, err := e.out.Sysctl(key)
+			if err == nil {
+				seen.sysctls[key] = v
+			} else if !errors.Is(err, nl.ErrNotFound) { // as without IPv6
+				return seen, err
+			}
+		}
 		routes, err := e.out.Routes(0, l.Index)
 		if err != nil {
 			return seen, err
@@ -176,6 +196,11 @@ func planProvider(n names, interfaces []string, s ProviderSpec, seen seenProvide
 		l, have := seen.links[name]
 		if !have {
 			continue // it is just being made: the next look sees to it
+		}
+		for _, key := range unresolvedKeys(name) {
+			if v, known := seen.sysctls[key]; known && v != unresolved {
+				out = append(out, setSysctl{outward, setting{key, unresolved}})
+			}
 		}
 		out = append(out, planProviderLink(name, l, s, seen.addrs[name])...)
 	}

@@ -4,14 +4,17 @@ package compartments
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+	"golang.org/x/sys/unix"
 
 	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/internal/netns"
 	"github.com/hnvgate/hnvgate/internal/nl"
 )
 
@@ -56,7 +59,7 @@ func TestProviderAddressesAndRoutes(t *testing.T) {
 	}
 	m.ip(m.id+".gw", "route add 192.168.3.0/24 via 192.168.1.1 metric 9")
 	s.Routes = append(s.Routes, hnv.ProviderRoute{Prefix: prefix("192.168.3.0/24"), NextHop: mustAddr("192.168.1.1")}) // as the operator has it
-	put(s, 4)                                                                                                          // rules know, no forwarding, address, route
+	put(s, 6)                                                                                                          // rules know, no forwarding, address, route, packets kept of either family
 	put(s, 0)
 	if got := m.addrs("pa0"); !slices.Equal(got, []string{"192.168.1.10/24", "192.168.1.11/24"}) {
 		t.Errorf("addresses %v", got)
@@ -69,7 +72,9 @@ func TestProviderAddressesAndRoutes(t *testing.T) {
 	m.ip(m.id+".gw", "addr del 192.168.1.10/24 dev pa0")
 	m.ip(m.id+".gw", "route del 192.168.2.0/24")
 	m.run(m.id+".gw", "nft delete chain netdev "+e.names.table()+" guard-pa0")
-	put(s, 3)
+	m.run(m.id+".gw", "sysctl -qw net.ipv4.neigh.pa0.unres_qlen_bytes=212992")
+	m.run(m.id+".gw", "sysctl -qw net.ipv6.neigh.pa0.unres_qlen_bytes=212992")
+	put(s, 5)
 	put(s, 0)
 
 	// What is no longer wanted goes; what was there before us stays.
@@ -173,6 +178,50 @@ func TestFragmentsOfTunnelPackets(t *testing.T) {
 	}
 	m.run(m.fabric, "ping -c1 -W2 -s 4000 192.168.1.10")
 	m.run(m.fabric, "ping -c1 -W2 -s 4000 fd00:aa::10")
+}
+
+// Packets for hosts of the fabric that do not answer stay charged to whoever
+// sends them, the dataplane for all tenants: they leave room for other hosts.
+func TestDeadHostsDoNotBlockOthers(t *testing.T) {
+	m := newMachine(t)
+	e := m.engine()
+	_, err := e.ApplyProvider(t.Context(), provider("192.168.1.10/24", "fd00:aa::10/64"))
+	must(t, err)
+	gw := m.id + ".gw"
+	m.ip(m.fabric, "addr add fd00:aa::1/64 dev eth0 nodad")
+	m.run(gw, "ping -c1 -W2 192.168.1.1")
+	m.run(gw, "ping -c1 -W2 fd00:aa::1")
+	fabric := m.listen(m.fabric, "eth0")
+	alive := []packet{udp(t, "alive4", "192.168.1.10", 50000, "192.168.1.1", 4789), udp(t, "alive6", "fd00:aa::10", 50000, "fd00:aa::1", 4789)}
+	payload := strings.Repeat("x", 1000)
+	must(t, netns.Do(netns.Path(gw), func() error {
+		for i, f := range []int{unix.AF_INET, unix.AF_INET6} {
+			fd, err := unix.Socket(f, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_RAW)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 1<<20); err != nil {
+				return err
+			}
+			for host := range 100 {
+				for range 50 {
+					p := udp(t, payload, "192.168.1.10", 50000, fmt.Sprintf("192.168.1.%d", 20+host), 4789)
+					if f == unix.AF_INET6 {
+						p = udp(t, payload, "fd00:aa::10", 50000, fmt.Sprintf("fd00:aa::1:%d", host), 4789)
+					}
+					if err := sendOn(fd, p.ip); err != nil {
+						return fmt.Errorf("dead host %d: %w", host, err)
+					}
+				}
+			}
+			if err := sendOn(fd, alive[i].ip); err != nil {
+				return fmt.Errorf("host that answers: %w", err)
+			}
+		}
+		return nil
+	}))
+	fabric.expect(t, "fabric", alive, "alive4", "alive6")
 }
 
 // Without the fabric's routes tunnel packets go nowhere, and not in clear to

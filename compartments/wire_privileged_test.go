@@ -116,21 +116,24 @@ func (m *machine) send(ns string, packets ...packet) {
 }
 
 func sendRaw(b []byte) error {
+	family := unix.AF_INET
 	if b[0]>>4 == 6 {
-		fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		var to unix.SockaddrInet6
-		copy(to.Addr[:], b[24:40])
-		return unix.Sendto(fd, b, 0, &to)
+		family = unix.AF_INET6
 	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	fd, err := unix.Socket(family, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
+	return sendOn(fd, b)
+}
+
+func sendOn(fd int, b []byte) error {
+	if b[0]>>4 == 6 {
+		var to unix.SockaddrInet6
+		copy(to.Addr[:], b[24:40])
+		return unix.Sendto(fd, b, 0, &to)
+	}
 	var to unix.SockaddrInet4
 	copy(to.Addr[:], b[16:20])
 	return unix.Sendto(fd, b, 0, &to)

@@ -23,7 +23,7 @@ type ProviderOptions struct {
 	Addrs       []netip.Addr
 	Batch       int // packets for one system call, at most 1024; 0: DefaultBatch
 	ReadBuffer  int // bytes the kernel may hold for one interface; 0: DefaultBuffer
-	WriteBuffer int // bytes the kernel may still have to send; 0: DefaultBuffer
+	WriteBuffer int // bytes the kernel may still have to send; 0: DefaultFabricBuffer
 	// Do runs its argument in the network namespace of the interfaces; nil
 	// means the calling thread's.
 	Do func(func() error) error
@@ -44,6 +44,9 @@ type Provider struct {
 
 // OpenProvider opens the interfaces for reading and the fabric for writing.
 func OpenProvider(o ProviderOptions) (*Provider, error) {
+	if o.WriteBuffer <= 0 {
+		o.WriteBuffer = DefaultFabricBuffer
+	}
 	o.Batch, o.ReadBuffer, o.WriteBuffer = bounds(o.Batch, o.ReadBuffer, o.WriteBuffer)
 	filter, err := providerFilter(o.Addrs)
 	if err != nil {

@@ -383,6 +383,34 @@ func TestProviderWriterDoesNotWait(t *testing.T) {
 	}
 }
 
+// Hosts that do not answer take the way from none that do, as long as the kernel
+// keeps little for each of them.
+func TestDeadHostsDoNotBlockOthers(t *testing.T) {
+	const dead, rounds, size = 200, 3, 60000
+	na, nb := pair(t)
+	na.ip("link set va mtu 65535")
+	nb.ip("link set vb mtu 65535")
+	na.ip("address add 192.168.1.1/24 dev va")
+	nb.ip("address add 192.168.1.10/24 dev vb")
+	na.ip("neigh add 192.168.1.10 lladdr " + macB + " dev va")
+	na.run("sysctl", "-qw", "net.ipv4.neigh.va.unres_qlen_bytes=4096")
+	p := openProvider(t, na, ProviderOptions{})
+	r := openProvider(t, nb, ProviderOptions{Interfaces: []string{"vb"}, Addrs: addrs("192.168.1.10")}).Readers()[0]
+	for range rounds {
+		var fs []*packet.Frame
+		for i := range dead {
+			fs = append(fs, complete("192.168.1.1", netip.AddrFrom4([4]byte{192, 168, 1, byte(20 + i)}).String(), size, true))
+		}
+		fs = append(fs, complete("192.168.1.1", "192.168.1.10", 100, true))
+		if n, err := p.WriteBatch(fs); n != len(fs) || err != nil {
+			t.Errorf("sent %d of %d: %v, %+v", n, len(fs), err, p.WriteCounters())
+		}
+	}
+	if got := collect(t, r, rounds, nil); len(got) != rounds {
+		t.Errorf("%d of %d packets arrived at the host that answers", len(got), rounds)
+	}
+}
+
 func TestProviderConcurrentWriters(t *testing.T) {
 	na, nb := pair(t)
 	na.ip("address add 192.168.1.1/24 dev va")

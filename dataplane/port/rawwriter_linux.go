@@ -10,6 +10,14 @@ import (
 	"github.com/hnvgate/hnvgate/dataplane/packet"
 )
 
+// DefaultFabricBuffer is what packets to the fabric may fill before the rest of
+// a batch is dropped. All tenants share it, and what waits for a neighbour that
+// does not answer stays in it for seconds. It is more (the kernel doubles it)
+// than one packet of the largest size that it then keeps, 9000 bytes in a buffer
+// of 16 KiB, for each of the 1024 neighbours that it knows at most; that it keeps
+// but one is set on the fabric's interfaces (unres_qlen_bytes).
+const DefaultFabricBuffer = 16 << 20
+
 // rawWriter sends IP packets through raw sockets, whose kernel side routes them
 // and resolves the neighbours, so that provider addresses beyond routers work
 // as well as neighbours do.
