@@ -411,6 +411,25 @@ func TestDeadHostsDoNotBlockOthers(t *testing.T) {
 	}
 }
 
+// What the machine's packet filter refuses is one packet and one error.
+func TestFilteredPackets(t *testing.T) {
+	na, nb := pair(t)
+	na.ip("address add 192.168.1.1/24 dev va")
+	nb.ip("address add 192.168.1.10/24 dev vb")
+	na.ip("neigh add 192.168.1.10 lladdr " + macB + " dev va")
+	na.run("nft", "add table ip f; add chain ip f out { type filter hook output priority 0; }; "+
+		"add counter ip f no; add rule ip f out ip length 200 counter name no drop")
+	p := openProvider(t, na, ProviderOptions{})
+	fs := []*packet.Frame{complete("192.168.1.1", "192.168.1.10", 200, true), complete("192.168.1.1", "192.168.1.10", 200, true),
+		complete("192.168.1.1", "192.168.1.10", 100, true)}
+	if n, err := p.WriteBatch(fs); n != 1 || err != nil || p.WriteCounters().Errors["EPERM"] != 2 {
+		t.Errorf("sent %d: %v, %+v", n, err, p.WriteCounters())
+	}
+	if out := na.output("nft", "list", "counter", "ip", "f", "no"); !strings.Contains(out, "packets 2 ") {
+		t.Errorf("each was offered more than once:\n%s", out)
+	}
+}
+
 func TestProviderConcurrentWriters(t *testing.T) {
 	na, nb := pair(t)
 	na.ip("address add 192.168.1.1/24 dev va")

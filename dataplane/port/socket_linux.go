@@ -299,8 +299,8 @@ func (s *socket) sendAll(b *sendBatch, c *writeCounters) (sent int, err error) {
 			// The socket's buffer is full: so it is for the rest.
 			c.errno(e, n-at)
 			return sent, nil
-		case unix.ENOBUFS, unix.EMSGSIZE:
-			c.errno(e, 1)
+		case unix.ENOBUFS, unix.EMSGSIZE, unix.EPERM:
+			c.errno(e, 1) // this frame's: no room, too long, or against the machine's packet filter
 		default:
 			if b.vnet != nil && (e == unix.ENETDOWN || e == unix.ENXIO) {
 				s.doubtLink()
