@@ -156,6 +156,15 @@ func (w testWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// open opens another namespace of the machine.
+func (m *machine) open(ns string) *nl.Handle {
+	m.t.Helper()
+	h, err := nl.Open(netns.Path(ns))
+	must(m.t, err)
+	m.t.Cleanup(h.Close)
+	return h
+}
+
 // makeVM makes a namespace with a link to the gateway.
 func (m *machine) makeVM(ns, link string) {
 	m.t.Helper()
