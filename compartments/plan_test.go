@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -316,6 +317,19 @@ func TestTables(t *testing.T) {
 		}
 		if in.Name == "" {
 			t.Errorf("no rule counts as %s", d)
+		}
+	}
+}
+
+// The page about the reasons has each of them.
+func TestDropReasonsAreExplained(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("..", "docs", "gateway-drop-reasons.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range append(slices.Clone(inetDrops), netdevDrops...) {
+		if !strings.Contains(string(b), "`"+d+"`") {
+			t.Errorf("docs/gateway-drop-reasons.md does not explain %s", d)
 		}
 	}
 }

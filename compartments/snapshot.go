@@ -42,6 +42,12 @@ type Drop struct {
 	Bytes   uint64 `json:"bytes"`
 }
 
+// Routine tells whether the drop is a matter of course: the dataplane has seen
+// the packet, and only the gateway's own stack must not.
+func (d Drop) Routine() bool {
+	return d.Reason == dropTunnel || d.Reason == dropPort || d.Reason == dropOverlay
+}
+
 // Snapshot tells the compartments there are, by name.
 func (e *Engine) Snapshot(ctx context.Context) ([]State, error) {
 	found, err := e.list()

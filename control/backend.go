@@ -105,6 +105,24 @@ func (s *status) compartment(out *v1.Compartment, pending bool) {
 	out.Phase = phase(conds, pending || len(conds) == 0, nil, time.Now(), 0)
 }
 
+// gatewayDrops reads what the gateway's own rules count, without what they keep
+// from the stack as a matter of course because the dataplane has it.
+func (c *Controller) gatewayDrops() []v1.Drop {
+	out := []v1.Drop{}
+	all, err := c.o.Compartments.Drops()
+	if err != nil {
+		c.o.Log.Warn("read the gateway's drop counters", "err", err)
+		return out
+	}
+	for _, d := range all {
+		if d.Packets > 0 && !d.Routine() {
+			out = append(out, v1.Drop{Reason: d.Reason, Packets: d.Packets})
+		}
+	}
+	sortDrops(out)
+	return out
+}
+
 // natStatus reads what a tenant's NAT counts; nil where there is none. The
 // compartment may vanish meanwhile, which the conditions tell: it is no reason
 // to tell nothing.

@@ -255,6 +255,9 @@ func TestStatusWaitsForWhatWasWritten(t *testing.T) {
 	m.change(put(theAddress), put(theTenant("contoso", 5001, "203.0.113.10")))
 	c := start(t, m, e)
 	eventually(t, "all ready", func() bool { return c.Status(nil).Phase == v1.PhaseReady })
+	if d := c.Status(nil).GatewayDrops; !slices.Equal(d, []v1.Drop{{Reason: "spoofed", Packets: 3}}) {
+		t.Errorf("the gateway's drops are %v, want the spoofed ones only", d)
+	}
 	gate := make(chan struct{})
 	e.mu.Lock()
 	e.block["nat contoso"] = gate

@@ -33,6 +33,8 @@ type Compartments interface {
 	// ApplyPorts makes exactly these interfaces safe to plug in: up, and out of
 	// reach of the machine's own network stack. It tells which cannot be, and why.
 	ApplyPorts(ctx context.Context, ifnames []string) map[string]error
+	// Drops tells what the rules of the gateway's namespace have dropped.
+	Drops() ([]compartments.Drop, error)
 }
 
 // NAT translates inside a compartment; *nat.Engine is one.

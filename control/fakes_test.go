@@ -191,6 +191,10 @@ func (f fakeCompartments) ApplyProvider(_ context.Context, s compartments.Provid
 	f.mu.Unlock()
 	return repaired, f.call("provider", "")
 }
+func (f fakeCompartments) Drops() ([]compartments.Drop, error) {
+	return []compartments.Drop{{Reason: "spoofed", Packets: 3}, {Reason: "astray"}, {Reason: "tunnel", Packets: 7}}, nil
+}
+
 func (f fakeCompartments) ApplyPorts(_ context.Context, names []string) map[string]error {
 	out := map[string]error{}
 	for _, n := range names {

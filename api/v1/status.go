@@ -36,7 +36,7 @@ type Traffic struct {
 
 // Drop counts the packets dropped for one reason.
 type Drop struct {
-	Reason  string `json:"reason" doc:"Name of the reason, as docs/drop-reasons.md has it, or docs/nat-drop-reasons.md." example:"source-pa-mismatch"`
+	Reason  string `json:"reason" doc:"Name of the reason, as docs/drop-reasons.md, docs/nat-drop-reasons.md or docs/gateway-drop-reasons.md has it." example:"source-pa-mismatch"`
 	Packets uint64 `json:"packets" doc:"Packets dropped for it."`
 }
 
@@ -103,6 +103,7 @@ type GatewayStatus struct {
 	Ports             []LinkStatus   `json:"ports" doc:"State of the VM ports." nullable:"false"`
 	Tenants           []TenantStatus `json:"tenants" doc:"State of the tenants, sorted by name." nullable:"false"`
 	Unattributed      []Drop         `json:"unattributed" doc:"Packets dropped before it was known whose they were, by reason." nullable:"false"`
+	GatewayDrops      []Drop         `json:"gatewayDrops" doc:"Packets that the rules round the compartments dropped, of all tenants together, by reason as docs/gateway-drop-reasons.md has them; reasons that never occurred are left out." nullable:"false"`
 }
 
 // Version is what GET /v1/version answers.

@@ -89,6 +89,7 @@ func writeStatus(w io.Writer, st v1.GatewayStatus) {
 		t.write(w)
 	}
 	writeDrops(w, "DROPPED, OF NO TENANT", st.Unattributed)
+	writeDrops(w, "DROPPED ROUND COMPARTMENTS", st.GatewayDrops)
 }
 
 func writeLinks(w io.Writer, head string, links []v1.LinkStatus) {

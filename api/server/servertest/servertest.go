@@ -118,8 +118,9 @@ func (b *Backend) Version() v1.Version {
 func (b *Backend) Status(ctx context.Context) (v1.GatewayStatus, error) {
 	st := v1.GatewayStatus{
 		Instance: "hnv", Phase: v1.PhaseReady, Version: b.Version(), Started: started,
-		Features: []v1.Feature{{Name: "dataplane", Path: "go", Reason: "the eBPF fast path is not built in"}},
-		Uplinks:  []v1.LinkStatus{{Name: "internet", Interface: "eth2", Phase: v1.PhaseReady, MTU: 1500}},
+		Features:     []v1.Feature{{Name: "dataplane", Path: "go", Reason: "the eBPF fast path is not built in"}},
+		Uplinks:      []v1.LinkStatus{{Name: "internet", Interface: "eth2", Phase: v1.PhaseReady, MTU: 1500}},
+		GatewayDrops: []v1.Drop{{Reason: "spoofed", Packets: 4}},
 		Unattributed: []v1.Drop{
 			{Reason: "outer-malformed", Packets: 2},
 			{Reason: "vsid-unknown", Packets: 40},
