@@ -119,8 +119,7 @@ func TestRecordsTakeTheShortWay(t *testing.T) {
 	m, e := newMemory(t), newEngines()
 	m.change(put(theAddress), put(theTenant("contoso", 5001, "203.0.113.10")), put(theTenant("fabrikam", 6001, "203.0.113.20")),
 		put(theRecord(5001, "10.1.1.11", "192.168.1.11")), put(theRecord(6001, "10.1.1.11", "192.168.1.11")))
-	c := start(t, m, e)
-	c.o.DriftInterval = time.Hour
+	c := startWith(t, m, e, func(o *Options) { o.DriftInterval = time.Hour })
 	eventually(t, "both ready", func() bool { return ready(c, "contoso")() && ready(c, "fabrikam")() })
 	rdid := func(n string) hnv.RDID { x, _ := m.f.Tenant(must(hnv.ParseName(n))); return x.RDID }
 	a, b := rdid("contoso"), rdid("fabrikam")
@@ -373,5 +372,28 @@ func TestStoreCondition(t *testing.T) {
 		c.health.mu.Lock()
 		defer c.health.mu.Unlock()
 		return !c.health.cond.Status
+	})
+}
+
+// Two tenants that swap their VSIDs stand in each other's way in the dataplane,
+// here the real one, until one of them lets go.
+func TestSwappedSubnets(t *testing.T) {
+	m, e := newMemory(t), newEngines()
+	a, b := theTenant("contoso", 5001, "203.0.113.10"), theTenant("fabrikam", 6001, "203.0.113.20")
+	a.Gateway, b.Gateway = nil, nil
+	m.change(put(theAddress), put(a), put(b))
+	sw := dataplane.New(dataplane.Options{})
+	c := startWith(t, m, e, func(o *Options) { o.Dataplane = sw })
+	eventually(t, "both ready", func() bool { return ready(c, "contoso")() && ready(c, "fabrikam")() })
+	a.Subnets, b.Subnets = b.Subnets, a.Subnets
+	m.change(put(a), put(b))
+	eventually(t, "swapped", func() bool {
+		n := 0
+		for _, x := range sw.Snapshot().Tenants {
+			if x.Name == a.Name && slices.Contains(x.VSIDs, 6001) || x.Name == b.Name && slices.Contains(x.VSIDs, 5001) {
+				n++
+			}
+		}
+		return n == 2 && ready(c, "contoso")() && ready(c, "fabrikam")()
 	})
 }

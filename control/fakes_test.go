@@ -290,11 +290,18 @@ func (f fakeWiring) Failed() <-chan string { return f.broke }
 // start runs a Controller on fakes until the test ends.
 func start(t *testing.T, m *memory, e *engines) *Controller {
 	t.Helper()
-	c := New(Options{
+	return startWith(t, m, e, func(*Options) {})
+}
+
+func startWith(t *testing.T, m *memory, e *engines, change func(*Options)) *Controller {
+	t.Helper()
+	o := Options{
 		Store: m, Compartments: fakeCompartments{e}, NAT: fakeNAT{e}, Dataplane: fakeDataplane{e}, Wiring: fakeWiring{e},
 		PAMTU: func() int { return 1500 }, Log: slog.New(slog.NewTextHandler(e, nil)),
 		Backoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond, DriftInterval: 20 * time.Millisecond, StepTimeout: 5 * time.Second,
-	})
+	}
+	change(&o)
+	c := New(o)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); _ = c.Run(ctx) }()

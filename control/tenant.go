@@ -9,6 +9,7 @@ import (
 	"time"
 
 	v1 "github.com/hnvgate/hnvgate/api/v1"
+	"github.com/hnvgate/hnvgate/dataplane"
 	"github.com/hnvgate/hnvgate/hnv"
 )
 
@@ -192,6 +193,12 @@ func (t *tenant) applyDataplane() error {
 		return nil
 	}
 	if err := t.c.o.Dataplane.Apply(d.Dataplane); err != nil {
+		if errors.Is(err, dataplane.ErrConflict) && t.applied != nil {
+			// Tenants that swap VSIDs would wait for each other for good: give
+			// ours up before the next try.
+			t.c.o.Dataplane.Remove(t.applied.Dataplane.RDID)
+			t.applied = nil
+		}
 		return err
 	}
 	t.applied, t.appliedRevision = &d, revision

@@ -92,6 +92,7 @@ func (f *Fabric) Apply(changes []Change) (undo func(), err error) {
 
 	var log []Object // what stood before each change; nil object: nothing
 	var done []Change
+	released := f.release(ordered)
 	undo = func() {
 		for i := len(done) - 1; i >= 0; i-- {
 			f.take(done[i].object())
@@ -99,10 +100,13 @@ func (f *Fabric) Apply(changes []Change) (undo func(), err error) {
 				f.place(log[i])
 			}
 		}
+		for _, t := range released {
+			f.place(t) // of a change that was refused; the others are there again
+		}
 	}
 	var errs []error
 	for _, c := range ordered {
-		before, err := f.one(c)
+		before, err := f.one(c, released)
 		if err != nil {
 			errs = append(errs, about(c.object(), err))
 			continue
@@ -153,11 +157,39 @@ func value(o Object) Object {
 	return o
 }
 
+// release takes out the tenants that are about to be replaced, so that none of
+// them is in the way of another's new VSIDs or external addresses: two tenants
+// can swap theirs.
+func (f *Fabric) release(changes []Change) map[Name]Tenant {
+	out := map[Name]Tenant{}
+	for _, c := range changes {
+		t, ok := c.Put.(Tenant)
+		if !ok || c.Create {
+			continue
+		}
+		if old, ok := f.tenants[t.Name]; ok {
+			f.take(old)
+			out[t.Name] = old
+		}
+	}
+	return out
+}
+
 // one checks a change against what stands and carries it out. before is what
-// it replaced or removed.
-func (f *Fabric) one(c Change) (before Object, err error) {
+// it replaced or removed, or what was released for it.
+func (f *Fabric) one(c Change, released map[Name]Tenant) (before Object, err error) {
 	o := c.object()
 	before, exists := f.Get(o.Kind(), o.Key())
+	if t, ok := c.Put.(Tenant); ok {
+		if old, was := released[t.Name]; was {
+			before, exists = old, true
+			defer func() {
+				if err == nil {
+					delete(released, t.Name)
+				}
+			}()
+		}
+	}
 	if c.Delete != nil {
 		if !exists {
 			return nil, notFoundf("%s %s does not exist", o.Kind().noun(), o.Key())
@@ -169,7 +201,11 @@ func (f *Fabric) one(c Change) (before Object, err error) {
 		return nil, f.alreadyThere(before)
 	}
 	if t, ok := o.(Tenant); ok && exists {
-		o = keepIdentity(t, before.(Tenant))
+		t = keepIdentity(t, before.(Tenant))
+		if was := before.(Tenant).RDID; t.RDID != was {
+			return nil, conflictf("tenant %s: its RDID is %s and stays it: another routing domain is another tenant; delete this one first", t.Name, was)
+		}
+		o = t
 	}
 	if err := o.Check(); err != nil {
 		return nil, err
@@ -259,7 +295,9 @@ func (f *Fabric) take(o Object) {
 			return
 		}
 		delete(f.tenants, t.Name)
-		delete(f.rdids, t.RDID)
+		if f.rdids[t.RDID] == t.Name {
+			delete(f.rdids, t.RDID)
+		}
 		for _, s := range t.Subnets {
 			if f.owners[s.VSID] == t.Name {
 				delete(f.owners, s.VSID)

@@ -106,52 +106,53 @@ func TestRefusals(t *testing.T) {
 		kind   error
 		says   string
 	}{
-		"VSID of another tenant":  {Change{Put: with(func(x *Tenant) { x.Subnets[0].VSID = vsid(5001) })}, ErrConflict, "VSID 5001 belongs to tenant contoso"},
-		"VSID twice":              {Change{Put: with(func(x *Tenant) { x.Subnets[0].VSID = x.Subnets[1].VSID })}, ErrInvalid, "named twice"},
-		"own subnets overlap":     {Change{Put: with(func(x *Tenant) { x.Subnets[0].Prefixes[0].Prefix = prefix("10.1.0.0/16") })}, ErrInvalid, "overlaps"},
-		"host bits":               {Change{Put: with(func(x *Tenant) { x.Subnets[0].Prefixes[0].Prefix = prefix("10.1.1.7/24") })}, ErrInvalid, "write 10.1.1.0/24"},
-		"loopback subnet":         {Change{Put: with(func(x *Tenant) { x.Subnets[0].Prefixes[0].Prefix = prefix("127.1.0.0/16") })}, ErrInvalid, "loopback"},
-		"multicast subnet":        {Change{Put: with(func(x *Tenant) { x.Subnets[0].Prefixes[0].Prefix = prefix("ff02::/64") })}, ErrInvalid, "multicast"},
-		"tiny subnet":             {Change{Put: with(func(x *Tenant) { x.Subnets[0].Prefixes[0].Prefix = prefix("10.1.1.0/31") })}, ErrInvalid, "no room"},
-		"gateway outside":         {Change{Put: with(func(x *Tenant) { x.Subnets[0].Prefixes[0].Gateway = addr("10.1.2.1") })}, ErrInvalid, "outside 10.1.1.0/24"},
-		"gateway CA outside":      {Change{Put: with(func(x *Tenant) { x.Gateway.CAs = []netip.Addr{addr("10.9.9.9")} })}, ErrInvalid, "outside the gateway subnet"},
-		"gateway CA is router's":  {Change{Put: with(func(x *Tenant) { x.Gateway.CAs = []netip.Addr{addr("10.254.254.1")} })}, ErrInvalid, "distributed router"},
-		"gateway CA broadcast":    {Change{Put: with(func(x *Tenant) { x.Gateway.CAs = []netip.Addr{addr("10.254.254.7")} })}, ErrInvalid, "broadcast"},
-		"unknown uplink":          {Change{Put: with(func(x *Tenant) { x.Gateway.Uplink = "moon" })}, ErrNotFound, "it has internet"},
-		"external overlap":        {Change{Put: with(func(x *Tenant) { x.Gateway.NAT.Pool[0].Addr = addr("203.0.113.10") })}, ErrConflict, "overlaps 203.0.113.10 of tenant contoso"},
-		"external ports overlap":  {Change{Put: with(func(x *Tenant) { x.Gateway.NAT.Pool[0] = ExternalRange{addr("203.0.113.10"), 1024, 2000} })}, ErrConflict, "203.0.113.10:1024-2000"},
-		"external on fabric":      {Change{Put: with(func(x *Tenant) { x.Gateway.NAT.Pool[0].Addr = addr("192.168.1.77") })}, ErrConflict, "lies in the fabric"},
-		"external inside":         {Change{Put: with(func(x *Tenant) { x.Gateway.NAT.Pool[0].Addr = addr("10.1.1.9") })}, ErrInvalid, "own virtual network"},
-		"record exists":           {Change{Put: record(5001, "10.1.1.11", "192.168.1.12"), Create: true}, ErrConflict, "lookup record 5001/10.1.1.11 exists already (tenant contoso, MAC 00:15:5d:00:00:01, PA 192.168.1.11)"},
-		"record CA outside":       {Change{Put: record(5001, "10.1.2.11", "192.168.1.12")}, ErrInvalid, "outside VSID 5001 (10.1.1.0/24)"},
-		"record CA is router":     {Change{Put: record(5001, "10.1.1.1", "192.168.1.12")}, ErrConflict, "distributed router's"},
-		"record CA broadcast":     {Change{Put: record(5001, "10.1.1.255", "192.168.1.12")}, ErrInvalid, "broadcast"},
-		"record CA compartment":   {Change{Put: record(5000, "10.254.254.2", "192.168.1.12")}, ErrConflict, "compartment's own"},
-		"record PA off fabric":    {Change{Put: record(5001, "10.1.1.12", "172.16.0.1")}, ErrNotFound, "172.16.0.1 is not on the fabric"},
-		"record VSID unknown":     {Change{Put: record(9999, "10.1.1.12", "192.168.1.12")}, ErrNotFound, "VSID 9999 belongs to no tenant"},
-		"record without CA":       {Change{Put: Record{VSID: vsid(5001), MAC: stationMAC(1), PA: addr("192.168.1.12"), Rule: RuleNVGRE, Type: Static}}, ErrInvalid, "only type l2only"},
-		"PA interface unknown":    {Change{Put: ProviderAddress{Addr: prefix("192.168.5.1/24"), Interface: "eth9"}}, ErrNotFound, "it has pa0"},
-		"PA host bits gone":       {Change{Put: ProviderAddress{Addr: prefix("192.168.5.0/24"), Interface: "pa0"}}, ErrInvalid, "network address"},
-		"PA over external":        {Change{Put: ProviderAddress{Addr: prefix("203.0.113.1/24"), Interface: "pa0"}}, ErrConflict, "external address 203.0.113."},
-		"provider route off-link": {Change{Put: ProviderRoute{Prefix: prefix("172.16.0.0/12"), NextHop: addr("10.0.0.1")}}, ErrNotFound, "on-link at no provider address"},
-		"mapping foreign address": {Change{Put: mapping("contoso", "203.0.113.20:80", "10.1.1.11:80")}, ErrConflict, "not within tenant contoso's"},
-		"mapping port in use":     {Change{Put: mapping("contoso", "203.0.113.10:443", "10.1.1.12:443"), Create: true}, ErrConflict, "NAT mapping tcp/203.0.113.10:443 exists already (tenant contoso, to 10.1.1.11:443)"},
-		"mapping port of another": {Change{Put: mapping("fabrikam", "203.0.113.10:443", "10.1.1.12:443"), Create: true}, ErrConflict, "exists already (tenant contoso"},
-		"mapping foreign port":    {Change{Put: mapping("fabrikam", "203.0.113.10:443", "10.1.1.12:443")}, ErrConflict, "in use by a mapping of tenant contoso"},
-		"mapping internal":        {Change{Put: mapping("contoso", "203.0.113.10:80", "10.7.1.11:80")}, ErrInvalid, "none of tenant contoso's"},
-		"mapping to the router":   {Change{Put: mapping("contoso", "203.0.113.10:80", "10.1.1.1:80")}, ErrInvalid, "router's"},
-		"mapping port 0":          {Change{Put: mapping("contoso", "203.0.113.10:0", "10.1.1.11:80")}, ErrInvalid, "port from 1"},
-		"route wrong RDID":        {Change{Put: CustomerRoute{RDID: NewRDID(), VSID: vsid(5000), Prefix: prefix("0.0.0.0/0"), NextHop: addr("10.254.254.2")}}, ErrConflict, "tenant contoso"},
-		"port on the fabric":      {Change{Put: Port{Interface: "pa0", VSID: vsid(5001), MAC: stationMAC(1)}}, ErrConflict, "PA interface"},
-		"tenant in use":           {Change{Delete: tenant("contoso", 5001, "203.0.113.10")}, ErrInUse, "still has 2"},
-		"tenant loses subnet":     {Change{Put: tenant("contoso", 8001, "203.0.113.10")}, ErrInUse, "5001/10.1.1.11"},
-		"provider route in use":   {Change{Delete: ProviderRoute{Prefix: prefix("192.168.0.0/16"), NextHop: addr("192.168.1.254")}}, ErrInUse, "192.168.2.14"},
-		"provider addr in use":    {Change{Delete: ProviderAddress{Addr: prefix("192.168.1.1/24")}}, ErrInUse, "192.168.1.254"},
-		"tenant exists":           {Change{Put: tenant("contoso", 5001, "203.0.113.10"), Create: true}, ErrConflict, "tenant contoso exists already (RDID "},
-		"PA exists":               {Change{Put: ProviderAddress{Addr: prefix("192.168.1.1/16"), Interface: "pa0"}, Create: true}, ErrConflict, "provider address 192.168.1.1 exists already (192.168.1.1/24 on pa0): delete it"},
-		"provider route exists":   {Change{Put: ProviderRoute{Prefix: prefix("192.168.0.0/16"), NextHop: addr("192.168.1.254")}, Create: true}, ErrConflict, "provider route 192.168.0.0/16/192.168.1.254 exists already (metric 0)"},
-		"mapping is not there":    {Change{Delete: mapping("contoso", "203.0.113.10:1", "10.1.1.11:443")}, ErrNotFound, "NAT mapping tcp/203.0.113.10:1 does not exist"},
-		"delete what is not":      {Change{Delete: record(5001, "10.1.1.99", "192.168.1.1")}, ErrNotFound, "does not exist"},
+		"VSID of another tenant":   {Change{Put: with(func(x *Tenant) { x.Subnets[0].VSID = vsid(5001) })}, ErrConflict, "VSID 5001 belongs to tenant contoso"},
+		"VSID twice":               {Change{Put: with(func(x *Tenant) { x.Subnets[0].VSID = x.Subnets[1].VSID })}, ErrInvalid, "named twice"},
+		"RDID of a tenant changes": {Change{Put: func() Tenant { x := tenant("contoso", 5001, "203.0.113.10"); x.RDID = NewRDID(); return x }()}, ErrConflict, "stays it"},
+		"own subnets overlap":      {Change{Put: with(func(x *Tenant) { x.Subnets[0].Prefixes[0].Prefix = prefix("10.1.0.0/16") })}, ErrInvalid, "overlaps"},
+		"host bits":                {Change{Put: with(func(x *Tenant) { x.Subnets[0].Prefixes[0].Prefix = prefix("10.1.1.7/24") })}, ErrInvalid, "write 10.1.1.0/24"},
+		"loopback subnet":          {Change{Put: with(func(x *Tenant) { x.Subnets[0].Prefixes[0].Prefix = prefix("127.1.0.0/16") })}, ErrInvalid, "loopback"},
+		"multicast subnet":         {Change{Put: with(func(x *Tenant) { x.Subnets[0].Prefixes[0].Prefix = prefix("ff02::/64") })}, ErrInvalid, "multicast"},
+		"tiny subnet":              {Change{Put: with(func(x *Tenant) { x.Subnets[0].Prefixes[0].Prefix = prefix("10.1.1.0/31") })}, ErrInvalid, "no room"},
+		"gateway outside":          {Change{Put: with(func(x *Tenant) { x.Subnets[0].Prefixes[0].Gateway = addr("10.1.2.1") })}, ErrInvalid, "outside 10.1.1.0/24"},
+		"gateway CA outside":       {Change{Put: with(func(x *Tenant) { x.Gateway.CAs = []netip.Addr{addr("10.9.9.9")} })}, ErrInvalid, "outside the gateway subnet"},
+		"gateway CA is router's":   {Change{Put: with(func(x *Tenant) { x.Gateway.CAs = []netip.Addr{addr("10.254.254.1")} })}, ErrInvalid, "distributed router"},
+		"gateway CA broadcast":     {Change{Put: with(func(x *Tenant) { x.Gateway.CAs = []netip.Addr{addr("10.254.254.7")} })}, ErrInvalid, "broadcast"},
+		"unknown uplink":           {Change{Put: with(func(x *Tenant) { x.Gateway.Uplink = "moon" })}, ErrNotFound, "it has internet"},
+		"external overlap":         {Change{Put: with(func(x *Tenant) { x.Gateway.NAT.Pool[0].Addr = addr("203.0.113.10") })}, ErrConflict, "overlaps 203.0.113.10 of tenant contoso"},
+		"external ports overlap":   {Change{Put: with(func(x *Tenant) { x.Gateway.NAT.Pool[0] = ExternalRange{addr("203.0.113.10"), 1024, 2000} })}, ErrConflict, "203.0.113.10:1024-2000"},
+		"external on fabric":       {Change{Put: with(func(x *Tenant) { x.Gateway.NAT.Pool[0].Addr = addr("192.168.1.77") })}, ErrConflict, "lies in the fabric"},
+		"external inside":          {Change{Put: with(func(x *Tenant) { x.Gateway.NAT.Pool[0].Addr = addr("10.1.1.9") })}, ErrInvalid, "own virtual network"},
+		"record exists":            {Change{Put: record(5001, "10.1.1.11", "192.168.1.12"), Create: true}, ErrConflict, "lookup record 5001/10.1.1.11 exists already (tenant contoso, MAC 00:15:5d:00:00:01, PA 192.168.1.11)"},
+		"record CA outside":        {Change{Put: record(5001, "10.1.2.11", "192.168.1.12")}, ErrInvalid, "outside VSID 5001 (10.1.1.0/24)"},
+		"record CA is router":      {Change{Put: record(5001, "10.1.1.1", "192.168.1.12")}, ErrConflict, "distributed router's"},
+		"record CA broadcast":      {Change{Put: record(5001, "10.1.1.255", "192.168.1.12")}, ErrInvalid, "broadcast"},
+		"record CA compartment":    {Change{Put: record(5000, "10.254.254.2", "192.168.1.12")}, ErrConflict, "compartment's own"},
+		"record PA off fabric":     {Change{Put: record(5001, "10.1.1.12", "172.16.0.1")}, ErrNotFound, "172.16.0.1 is not on the fabric"},
+		"record VSID unknown":      {Change{Put: record(9999, "10.1.1.12", "192.168.1.12")}, ErrNotFound, "VSID 9999 belongs to no tenant"},
+		"record without CA":        {Change{Put: Record{VSID: vsid(5001), MAC: stationMAC(1), PA: addr("192.168.1.12"), Rule: RuleNVGRE, Type: Static}}, ErrInvalid, "only type l2only"},
+		"PA interface unknown":     {Change{Put: ProviderAddress{Addr: prefix("192.168.5.1/24"), Interface: "eth9"}}, ErrNotFound, "it has pa0"},
+		"PA host bits gone":        {Change{Put: ProviderAddress{Addr: prefix("192.168.5.0/24"), Interface: "pa0"}}, ErrInvalid, "network address"},
+		"PA over external":         {Change{Put: ProviderAddress{Addr: prefix("203.0.113.1/24"), Interface: "pa0"}}, ErrConflict, "external address 203.0.113."},
+		"provider route off-link":  {Change{Put: ProviderRoute{Prefix: prefix("172.16.0.0/12"), NextHop: addr("10.0.0.1")}}, ErrNotFound, "on-link at no provider address"},
+		"mapping foreign address":  {Change{Put: mapping("contoso", "203.0.113.20:80", "10.1.1.11:80")}, ErrConflict, "not within tenant contoso's"},
+		"mapping port in use":      {Change{Put: mapping("contoso", "203.0.113.10:443", "10.1.1.12:443"), Create: true}, ErrConflict, "NAT mapping tcp/203.0.113.10:443 exists already (tenant contoso, to 10.1.1.11:443)"},
+		"mapping port of another":  {Change{Put: mapping("fabrikam", "203.0.113.10:443", "10.1.1.12:443"), Create: true}, ErrConflict, "exists already (tenant contoso"},
+		"mapping foreign port":     {Change{Put: mapping("fabrikam", "203.0.113.10:443", "10.1.1.12:443")}, ErrConflict, "in use by a mapping of tenant contoso"},
+		"mapping internal":         {Change{Put: mapping("contoso", "203.0.113.10:80", "10.7.1.11:80")}, ErrInvalid, "none of tenant contoso's"},
+		"mapping to the router":    {Change{Put: mapping("contoso", "203.0.113.10:80", "10.1.1.1:80")}, ErrInvalid, "router's"},
+		"mapping port 0":           {Change{Put: mapping("contoso", "203.0.113.10:0", "10.1.1.11:80")}, ErrInvalid, "port from 1"},
+		"route wrong RDID":         {Change{Put: CustomerRoute{RDID: NewRDID(), VSID: vsid(5000), Prefix: prefix("0.0.0.0/0"), NextHop: addr("10.254.254.2")}}, ErrConflict, "tenant contoso"},
+		"port on the fabric":       {Change{Put: Port{Interface: "pa0", VSID: vsid(5001), MAC: stationMAC(1)}}, ErrConflict, "PA interface"},
+		"tenant in use":            {Change{Delete: tenant("contoso", 5001, "203.0.113.10")}, ErrInUse, "still has 2"},
+		"tenant loses subnet":      {Change{Put: tenant("contoso", 8001, "203.0.113.10")}, ErrInUse, "5001/10.1.1.11"},
+		"provider route in use":    {Change{Delete: ProviderRoute{Prefix: prefix("192.168.0.0/16"), NextHop: addr("192.168.1.254")}}, ErrInUse, "192.168.2.14"},
+		"provider addr in use":     {Change{Delete: ProviderAddress{Addr: prefix("192.168.1.1/24")}}, ErrInUse, "192.168.1.254"},
+		"tenant exists":            {Change{Put: tenant("contoso", 5001, "203.0.113.10"), Create: true}, ErrConflict, "tenant contoso exists already (RDID "},
+		"PA exists":                {Change{Put: ProviderAddress{Addr: prefix("192.168.1.1/16"), Interface: "pa0"}, Create: true}, ErrConflict, "provider address 192.168.1.1 exists already (192.168.1.1/24 on pa0): delete it"},
+		"provider route exists":    {Change{Put: ProviderRoute{Prefix: prefix("192.168.0.0/16"), NextHop: addr("192.168.1.254")}, Create: true}, ErrConflict, "provider route 192.168.0.0/16/192.168.1.254 exists already (metric 0)"},
+		"mapping is not there":     {Change{Delete: mapping("contoso", "203.0.113.10:1", "10.1.1.11:443")}, ErrNotFound, "NAT mapping tcp/203.0.113.10:1 does not exist"},
+		"delete what is not":       {Change{Delete: record(5001, "10.1.1.99", "192.168.1.1")}, ErrNotFound, "does not exist"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -184,7 +185,7 @@ func dump(f *Fabric) string {
 			}
 		}
 	}
-	fmt.Fprintln(&b, len(f.owners), len(f.rdids), len(f.records))
+	fmt.Fprintln(&b, f.owners, f.rdids, len(f.records))
 	return b.String()
 }
 
@@ -206,6 +207,45 @@ func TestSharedExternalAddress(t *testing.T) {
 	}
 	if _, err := f.Apply([]Change{{Put: mapping("contoso", "203.0.113.10:20443", "10.1.1.11:443")}}); !errors.Is(err, ErrConflict) {
 		t.Errorf("a port of the other's range was taken: %v", err)
+	}
+}
+
+// Two tenants swap what each of them has alone, in one set of changes; and the
+// same, undone or refused, leaves all as it was.
+func TestSwap(t *testing.T) {
+	f := base(t)
+	before := dump(f)
+	c, _ := f.Tenant(must(ParseName("contoso")))
+	b, _ := f.Tenant(must(ParseName("fabrikam")))
+	swapped := func(t, other Tenant) Tenant {
+		g := *other.Gateway
+		return Tenant{Name: t.Name, Encap: t.Encap, Subnets: other.Subnets, Gateway: &g}
+	}
+	changes := []Change{
+		{Put: swapped(c, b)}, {Put: swapped(b, c)},
+		{Delete: mapping("contoso", "203.0.113.10:443", "10.1.1.11:443")},
+	}
+	undo, err := f.Apply(changes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x, _ := f.TenantOfVSID(vsid(5001)); x.Name != b.Name {
+		t.Errorf("VSID 5001 is %s's", x.Name)
+	}
+	if x, _ := f.TenantOfRDID(c.RDID); x.Name != c.Name {
+		t.Errorf("RDID %s is %s's", c.RDID, x.Name)
+	}
+	undo()
+	if got := dump(f); got != before {
+		t.Errorf("undone, there is\n%s\nwant\n%s", got, before)
+	}
+	for i := range changes[:2] {
+		if _, err := f.Apply(append(changes[i:i+1:i+1], changes[2])); !errors.Is(err, ErrConflict) {
+			t.Errorf("half of a swap: %v", err)
+		}
+		if got := dump(f); got != before {
+			t.Errorf("half of a swap left\n%s\nwant\n%s", got, before)
+		}
 	}
 }
 
