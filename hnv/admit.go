@@ -58,6 +58,10 @@ func (f *Fabric) admitTenant(t Tenant) error {
 					return conflictf("tenant %s: external address %s overlaps %s of tenant %s: give each tenant addresses, or port ranges of an address, of its own",
 						t.Name, mine, theirs, other.Name)
 				}
+				if mine.Addr == theirs.Addr && g.Uplink != other.Gateway.Uplink {
+					return conflictf("tenant %s: external address %s is shared with tenant %s, whose uplink is %s: an address is reached over one uplink only",
+						t.Name, mine.Addr, other.Name, other.Gateway.Uplink)
+				}
 			}
 		}
 	}

@@ -197,7 +197,7 @@ func TestAllErrorsAtOnce(t *testing.T) {
 }
 
 func TestSharedExternalAddress(t *testing.T) {
-	f := NewFabric(site)
+	f := NewFabric(Site{Uplinks: []string{"internet", "other"}})
 	if _, err := f.Apply([]Change{
 		{Put: tenant("contoso", 5001, "203.0.113.10:10000-19999")},
 		{Put: tenant("fabrikam", 6001, "203.0.113.10:20000-29999")},
@@ -207,6 +207,11 @@ func TestSharedExternalAddress(t *testing.T) {
 	}
 	if _, err := f.Apply([]Change{{Put: mapping("contoso", "203.0.113.10:20443", "10.1.1.11:443")}}); !errors.Is(err, ErrConflict) {
 		t.Errorf("a port of the other's range was taken: %v", err)
+	}
+	elsewhere := tenant("northwind", 7001, "203.0.113.10:30000-39999")
+	elsewhere.Gateway.Uplink = "other"
+	if _, err := f.Apply([]Change{{Put: elsewhere}}); !errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), "one uplink only") {
+		t.Errorf("one address at two uplinks: %v", err)
 	}
 }
 
