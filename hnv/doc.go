@@ -7,7 +7,7 @@
 // can be said of one alone, and Fabric holds what must be true of all of them
 // together. Fabric is the only door into the desired state.
 //
-// Sources: RFC 7637 (NVGRE) section 3.2 for the VSID, RFC 7348 section 5 for
+// Sources: RFC 7637 (NVGRE) sections 3.2 and 3.4 for the VSID, RFC 7348 section 5 for
 // the VNI, RFC 9562 for the GUID form of the RDID.
 //
 // Any package may import hnv; hnv imports the standard library only.

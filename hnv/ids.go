@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// The VSIDs a provider may hand out: RFC 7637 section 3.2 reserves 0 to 0xFFF
+// The VSIDs a provider may hand out: RFC 7637 section 3.4 reserves 0 to 0xFFF
 // and 0xFFFFFF.
 const (
 	MinVSID = 0x1000

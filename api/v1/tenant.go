@@ -12,7 +12,7 @@ type Tenant struct {
 
 // Subnet is a virtual subnet: one broadcast domain, one VSID.
 type Subnet struct {
-	VSID     uint32   `json:"vsid" doc:"Virtual subnet ID, unique in the datacenter (RFC 7637 section 3.2 reserves what is outside the range)." minimum:"4096" maximum:"16777214" example:"5001"`
+	VSID     uint32   `json:"vsid" doc:"Virtual subnet ID, unique in the datacenter (RFC 7637 section 3.4 reserves what is outside the range)." minimum:"4096" maximum:"16777214" example:"5001"`
 	Prefixes []string `json:"prefixes" doc:"Address ranges of the subnet, each PREFIX or PREFIX@GATEWAY, where GATEWAY is the distributed router's address in it; unless given, that is the lowest usable one." minItems:"1" example:"[\"10.1.1.0/24\", \"10.1.9.0/24@10.1.9.254\"]" nullable:"false"`
 }
 

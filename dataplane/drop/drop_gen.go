@@ -134,7 +134,7 @@ const (
 
 	// OuterSourceOurs: The outer source is a provider address of this machine: forged, or our own packet come back.
 	OuterSourceOurs Reason = 54
-	// EncapMismatch: The packet came by another encapsulation than the source's record prescribes.
+	// EncapMismatch: The packet came by another encapsulation than the records of its source and destination prescribe.
 	EncapMismatch Reason = 55
 	// SourceMartian: The inner source is no station's address: loopback, multicast, unspecified or reserved.
 	SourceMartian Reason = 56
@@ -207,7 +207,7 @@ var table = [Count]struct{ name, meaning, source string }{
 	EchoMalformed:        {"echo-malformed", "The echo request to the distributed router cannot be answered: its checksum is wrong, or it has options.", "RFC 792"},
 	ECNInvalid:           {"ecn-invalid", "The fabric marked congestion on a packet whose sender does not understand such marks.", "RFC 6040 section 4.2"},
 	OuterSourceOurs:      {"outer-source-ours", "The outer source is a provider address of this machine: forged, or our own packet come back.", "RFC 1812 section 5.3.8"},
-	EncapMismatch:        {"encap-mismatch", "The packet came by another encapsulation than the source's record prescribes.", "RFC 7637 section 5"},
+	EncapMismatch:        {"encap-mismatch", "The packet came by another encapsulation than the records of its source and destination prescribe.", "RFC 7637 section 5"},
 	SourceMartian:        {"source-martian", "The inner source is no station's address: loopback, multicast, unspecified or reserved.", "RFC 1812 section 5.3.7"},
 	DestinationMartian:   {"destination-martian", "The inner destination is an address that no packet may be sent to: loopback, unspecified or reserved.", "RFC 1812 section 5.3.7"},
 	SamePort:             {"same-port", "The packet would leave by the port that it came in by.", "RFC 1812 section 5.2.7.2"},
