@@ -64,6 +64,9 @@ func TestConcurrentChanges(t *testing.T) {
 		base, c := uint32(5000+1000*i), tenants[i]
 		g := &guarded{t: t, tenant: names[i]}
 		ears = append(ears, g)
+		if _, err := sw.AddPort(PortSpec{VSID: mustVSID(base), MAC: hnv.CompartmentMAC(mustVSID(base)), Kind: PortCompartment}, g); err != nil {
+			t.Fatal(err)
+		}
 		until(func(r *rand.Rand) {
 			switch r.IntN(8) {
 			case 0:
@@ -95,9 +98,6 @@ func TestConcurrentChanges(t *testing.T) {
 			}
 			sw.RemovePort(id)
 		})
-		if _, err := sw.AddPort(PortSpec{VSID: mustVSID(base), MAC: hnv.CompartmentMAC(mustVSID(base)), Kind: PortCompartment}, g); err != nil {
-			t.Fatal(err)
-		}
 		for n := range 2 {
 			workers.Go(func() {
 				w := sw.NewWorker(sink{})
