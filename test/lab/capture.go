@@ -76,13 +76,24 @@ func (c *Capture) Stop(ctx context.Context) (string, error) {
 	return c.File, nil
 }
 
+// Judgement gives tshark's options for judging what is in a capture: checksums
+// are verified, and payload is payload. Tshark guesses at it by port numbers, of
+// which a VM's or a tunnel's are any, and what it then calls malformed, or a
+// packet in a packet, is none. (Of UDP, ports from 49152 on are left to it: they
+// are VXLAN's source ports.)
+func Judgement() []string {
+	return []string{
+		"-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE",
+		"-d", "tcp.port==1-65535,data", "-d", "udp.port==1-4788,data", "-d", "udp.port==4790-49151,data",
+	}
+}
+
 // Dissect lets tshark read a capture: one row per packet that the display
 // filter passes, one column per field. A field that occurs several times, as
 // the addresses of a tunnelled packet do, gives its values joined by commas,
 // outermost first. All checksums are verified.
 func (l *Lab) Dissect(ctx context.Context, pcap, filter string, fields ...string) ([][]string, error) {
-	argv := []string{"tshark", "-n", "-r", pcap, "-T", "fields", "-E", "separator=/t", "-E", "occurrence=a",
-		"-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"}
+	argv := append([]string{"tshark", "-n", "-r", pcap, "-T", "fields", "-E", "separator=/t", "-E", "occurrence=a"}, Judgement()...)
 	if filter != "" {
 		argv = append(argv, "-Y", filter)
 	}
