@@ -26,11 +26,6 @@ type tenantKey struct {
 	Name string `path:"name" doc:"Name of the tenant." example:"contoso"`
 }
 
-func (k tenantKey) object() (hnv.Object, error) {
-	n, err := hnv.ParseName(k.Name)
-	return hnv.Tenant{Name: n}, err
-}
-
 type tenantPut struct {
 	Name    string `path:"name" doc:"Name of the tenant." example:"contoso"`
 	IfMatch string `header:"If-Match" doc:"ETag of the tenant as it was read; refused with 412 where it changed since."`
