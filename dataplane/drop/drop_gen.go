@@ -147,8 +147,21 @@ const (
 	// NoSourcePA: No provider address of this machine is of the address family that the destination's is.
 	NoSourcePA Reason = 60
 
+	// Layers and flows.
+
+	// AclDenied: An access control list of the port or of its virtual subnet denies the packet, or allows it nowhere.
+	AclDenied Reason = 61
+	// RateExceeded: The port or the tenant has used up its bandwidth.
+	RateExceeded Reason = 62
+	// FlowTableFull: The port has as many flows as it may have, and the packet would begin another one.
+	FlowTableFull Reason = 63
+	// FragmentUnmatched: A fragment without ports whose first fragment was not let pass, and that no rule allows whatever its ports are.
+	FragmentUnmatched Reason = 64
+	// StormLimited: The tenant's ports send more broadcast and multicast than they may.
+	StormLimited Reason = 65
+
 	// Count is one more than the greatest reason.
-	Count = 61
+	Count = 66
 )
 
 var table = [Count]struct{ name, meaning, source string }{
@@ -213,4 +226,9 @@ var table = [Count]struct{ name, meaning, source string }{
 	SamePort:             {"same-port", "The packet would leave by the port that it came in by.", "RFC 1812 section 5.2.7.2"},
 	RouterAddress:        {"router-address", "The packet is for the distributed router itself, which answers echo requests only.", "RFC 1812 section 4.3.3.6"},
 	NoSourcePA:           {"no-source-pa", "No provider address of this machine is of the address family that the destination's is.", "RFC 7637 section 4.3"},
+	AclDenied:            {"acl-denied", "An access control list of the port or of its virtual subnet denies the packet, or allows it nowhere.", ""},
+	RateExceeded:         {"rate-exceeded", "The port or the tenant has used up its bandwidth.", ""},
+	FlowTableFull:        {"flow-table-full", "The port has as many flows as it may have, and the packet would begin another one.", ""},
+	FragmentUnmatched:    {"fragment-unmatched", "A fragment without ports whose first fragment was not let pass, and that no rule allows whatever its ports are.", "RFC 1858 section 2"},
+	StormLimited:         {"storm-limited", "The tenant's ports send more broadcast and multicast than they may.", "RFC 7637 section 4.2"},
 }

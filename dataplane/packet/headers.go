@@ -53,6 +53,7 @@ type Headers struct {
 
 	MoreFragments bool
 	FragOffset    uint16 // in bytes
+	FragID        uint32 // what its fragments have in common; of IPv6, zero in whole packets
 	DontFragment  bool   // always true of IPv6 (RFC 8200 section 5)
 	HasOptions    bool   // IPv4 options, or IPv6 extensions other than Fragment
 

@@ -49,6 +49,7 @@ func (h *Headers) decodeIPv4(b []byte) drop.Reason {
 	h.DontFragment = frag&0x4000 != 0
 	h.MoreFragments = frag&0x2000 != 0
 	h.FragOffset = frag << 3
+	h.FragID = uint32(binary.BigEndian.Uint16(p[4:]))
 	h.HasOptions = ihl > IPv4Len
 	h.TTL, h.Proto = p[8], p[9]
 	h.Src = netip.AddrFrom4([4]byte(p[12:]))
@@ -159,6 +160,7 @@ func (h *Headers) decodeIPv6(b []byte) drop.Reason {
 			size = 8
 			field := binary.BigEndian.Uint16(p[off+2:])
 			h.FragOffset, h.MoreFragments = field&^7, field&1 != 0
+			h.FragID = binary.BigEndian.Uint32(p[off+4:])
 			if r := h.checkFragment(len(p) - off - 8); r != drop.None {
 				return r
 			}
