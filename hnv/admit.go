@@ -12,6 +12,8 @@ func (f *Fabric) admit(o, before Object) error {
 	switch o := o.(type) {
 	case Tenant:
 		return f.admitTenant(o)
+	case ACL:
+		return f.admitACL(o)
 	case Record:
 		return f.admitRecord(o)
 	case CustomerRoute:
@@ -71,6 +73,13 @@ func (f *Fabric) admitTenant(t Tenant) error {
 				return conflictf("tenant %s: external address %s lies in the fabric's prefix %s", t.Name, mine, pa.Addr.Masked())
 			}
 		}
+	}
+	return nil
+}
+
+func (f *Fabric) admitACL(a ACL) error {
+	if _, ok := f.tenants[a.Tenant]; !ok {
+		return notFoundf("ACL %s: tenant %s does not exist", a.Key(), a.Tenant)
 	}
 	return nil
 }
@@ -260,7 +269,7 @@ func (f *Fabric) consistent(done []Change, before []Object) []error {
 func (f *Fabric) orphans(name Name, old Tenant) []error {
 	if _, ok := f.tenants[name]; !ok {
 		if n := f.dependents(old); n > 0 {
-			return []error{inUsef("tenant %s still has %d lookup records, customer routes, ports or NAT mappings: delete them first, or delete the tenant with cascade", old.Name, n)}
+			return []error{inUsef("tenant %s still has %d ACLs, lookup records, customer routes, ports or NAT mappings: delete them first, or delete the tenant with cascade", old.Name, n)}
 		}
 		return nil
 	}
@@ -296,7 +305,7 @@ func (f *Fabric) orphans(name Name, old Tenant) []error {
 // dependents counts what a deleted tenant leaves behind in VSIDs that nobody
 // has taken over.
 func (f *Fabric) dependents(old Tenant) int {
-	n := len(f.TenantMappings(old.Name))
+	n := len(f.TenantMappings(old.Name)) + len(f.acls[old.Name])
 	free := func(v VSID) bool {
 		_, mine := old.Subnet(v)
 		_, taken := f.owners[v]

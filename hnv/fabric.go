@@ -26,6 +26,7 @@ type Fabric struct {
 	ports    map[string]Port
 	mappings map[string]NATMapping
 	routes   map[string]CustomerRoute
+	acls     map[Name]map[Name]ACL         // by tenant
 	records  map[VSID]map[RecordKey]Record // by VSID: a tenant's are found without a walk over all
 
 	owners map[VSID]Name // derived: which tenant a VSID belongs to
@@ -42,6 +43,7 @@ func NewFabric(site Site) *Fabric {
 		ports:    map[string]Port{},
 		mappings: map[string]NATMapping{},
 		routes:   map[string]CustomerRoute{},
+		acls:     map[Name]map[Name]ACL{},
 		records:  map[VSID]map[RecordKey]Record{},
 		owners:   map[VSID]Name{},
 		rdids:    map[RDID]Name{},
@@ -128,8 +130,14 @@ func (f *Fabric) Apply(changes []Change) (undo func(), err error) {
 func (c Change) normalized() Change {
 	if c.Put != nil {
 		c.Put = value(c.Put)
-		if t, ok := c.Put.(Tenant); ok {
-			c.Put = t.Defaulted()
+		switch o := c.Put.(type) {
+		case Tenant:
+			c.Put = o.Defaulted()
+		case ACL:
+			c.Put = o.Normalized()
+		case Record:
+			o.TeamPAs = unlessEmpty(o.TeamPAs)
+			c.Put = o
 		}
 	} else {
 		c.Delete = value(c.Delete)
@@ -140,6 +148,8 @@ func (c Change) normalized() Change {
 func value(o Object) Object {
 	switch p := o.(type) {
 	case *Tenant:
+		return *p
+	case *ACL:
 		return *p
 	case *Record:
 		return *p
@@ -236,6 +246,9 @@ func (f *Fabric) alreadyThere(o Object) error {
 	case Tenant:
 		is = fmt.Sprintf("RDID %s", o.RDID)
 		instead = "use «tenant set» to change it"
+	case ACL:
+		is = fmt.Sprintf("%d rules", len(o.Rules))
+		instead = "use «acl set» to change it"
 	case Record:
 		is = fmt.Sprintf("tenant %s, MAC %s, PA %s", f.owners[o.VSID], o.MAC, o.PA)
 		instead = "a CA may stand only once in a VSID; use «record set» to change it"
@@ -267,6 +280,13 @@ func (f *Fabric) place(o Object) {
 		for _, s := range o.Subnets {
 			f.owners[s.VSID] = o.Name
 		}
+	case ACL:
+		m := f.acls[o.Tenant]
+		if m == nil {
+			m = map[Name]ACL{}
+			f.acls[o.Tenant] = m
+		}
+		m[o.Name] = o
 	case Record:
 		m := f.records[o.VSID]
 		if m == nil {
@@ -302,6 +322,11 @@ func (f *Fabric) take(o Object) {
 			if f.owners[s.VSID] == t.Name {
 				delete(f.owners, s.VSID)
 			}
+		}
+	case ACL:
+		delete(f.acls[o.Tenant], o.Name)
+		if len(f.acls[o.Tenant]) == 0 {
+			delete(f.acls, o.Tenant)
 		}
 	case Record:
 		delete(f.records[o.VSID], o.RecordKey())

@@ -8,6 +8,7 @@ const (
 	KindProviderAddress Kind = "provider-address"
 	KindProviderRoute   Kind = "provider-route"
 	KindTenant          Kind = "tenant"
+	KindACL             Kind = "acl"
 	KindPort            Kind = "port"
 	KindRecord          Kind = "record"
 	KindCustomerRoute   Kind = "customer-route"
@@ -16,7 +17,7 @@ const (
 
 // kinds lists all kinds in dependency order.
 var kinds = [...]Kind{
-	KindProviderAddress, KindProviderRoute, KindTenant, KindPort,
+	KindProviderAddress, KindProviderRoute, KindTenant, KindACL, KindPort,
 	KindRecord, KindCustomerRoute, KindNATMapping,
 }
 
@@ -30,6 +31,8 @@ func (k Kind) noun() string {
 		return "provider address"
 	case KindProviderRoute:
 		return "provider route"
+	case KindACL:
+		return "ACL"
 	case KindRecord:
 		return "lookup record"
 	case KindCustomerRoute:
@@ -68,6 +71,8 @@ func New(k Kind) (Object, error) {
 		return new(ProviderRoute), nil
 	case KindTenant:
 		return new(Tenant), nil
+	case KindACL:
+		return new(ACL), nil
 	case KindPort:
 		return new(Port), nil
 	case KindRecord:

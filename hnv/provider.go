@@ -81,6 +81,11 @@ type Port struct {
 	Interface string `json:"interface"`
 	VSID      VSID   `json:"vsid"`
 	MAC       MAC    `json:"mac"`
+	ACL       Name   `json:"acl,omitzero"` // instead of the virtual subnet's
+	// InKbps bounds what goes to the port, OutKbps what comes from it, in
+	// 1000 bit/s of frames; 0: no bound.
+	InKbps  uint64 `json:"inKbps,omitempty"`
+	OutKbps uint64 `json:"outKbps,omitempty"`
 }
 
 // Kind is KindPort.
@@ -99,6 +104,9 @@ func (p Port) Check() error {
 	}
 	if !p.MAC.IsValid() || p.MAC == RouterMAC {
 		return invalidf("port %s: the MAC address is missing or the distributed router's", p.Interface)
+	}
+	if p.InKbps > maxKbps || p.OutKbps > maxKbps {
+		return invalidf("port %s: a rate limit is in kbit/s and at most %d", p.Interface, uint64(maxKbps))
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package hnv
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -65,6 +66,23 @@ type Record struct {
 	Context string `json:"context,omitempty"`
 	// UseVMMAC keeps the VM's source MAC on routed packets.
 	UseVMMAC bool `json:"useVMMAC,omitempty"`
+	// TeamPAs are further PAs of the same host, those of the other members of its
+	// NIC team; flows spread over PA and these.
+	TeamPAs []netip.Addr `json:"teamPAs,omitempty"`
+}
+
+// MaxTeamPAs is how many PAs a record may name besides the first.
+const MaxTeamPAs = 7
+
+// PAs gives all PAs of the record, the first one first.
+func (r Record) PAs() []netip.Addr {
+	return append([]netip.Addr{r.PA}, r.TeamPAs...)
+}
+
+// Equal tells whether the two say the same.
+func (r Record) Equal(o Record) bool {
+	return r.VSID == o.VSID && r.CA == o.CA && r.MAC == o.MAC && r.PA == o.PA && r.Rule == o.Rule && r.Type == o.Type &&
+		r.VMName == o.VMName && r.Context == o.Context && r.UseVMMAC == o.UseVMMAC && slices.Equal(r.TeamPAs, o.TeamPAs)
 }
 
 // RecordKey is what is unique about a Record: the CA, or for L2Only the MAC.
@@ -138,9 +156,39 @@ func (r Record) Check() error {
 	if err := checkPlain("provider address", r.PA); err != nil {
 		return invalidf("lookup record %s: %v", r.Key(), err)
 	}
+	if err := r.checkTeam(); err != nil {
+		return invalidf("lookup record %s: %v", r.Key(), err)
+	}
+	if r.Rule == RuleRewrite && r.CA.IsValid() && r.CA.Is4() != r.PA.Is4() {
+		return invalidf("lookup record %s: rewriting cannot turn %s into %s: the provider address must be of the customer address's family", r.Key(), r.CA, r.PA)
+	}
 	for what, s := range map[string]string{"VM name": r.VMName, "context": r.Context} {
 		if len(s) > 256 {
 			return invalidf("lookup record %s: the %s has %d bytes, at most 256 are kept", r.Key(), what, len(s))
+		}
+	}
+	return nil
+}
+
+func (r Record) checkTeam() error {
+	if len(r.TeamPAs) == 0 {
+		return nil
+	}
+	if r.Rule == RuleRewrite {
+		return invalidf("a rewritten address has one provider address, not a team of them")
+	}
+	if len(r.TeamPAs) > MaxTeamPAs {
+		return invalidf("it names %d further provider addresses, at most %d are taken", len(r.TeamPAs), MaxTeamPAs)
+	}
+	for i, a := range r.TeamPAs {
+		if err := checkPlain("provider address", a); err != nil {
+			return err
+		}
+		if a.Is4() != r.PA.Is4() {
+			return invalidf("provider addresses %s and %s are not of one address family", r.PA, a)
+		}
+		if a == r.PA || slices.Contains(r.TeamPAs[:i], a) {
+			return invalidf("provider address %s is named twice", a)
 		}
 	}
 	return nil

@@ -46,6 +46,10 @@ type Tenant struct {
 	Subnets []Subnet `json:"subnets"`
 	// Gateway is nil on a machine that only hosts the tenant's VMs.
 	Gateway *Gateway `json:"gateway,omitempty"`
+	QoS     *QoS     `json:"qos,omitempty"`
+	// StormPPS bounds the broadcast and multicast frames per second that the
+	// tenant's ports of a machine may send; 0 is DefaultStormPPS.
+	StormPPS uint32 `json:"stormPPS,omitempty"`
 
 	drawn bool // the RDID was drawn for want of one, not given
 }
@@ -54,6 +58,15 @@ type Tenant struct {
 type Subnet struct {
 	VSID     VSID           `json:"vsid"`
 	Prefixes []SubnetPrefix `json:"prefixes"`
+	// ACL names the tenant's ACL of ports that name none of their own.
+	ACL Name `json:"acl,omitzero"`
+	// Learning is nil where CAs are what records say and nothing else.
+	Learning *Learning `json:"learning,omitempty"`
+	// MulticastGroup is the PA group that carries the subnet's broadcasts; unset:
+	// each remote host is sent a copy.
+	MulticastGroup netip.Addr `json:"multicastGroup,omitzero"`
+	// DHCP is the CA of the subnet's DHCP server, in any subnet of the tenant.
+	DHCP netip.Addr `json:"dhcp,omitzero"`
 }
 
 // SubnetPrefix is one address range of a subnet and the distributed router's
@@ -204,6 +217,19 @@ func (t Tenant) Check() error {
 			}
 			all = append(all, owned{p.Prefix, s.VSID})
 		}
+	}
+	for i := range t.Subnets {
+		if err := t.checkServices(&t.Subnets[i]); err != nil {
+			return bad("VSID %s: %v", t.Subnets[i].VSID, err)
+		}
+	}
+	if t.QoS != nil {
+		if err := t.QoS.check(); err != nil {
+			return bad("%v", err)
+		}
+	}
+	if t.StormPPS > maxStormPPS {
+		return bad("a storm limit of %d frames per second is too high: use at most %d", t.StormPPS, maxStormPPS)
 	}
 	if t.Gateway != nil {
 		return t.checkGateway(bad)

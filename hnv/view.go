@@ -13,6 +13,13 @@ func (f *Fabric) Get(k Kind, key string) (Object, bool) {
 	case KindTenant:
 		t, ok := f.tenants[Name{key}]
 		return found(t, ok)
+	case KindACL:
+		t, n, err := ParseACLKey(key)
+		if err != nil {
+			return nil, false
+		}
+		a, ok := f.ACL(t, n)
+		return found(a, ok)
 	case KindRecord:
 		return f.getRecord(key)
 	case KindCustomerRoute:
@@ -59,6 +66,8 @@ func (f *Fabric) List(k Kind) []Object {
 	switch k {
 	case KindTenant:
 		return objects(f.Tenants())
+	case KindACL:
+		return objects(f.ACLs())
 	case KindRecord:
 		var all []Record
 		for _, m := range f.records {
@@ -165,6 +174,33 @@ func (f *Fabric) TenantMappings(n Name) []NATMapping {
 	return out
 }
 
+// ACLs gives all ACLs by tenant and name.
+func (f *Fabric) ACLs() []ACL {
+	var out []ACL
+	for _, m := range f.acls {
+		out = slices.AppendSeq(out, maps.Values(m))
+	}
+	slices.SortFunc(out, compareACLs)
+	return out
+}
+
+// TenantACLs gives a tenant's ACLs by name.
+func (f *Fabric) TenantACLs(n Name) []ACL {
+	out := slices.Collect(maps.Values(f.acls[n]))
+	slices.SortFunc(out, compareACLs)
+	return out
+}
+
+// ACL finds a tenant's ACL by name.
+func (f *Fabric) ACL(tenant, name Name) (ACL, bool) {
+	a, ok := f.acls[tenant][name]
+	return a, ok
+}
+
+func compareACLs(a, b ACL) int {
+	return cmp.Or(cmp.Compare(a.Tenant.s, b.Tenant.s), cmp.Compare(a.Name.s, b.Name.s))
+}
+
 // ProviderAddresses gives this machine's PAs, lowest first.
 func (f *Fabric) ProviderAddresses() []ProviderAddress {
 	out := slices.Collect(maps.Values(f.paddrs))
@@ -187,6 +223,10 @@ func (f *Fabric) Affected(changes []Change) []Name {
 		switch o := value(c.object()).(type) {
 		case Tenant:
 			set[o.Name] = true
+		case ACL:
+			if o.Tenant.IsValid() {
+				set[o.Tenant] = true
+			}
 		case NATMapping:
 			if o.Tenant.IsValid() {
 				set[o.Tenant] = true
@@ -222,6 +262,9 @@ func (f *Fabric) Cascade(n Name) ([]Change, error) {
 	}
 	for _, m := range f.TenantMappings(n) {
 		out = append(out, Change{Delete: m})
+	}
+	for _, a := range f.TenantACLs(n) {
+		out = append(out, Change{Delete: a})
 	}
 	for _, p := range f.Ports() {
 		if f.owners[p.VSID] == n {

@@ -36,11 +36,11 @@ func TestThereAndBack(t *testing.T) {
 		VSID: must(hnv.NewVSID(5001)), CA: netip.MustParseAddr("10.1.1.11"), MAC: must(hnv.ParseMAC("00155D000001")), PA: netip.MustParseAddr("192.168.1.10"),
 		Rule: hnv.RuleRewrite, Type: hnv.GatewayWildcard, VMName: "a", Context: "b", UseVMMAC: true,
 	}
-	if got, err := NewLookupRecord(record, "contoso", OriginConfigured).Object(); err != nil || got != record {
+	if got, err := NewLookupRecord(record, "contoso", OriginConfigured).Object(); err != nil || !got.Equal(record) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	record.CA, record.Type = netip.Addr{}, hnv.L2Only
-	if got, err := NewLookupRecord(record, "", "").Object(); err != nil || got != record {
+	if got, err := NewLookupRecord(record, "", "").Object(); err != nil || !got.Equal(record) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	route := hnv.CustomerRoute{RDID: tenant.RDID, VSID: record.VSID, Prefix: netip.MustParsePrefix("10.77.0.0/16"), NextHop: netip.MustParseAddr("10.1.1.12"), Metric: 3}
