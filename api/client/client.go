@@ -128,14 +128,20 @@ func get[T any](ctx context.Context, c *Client, path string) (T, error) {
 	return out, err
 }
 
-func send[T any](ctx context.Context, c *Client, method, path string, in any) (T, error) {
+// read is get with the object's ETag.
+func read[T any](ctx context.Context, c *Client, path string) (v T, etag string, err error) {
+	h, err := c.call(ctx, http.MethodGet, path, nil, nil, &v)
+	return v, h.Get("ETag"), err
+}
+
+func send[T any](ctx context.Context, c *Client, method, path string, in any, opts ...Option) (T, error) {
 	var out T
-	_, err := c.call(ctx, method, path, nil, in, &out)
+	_, err := c.call(ctx, method, path, headers(opts), in, &out)
 	return out, err
 }
 
-func (c *Client) remove(ctx context.Context, path string) error {
-	_, err := c.call(ctx, http.MethodDelete, path, nil, nil, nil)
+func (c *Client) remove(ctx context.Context, path string, opts []Option) error {
+	_, err := c.call(ctx, http.MethodDelete, path, headers(opts), nil, nil)
 	return err
 }
 

@@ -15,10 +15,9 @@ func (c *Client) Tenants(ctx context.Context) ([]v1.Tenant, error) {
 	return l.Items, err
 }
 
-// Tenant reads one tenant; etag is for PutTenant.
+// Tenant reads one tenant; etag is for IfMatch.
 func (c *Client) Tenant(ctx context.Context, name string) (t v1.Tenant, etag string, err error) {
-	h, err := c.call(ctx, http.MethodGet, path("tenants", name), nil, nil, &t)
-	return t, h.Get("ETag"), err
+	return read[v1.Tenant](ctx, c, path("tenants", name))
 }
 
 // CreateTenant creates a tenant and gives it with defaults filled in.
@@ -26,20 +25,14 @@ func (c *Client) CreateTenant(ctx context.Context, t v1.Tenant) (v1.Tenant, erro
 	return send[v1.Tenant](ctx, c, http.MethodPost, path("tenants"), t)
 }
 
-// PutTenant creates or replaces a tenant; with an etag only where it is still
-// the one that was read.
-func (c *Client) PutTenant(ctx context.Context, t v1.Tenant, etag string) (out v1.Tenant, err error) {
-	h := http.Header{}
-	if etag != "" {
-		h.Set("If-Match", etag)
-	}
-	_, err = c.call(ctx, http.MethodPut, path("tenants", t.Name), h, t, &out)
-	return out, err
+// PutTenant creates or replaces a tenant.
+func (c *Client) PutTenant(ctx context.Context, t v1.Tenant, opts ...Option) (v1.Tenant, error) {
+	return send[v1.Tenant](ctx, c, http.MethodPut, path("tenants", t.Name), t, opts...)
 }
 
 // DeleteTenant deletes a tenant, with cascade and all that belongs to it.
-func (c *Client) DeleteTenant(ctx context.Context, name string, cascade bool) (v1.DeleteResult, error) {
-	return send[v1.DeleteResult](ctx, c, http.MethodDelete, with(path("tenants", name), "cascade", boolText(cascade)), nil)
+func (c *Client) DeleteTenant(ctx context.Context, name string, cascade bool, opts ...Option) (v1.DeleteResult, error) {
+	return send[v1.DeleteResult](ctx, c, http.MethodDelete, with(path("tenants", name), "cascade", boolText(cascade)), nil, opts...)
 }
 
 // RecordFilter chooses lookup records; what is unset chooses all.
@@ -60,8 +53,8 @@ func (c *Client) Records(ctx context.Context, f RecordFilter) ([]v1.LookupRecord
 }
 
 // Record reads one lookup record; address is its CA, or for l2only its MAC.
-func (c *Client) Record(ctx context.Context, vsid uint32, address string) (v1.LookupRecord, error) {
-	return get[v1.LookupRecord](ctx, c, path("lookup-records", number(vsid), address))
+func (c *Client) Record(ctx context.Context, vsid uint32, address string) (r v1.LookupRecord, etag string, err error) {
+	return read[v1.LookupRecord](ctx, c, path("lookup-records", number(vsid), address))
 }
 
 // CreateRecord creates a lookup record.
@@ -70,18 +63,18 @@ func (c *Client) CreateRecord(ctx context.Context, r v1.LookupRecord) (v1.Lookup
 }
 
 // PutRecord creates or replaces a lookup record.
-func (c *Client) PutRecord(ctx context.Context, r v1.LookupRecord) (v1.LookupRecord, error) {
+func (c *Client) PutRecord(ctx context.Context, r v1.LookupRecord, opts ...Option) (v1.LookupRecord, error) {
 	address := r.CA
 	if address == "" {
 		address = r.MAC
 	}
-	return send[v1.LookupRecord](ctx, c, http.MethodPut, path("lookup-records", number(r.VSID), address), r)
+	return send[v1.LookupRecord](ctx, c, http.MethodPut, path("lookup-records", number(r.VSID), address), r, opts...)
 }
 
 // DeleteRecord deletes a lookup record; address is its CA, or for l2only its
 // MAC.
-func (c *Client) DeleteRecord(ctx context.Context, vsid uint32, address string) error {
-	return c.remove(ctx, path("lookup-records", number(vsid), address))
+func (c *Client) DeleteRecord(ctx context.Context, vsid uint32, address string, opts ...Option) error {
+	return c.remove(ctx, path("lookup-records", number(vsid), address), opts)
 }
 
 // ImportRecords creates or replaces many lookup records.
@@ -101,14 +94,14 @@ func (c *Client) CreateCustomerRoute(ctx context.Context, r v1.CustomerRoute) (v
 }
 
 // PutCustomerRoute creates or replaces a customer route.
-func (c *Client) PutCustomerRoute(ctx context.Context, r v1.CustomerRoute) (v1.CustomerRoute, error) {
-	return send[v1.CustomerRoute](ctx, c, http.MethodPut, customerRoutePath(r), r)
+func (c *Client) PutCustomerRoute(ctx context.Context, r v1.CustomerRoute, opts ...Option) (v1.CustomerRoute, error) {
+	return send[v1.CustomerRoute](ctx, c, http.MethodPut, customerRoutePath(r), r, opts...)
 }
 
 // DeleteCustomerRoute deletes the customer route with the VSID, prefix and next
 // hop of r.
-func (c *Client) DeleteCustomerRoute(ctx context.Context, r v1.CustomerRoute) error {
-	return c.remove(ctx, customerRoutePath(r))
+func (c *Client) DeleteCustomerRoute(ctx context.Context, r v1.CustomerRoute, opts ...Option) error {
+	return c.remove(ctx, customerRoutePath(r), opts)
 }
 
 func customerRoutePath(r v1.CustomerRoute) string {
@@ -128,15 +121,15 @@ func (c *Client) CreateProviderAddress(ctx context.Context, p v1.ProviderAddress
 }
 
 // PutProviderAddress creates or replaces a provider address.
-func (c *Client) PutProviderAddress(ctx context.Context, p v1.ProviderAddress) (v1.ProviderAddress, error) {
+func (c *Client) PutProviderAddress(ctx context.Context, p v1.ProviderAddress, opts ...Option) (v1.ProviderAddress, error) {
 	addr, _ := cut(p.Address)
-	return send[v1.ProviderAddress](ctx, c, http.MethodPut, path("provider-addresses", addr), p)
+	return send[v1.ProviderAddress](ctx, c, http.MethodPut, path("provider-addresses", addr), p, opts...)
 }
 
 // DeleteProviderAddress deletes a provider address, with or without its length.
-func (c *Client) DeleteProviderAddress(ctx context.Context, address string) error {
+func (c *Client) DeleteProviderAddress(ctx context.Context, address string, opts ...Option) error {
 	addr, _ := cut(address)
-	return c.remove(ctx, path("provider-addresses", addr))
+	return c.remove(ctx, path("provider-addresses", addr), opts)
 }
 
 // ProviderRoutes lists the provider routes.
@@ -151,14 +144,14 @@ func (c *Client) CreateProviderRoute(ctx context.Context, r v1.ProviderRoute) (v
 }
 
 // PutProviderRoute creates or replaces a provider route.
-func (c *Client) PutProviderRoute(ctx context.Context, r v1.ProviderRoute) (v1.ProviderRoute, error) {
-	return send[v1.ProviderRoute](ctx, c, http.MethodPut, providerRoutePath(r), r)
+func (c *Client) PutProviderRoute(ctx context.Context, r v1.ProviderRoute, opts ...Option) (v1.ProviderRoute, error) {
+	return send[v1.ProviderRoute](ctx, c, http.MethodPut, providerRoutePath(r), r, opts...)
 }
 
 // DeleteProviderRoute deletes the provider route with the prefix and next hop
 // of r.
-func (c *Client) DeleteProviderRoute(ctx context.Context, r v1.ProviderRoute) error {
-	return c.remove(ctx, providerRoutePath(r))
+func (c *Client) DeleteProviderRoute(ctx context.Context, r v1.ProviderRoute, opts ...Option) error {
+	return c.remove(ctx, providerRoutePath(r), opts)
 }
 
 func providerRoutePath(r v1.ProviderRoute) string {
@@ -172,19 +165,24 @@ func (c *Client) Ports(ctx context.Context) ([]v1.Port, error) {
 	return l.Items, err
 }
 
+// Port reads one VM port.
+func (c *Client) Port(ctx context.Context, ifname string) (p v1.Port, etag string, err error) {
+	return read[v1.Port](ctx, c, path("ports", ifname))
+}
+
 // CreatePort creates a VM port.
 func (c *Client) CreatePort(ctx context.Context, p v1.Port) (v1.Port, error) {
 	return send[v1.Port](ctx, c, http.MethodPost, path("ports"), p)
 }
 
 // PutPort creates or replaces a VM port.
-func (c *Client) PutPort(ctx context.Context, p v1.Port) (v1.Port, error) {
-	return send[v1.Port](ctx, c, http.MethodPut, path("ports", p.Interface), p)
+func (c *Client) PutPort(ctx context.Context, p v1.Port, opts ...Option) (v1.Port, error) {
+	return send[v1.Port](ctx, c, http.MethodPut, path("ports", p.Interface), p, opts...)
 }
 
 // DeletePort deletes a VM port.
-func (c *Client) DeletePort(ctx context.Context, ifname string) error {
-	return c.remove(ctx, path("ports", ifname))
+func (c *Client) DeletePort(ctx context.Context, ifname string, opts ...Option) error {
+	return c.remove(ctx, path("ports", ifname), opts)
 }
 
 // NATMappings lists the static mappings, of one tenant if named.
@@ -199,18 +197,18 @@ func (c *Client) CreateNATMapping(ctx context.Context, m v1.NATMapping) (v1.NATM
 }
 
 // NATMapping reads one static mapping.
-func (c *Client) NATMapping(ctx context.Context, proto, external string) (v1.NATMapping, error) {
-	return get[v1.NATMapping](ctx, c, path("nat-mappings", proto, external))
+func (c *Client) NATMapping(ctx context.Context, proto, external string) (m v1.NATMapping, etag string, err error) {
+	return read[v1.NATMapping](ctx, c, path("nat-mappings", proto, external))
 }
 
 // PutNATMapping creates or replaces a static mapping.
-func (c *Client) PutNATMapping(ctx context.Context, m v1.NATMapping) (v1.NATMapping, error) {
-	return send[v1.NATMapping](ctx, c, http.MethodPut, path("nat-mappings", m.Proto, m.External), m)
+func (c *Client) PutNATMapping(ctx context.Context, m v1.NATMapping, opts ...Option) (v1.NATMapping, error) {
+	return send[v1.NATMapping](ctx, c, http.MethodPut, path("nat-mappings", m.Proto, m.External), m, opts...)
 }
 
 // DeleteNATMapping deletes a static mapping.
-func (c *Client) DeleteNATMapping(ctx context.Context, proto, external string) error {
-	return c.remove(ctx, path("nat-mappings", proto, external))
+func (c *Client) DeleteNATMapping(ctx context.Context, proto, external string, opts ...Option) error {
+	return c.remove(ctx, path("nat-mappings", proto, external), opts)
 }
 
 func number(v uint32) string { return strconv.FormatUint(uint64(v), 10) }

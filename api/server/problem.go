@@ -32,8 +32,8 @@ var kinds = []struct {
 	{errChanged, http.StatusPreconditionFailed, v1.ProblemPrecondition},
 }
 
-// errChanged refuses a conditional write.
-var errChanged = errors.New("it was changed meanwhile: read it again, and then decide")
+// errChanged is the kind of refusals of conditional writes.
+var errChanged = errors.New("changed meanwhile")
 
 // problem makes the answer to refusals. It is a failure of the gateway where
 // one of them is of no kind that a caller could have caused.

@@ -79,20 +79,21 @@ func (s *Server) registerRecords() {
 	huma.Register(s.api, imp, s.importRecords)
 }
 
-func (s *Server) getRecord(_ context.Context, in *recordKey) (*answer[v1.LookupRecord], error) {
+func (s *Server) getRecord(_ context.Context, in *recordKey) (*one[v1.LookupRecord], error) {
 	want, err := in.object()
 	if err != nil {
 		return nil, s.refuse(err)
 	}
-	if v, ok := records().one(s, want.Key()); ok {
-		return &answer[v1.LookupRecord]{v}, nil
+	if v, ok := records().find(s, want.Key()); ok {
+		return &one[v1.LookupRecord]{etag(v), v}, nil
 	}
 	for _, r := range s.backend.DerivedRecords() {
 		if r.Key() != want.Key() {
 			continue
 		}
-		var out answer[v1.LookupRecord]
+		var out one[v1.LookupRecord]
 		s.store.View(func(f *hnv.Fabric) { out.Body = showRecord(f, r, v1.OriginGateway) })
+		out.ETag = etag(out.Body)
 		return &out, nil
 	}
 	return nil, s.refuse(absent("lookup record", want.Key()))

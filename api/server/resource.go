@@ -22,6 +22,7 @@ type resource[T, L any] struct {
 	item   func(at string, v T) item
 	show   func(f *hnv.Fabric, o hnv.Object) T
 	list   func([]T) L
+	onPut  string // what else is to be said of replacing one
 }
 
 // keyed is an input whose path names an object; only what Key needs is set.
@@ -36,11 +37,17 @@ type putting[T any] interface {
 }
 
 type (
-	nothing        struct{}
-	answer[T any]  struct{ Body T }
+	nothing       struct{}
+	answer[T any] struct{ Body T }
+	// one is a single object, whose ETag is for If-Match.
+	one[T any] struct {
+		ETag string `header:"ETag" doc:"Changes whenever the object does; for If-Match."`
+		Body T
+	}
 	written[T any] struct {
 		Status   int
-		Revision int64 `header:"Hnvgate-Revision" doc:"Store revision that holds the object."`
+		ETag     string `header:"ETag" doc:"Changes whenever the object does; for If-Match."`
+		Revision int64  `header:"Hnvgate-Revision" doc:"Store revision that holds the object."`
 		Body     T
 	}
 	deleted struct {
@@ -78,13 +85,13 @@ func (r resource[T, L]) all(s *Server, keep func(f *hnv.Fabric, o hnv.Object) bo
 }
 
 func registerGet[K keyed, T, L any](s *Server, r resource[T, L]) {
-	huma.Register(s.api, r.getOperation(), func(_ context.Context, in *K) (*answer[T], error) {
+	huma.Register(s.api, r.getOperation(), func(_ context.Context, in *K) (*one[T], error) {
 		want, err := (*in).object()
 		if err != nil {
 			return nil, s.refuse(err)
 		}
-		if v, ok := r.one(s, want.Key()); ok {
-			return &answer[T]{v}, nil
+		if v, ok := r.find(s, want.Key()); ok {
+			return &one[T]{etag(v), v}, nil
 		}
 		return nil, s.refuse(absent(r.noun, want.Key()))
 	})
@@ -96,7 +103,7 @@ func (r resource[T, L]) getOperation() huma.Operation {
 	return op
 }
 
-func (r resource[T, L]) one(s *Server, key string) (v T, ok bool) {
+func (r resource[T, L]) find(s *Server, key string) (v T, ok bool) {
 	s.store.View(func(f *hnv.Fabric) {
 		var o hnv.Object
 		if o, ok = f.Get(r.kind, key); ok {
@@ -116,8 +123,12 @@ func (r resource[T, L]) registerCreate(s *Server) {
 	})
 }
 
-// refusals are the statuses that a write may answer; the document names them.
-var refusals = []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity}
+// refusals are the statuses that a write may answer, conditionals those of one
+// that can be conditional; the document names them.
+var (
+	refusals     = []int{http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity}
+	conditionals = append([]int{http.StatusPreconditionFailed}, refusals...)
+)
 
 func (r resource[T, L]) write(ctx context.Context, s *Server, w *writing) (*written[T], error) {
 	res, err := s.write(ctx, w)
@@ -129,36 +140,56 @@ func (r resource[T, L]) write(ctx context.Context, s *Server, w *writing) (*writ
 		out.Status = http.StatusCreated
 	}
 	s.store.View(func(f *hnv.Fabric) { out.Body = r.show(f, w.last) })
+	out.ETag = etag(out.Body)
 	return out, nil
 }
 
 func registerPut[P putting[T], T, L any](s *Server, r resource[T, L]) {
-	op := operation("put-"+r.id, http.MethodPut, r.path+r.key, r.plural, "Create or replace a "+r.noun)
-	op.Description = "Answers 201 where it is new, 200 where it was replaced or was just so already."
-	op.Errors = refusals
+	op := conditional(operation("put-"+r.id, http.MethodPut, r.path+r.key, r.plural, "Create or replace a "+r.noun))
+	op.Description = "Answers 201 where it is new, 200 where it was replaced or was just so already." + r.onPut
+	op.Errors = conditionals
 	huma.Register(s.api, op, func(ctx context.Context, in *P) (*written[T], error) {
 		want, err := (*in).object()
 		if err != nil {
 			return nil, s.refuse(err)
 		}
+		m, err := readIfMatch(ctx)
+		if err != nil {
+			return nil, s.refuse(err)
+		}
 		it := r.item("body", (*in).body())
 		it.mustBe(want)
-		return r.write(ctx, s, &writing{items: []item{it}})
+		return r.write(ctx, s, &writing{
+			items:  []item{it},
+			unless: func(f *hnv.Fabric) error { return r.unchanged(f, m, want.Key()) },
+		})
 	})
 }
 
+func (r resource[T, L]) deleteOperation() huma.Operation {
+	op := conditional(operation("delete-"+r.id, http.MethodDelete, r.path+r.key, r.plural, "Delete a "+r.noun))
+	op.Errors = conditionals
+	return op
+}
+
 func registerDelete[K keyed, T, L any](s *Server, r resource[T, L]) {
-	op := operation("delete-"+r.id, http.MethodDelete, r.path+r.key, r.plural, "Delete a "+r.noun)
+	op := r.deleteOperation()
 	op.DefaultStatus = http.StatusNoContent
-	op.Errors = refusals
 	huma.Register(s.api, op, func(ctx context.Context, in *K) (*deleted, error) {
 		want, err := (*in).object()
+		if err != nil {
+			return nil, s.refuse(err)
+		}
+		m, err := readIfMatch(ctx)
 		if err != nil {
 			return nil, s.refuse(err)
 		}
 		rev, err := s.store.UpdateFunc(ctx, func(f *hnv.Fabric) ([]hnv.Change, error) {
 			if _, ok := f.Get(r.kind, want.Key()); !ok {
 				return nil, absent(r.noun, want.Key())
+			}
+			if err := r.unchanged(f, m, want.Key()); err != nil {
+				return nil, err
 			}
 			return []hnv.Change{{Delete: want}}, nil
 		})

@@ -2,10 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -16,9 +12,10 @@ import (
 func tenants() resource[v1.Tenant, v1.TenantList] {
 	return resource[v1.Tenant, v1.TenantList]{
 		path: "/v1/tenants", key: "/{name}", id: "tenant", noun: "tenant", plural: "tenants", kind: hnv.KindTenant,
-		item: tenantItem,
-		show: func(_ *hnv.Fabric, o hnv.Object) v1.Tenant { return v1.NewTenant(o.(hnv.Tenant)) },
-		list: func(items []v1.Tenant) v1.TenantList { return v1.TenantList{Items: items} },
+		item:  tenantItem,
+		show:  func(_ *hnv.Fabric, o hnv.Object) v1.Tenant { return v1.NewTenant(o.(hnv.Tenant)) },
+		list:  func(items []v1.Tenant) v1.TenantList { return v1.TenantList{Items: items} },
+		onPut: " An RDID that is left out stays.",
 	}
 }
 
@@ -26,16 +23,18 @@ type tenantKey struct {
 	Name string `path:"name" doc:"Name of the tenant." example:"contoso"`
 }
 
-type tenantPut struct {
-	Name    string `path:"name" doc:"Name of the tenant." example:"contoso"`
-	IfMatch string `header:"If-Match" doc:"ETag of the tenant as it was read; refused with 412 where it changed since."`
-	Body    v1.Tenant
+func (k tenantKey) object() (hnv.Object, error) {
+	n, err := hnv.ParseName(k.Name)
+	return hnv.Tenant{Name: n}, err
 }
 
-type tenantAnswer struct {
-	ETag string `header:"ETag" doc:"Changes whenever the tenant does; for If-Match."`
+type tenantPut struct {
+	Name string `path:"name" doc:"Name of the tenant." example:"contoso"`
 	Body v1.Tenant
 }
+
+func (p tenantPut) object() (hnv.Object, error) { return tenantKey{p.Name}.object() }
+func (p tenantPut) body() v1.Tenant             { return p.Body }
 
 type tenantDelete struct {
 	Name    string `path:"name" doc:"Name of the tenant." example:"contoso"`
@@ -46,57 +45,12 @@ func (s *Server) registerTenants() {
 	r := tenants()
 	r.registerList(s)
 	r.registerCreate(s)
-	huma.Register(s.api, r.getOperation(), s.getTenant)
+	registerGet[tenantKey](s, r)
+	registerPut[tenantPut](s, r)
 
-	put := operation("put-tenant", http.MethodPut, "/v1/tenants/{name}", r.plural, "Create or replace a tenant")
-	put.Description = "Answers 201 where it is new, 200 where it was replaced or was just so already. An RDID that is left out stays."
-	put.Errors = append([]int{http.StatusPreconditionFailed}, refusals...)
-	huma.Register(s.api, put, s.putTenant)
-
-	del := operation("delete-tenant", http.MethodDelete, "/v1/tenants/{name}", r.plural, "Delete a tenant")
+	del := r.deleteOperation()
 	del.Description = "With cascade all goes in one transaction, except that of a tenant with more lookup records than fit into one the records go first, in parts."
-	del.Errors = refusals
 	huma.Register(s.api, del, s.deleteTenant)
-}
-
-func etag(t v1.Tenant) string {
-	b, err := json.Marshal(t)
-	if err != nil {
-		return ""
-	}
-	h := sha256.Sum256(b)
-	return `"` + hex.EncodeToString(h[:12]) + `"`
-}
-
-func (s *Server) getTenant(_ context.Context, in *tenantKey) (*tenantAnswer, error) {
-	n, err := hnv.ParseName(in.Name)
-	if err != nil {
-		return nil, s.refuse(err)
-	}
-	body, ok := tenants().one(s, n.String())
-	if !ok {
-		return nil, s.refuse(absent("tenant", in.Name))
-	}
-	return &tenantAnswer{etag(body), body}, nil
-}
-
-func (s *Server) putTenant(ctx context.Context, in *tenantPut) (*written[v1.Tenant], error) {
-	n, err := hnv.ParseName(in.Name)
-	if err != nil {
-		return nil, s.refuse(err)
-	}
-	it := tenantItem("body", in.Body)
-	it.mustBe(hnv.Tenant{Name: n})
-	w := &writing{items: []item{it}}
-	if in.IfMatch != "" {
-		w.unless = func(f *hnv.Fabric) error {
-			if t, ok := f.Tenant(n); !ok || etag(v1.NewTenant(t)) != in.IfMatch {
-				return &kindError{"tenant " + in.Name + ": " + errChanged.Error(), errChanged}
-			}
-			return nil
-		}
-	}
-	return tenants().write(ctx, s, w)
 }
 
 // cascadePart is how many lookup records one transaction of a deletion takes
@@ -105,6 +59,10 @@ const cascadePart = 50_000
 
 func (s *Server) deleteTenant(ctx context.Context, in *tenantDelete) (*answer[v1.DeleteResult], error) {
 	n, err := hnv.ParseName(in.Name)
+	if err != nil {
+		return nil, s.refuse(err)
+	}
+	m, err := readIfMatch(ctx)
 	if err != nil {
 		return nil, s.refuse(err)
 	}
@@ -117,6 +75,9 @@ func (s *Server) deleteTenant(ctx context.Context, in *tenantDelete) (*answer[v1
 			changes := []hnv.Change{{Delete: hnv.Tenant{Name: n}}}
 			if _, ok := f.Tenant(n); !ok {
 				return nil, absent("tenant", in.Name)
+			}
+			if err := tenants().unchanged(f, m, n.String()); err != nil {
+				return nil, err
 			}
 			if in.Cascade {
 				var err error

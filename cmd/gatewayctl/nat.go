@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hnvgate/hnvgate/api/client"
 	v1 "github.com/hnvgate/hnvgate/api/v1"
 )
 
@@ -80,14 +81,14 @@ func (c *cli) mappingDelete() *cobra.Command {
 	}
 	mappingKey(cmd, &m)
 	cmd.RunE = c.does(func(ctx context.Context, args []string) error {
-		old, err := c.client.NATMapping(ctx, m.Proto, m.External)
+		old, etag, err := c.client.NATMapping(ctx, m.Proto, m.External)
 		if err != nil {
 			return err
 		}
 		if old.Tenant != args[0] {
 			return fmt.Errorf("NAT mapping %s/%s belongs to tenant %s, not to %s", m.Proto, m.External, old.Tenant, args[0])
 		}
-		if err := c.client.DeleteNATMapping(ctx, m.Proto, m.External); err != nil {
+		if err := c.client.DeleteNATMapping(ctx, m.Proto, m.External, client.IfMatch(etag)); err != nil {
 			return err
 		}
 		c.say("NAT mapping %s %s of tenant %s deleted", m.Proto, m.External, args[0])

@@ -78,15 +78,14 @@ host; traffic follows at once and connections go on.`,
 	f.rest(cmd)
 	require(cmd, "vsid", "ca")
 	cmd.RunE = c.does(func(ctx context.Context, _ []string) error {
-		r, err := c.client.Record(ctx, f.VSID, f.CA)
+		r, err := c.client.UpdateRecord(ctx, f.VSID, f.CA, func(r *v1.LookupRecord) error {
+			if r.Origin == v1.OriginGateway {
+				return fmt.Errorf("lookup record %s is made by the gateway for the compartment of tenant %s: change the tenant instead", recordName(*r), r.Tenant)
+			}
+			f.change(cmd, r)
+			return nil
+		})
 		if err != nil {
-			return err
-		}
-		if r.Origin == v1.OriginGateway {
-			return fmt.Errorf("lookup record %s is made by the gateway for the compartment of tenant %s: change the tenant instead", recordName(r), r.Tenant)
-		}
-		f.change(cmd, &r)
-		if r, err = c.client.PutRecord(ctx, r); err != nil {
 			return err
 		}
 		c.say("lookup record %s set: behind %s", recordName(r), r.PA)

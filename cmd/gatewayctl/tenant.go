@@ -88,14 +88,7 @@ func (c *cli) tenantSet() *cobra.Command {
 		if fl.NFlag() == 0 {
 			return usagef("nothing to change is named")
 		}
-		t, etag, err := c.client.Tenant(ctx, args[0])
-		if err != nil {
-			return err
-		}
-		if err := f.change(cmd, &t); err != nil {
-			return err
-		}
-		t, err = c.client.PutTenant(ctx, t, etag)
+		t, err := c.client.UpdateTenant(ctx, args[0], func(t *v1.Tenant) error { return f.change(cmd, t) })
 		if err != nil {
 			return err
 		}
