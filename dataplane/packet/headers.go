@@ -61,6 +61,7 @@ type Headers struct {
 	SrcPort, DstPort uint16
 	// Of ICMP and ICMPv6, likewise.
 	ICMPType, ICMPCode uint8
+	ICMPID             uint16 // of echo requests and replies alone
 	TCPFlags           uint8
 }
 
@@ -178,8 +179,23 @@ func (h *Headers) decodeTransport(payload []byte) drop.Reason {
 			return drop.InnerTruncated
 		}
 		h.ICMPType, h.ICMPCode = payload[0], payload[1]
+		if len(payload) >= icmpLen && h.isEcho() {
+			h.ICMPID = binary.BigEndian.Uint16(payload[4:])
+		}
 	}
 	return drop.None
+}
+
+// isEcho tells whether the message is an echo request or reply of the packet's
+// IP version (RFC 792, RFC 4443 section 4).
+func (h *Headers) isEcho() bool {
+	switch h.Proto {
+	case ProtoICMP:
+		return h.Version == 4 && (h.ICMPType == ICMPEchoRequest || h.ICMPType == ICMPEchoReply)
+	case ProtoICMPv6:
+		return h.Version == 6 && (h.ICMPType == ICMPv6EchoRequest || h.ICMPType == ICMPv6EchoReply)
+	}
+	return false
 }
 
 func (h *Headers) ports(payload []byte) {

@@ -35,7 +35,7 @@ func TestDecodeGolden(t *testing.T) {
 			 9c40 01bb 00000001 00000002 5018 03e8 0000 0000`,
 			packet.Headers{
 				DstMAC: mac2, SrcMAC: mac1, EtherType: 0x0800, L3: 14, L4: 34, Version: 4,
-				Src: ca1, Dst: ca2, Proto: 6, TTL: 64, DSCP: 46, ECN: 1, Length: 40, DontFragment: true,
+				Src: ca1, Dst: ca2, Proto: 6, TTL: 64, DSCP: 46, ECN: 1, Length: 40, FragID: 0x1234, DontFragment: true,
 				SrcPort: 40000, DstPort: 443, TCPFlags: packet.TCPPsh | packet.TCPAck,
 			},
 		},
@@ -55,7 +55,7 @@ func TestDecodeGolden(t *testing.T) {
 			 0800 f7ff 0000000000000000000000`,
 			packet.Headers{
 				DstMAC: mac2, SrcMAC: mac1, EtherType: 0x0800, L3: 14, L4: 38, Version: 4,
-				Src: ca1, Dst: ca2, Proto: 1, TTL: 1, Length: 28, HasOptions: true, ICMPType: 8,
+				Src: ca1, Dst: ca2, Proto: 1, TTL: 1, Length: 28, FragID: 1, HasOptions: true, ICMPType: 8,
 			},
 		},
 		"last fragment": {
@@ -63,7 +63,7 @@ func TestDecodeGolden(t *testing.T) {
 			 4500 0018 0001 00b9 40 06 640e 0a01010b 0a01010c deadbeef`,
 			packet.Headers{
 				DstMAC: mac2, SrcMAC: mac1, EtherType: 0x0800, L3: 14, L4: 34, Version: 4,
-				Src: ca1, Dst: ca2, Proto: 6, TTL: 64, Length: 24, FragOffset: 1480,
+				Src: ca1, Dst: ca2, Proto: 6, TTL: 64, Length: 24, FragOffset: 1480, FragID: 1,
 			},
 		},
 		"arp": {
@@ -77,6 +77,18 @@ func TestDecodeGolden(t *testing.T) {
 		}
 		if d := cmp.Diff(c.want, h, compareAddr); d != "" {
 			t.Errorf("%s: -want +got\n%s", name, d)
+		}
+	}
+}
+
+func TestDecodeEchoID(t *testing.T) {
+	for name, b := range map[string][]byte{"echo4": frameEcho4(t), "echo6": frameEcho6(t)} {
+		if h := decode(t, b); h.ICMPID != 9 {
+			t.Errorf("%s: identifier %d, want 9", name, h.ICMPID)
+		}
+		b[len(b)-56-8] = 3
+		if h := decode(t, b); h.ICMPType != 3 || h.ICMPID != 0 {
+			t.Errorf("%s as an error: %+v", name, h)
 		}
 	}
 }
