@@ -51,6 +51,15 @@ func TestNothingAllocates(t *testing.T) {
 		nd.Parse(ns, hn)
 		nd.Build(f, mac1, mac2, six2, packet.SolicitedNode(six1))
 	})
+	lease4, lease6 := inUDP4(t, ack(t), 67, 68), inUDP6(t, dhcp6(7, duids, iana(addr6("fd00::1", 1, 2))))
+	l4, l6 := decode(t, lease4), decode(t, lease6)
+	var d4 packet.DHCP
+	var d6 packet.DHCPv6
+	noAllocs(t, "DHCP", func() {
+		if !l4.IsDHCPToClient() || !d4.Parse(lease4, l4) || !d6.Parse(lease6, l6) || len(d6.Leases()) != 1 {
+			t.Error("not read")
+		}
+	})
 	noAllocs(t, "BuildICMPError", func() {
 		packet.BuildICMPError(f, packet.TooBig, tcp4, h4, router4, router, 1400)
 		packet.BuildICMPError(f, packet.TooBig, tcp6, h6, router6, router, 1400)

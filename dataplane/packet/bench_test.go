@@ -74,3 +74,22 @@ func BenchmarkICMPError(b *testing.B) {
 		packet.BuildICMPError(f, packet.TooBig, orig, h, router4, router, 1400)
 	}
 }
+
+func BenchmarkDHCP(b *testing.B) {
+	four, six := inUDP4(b, ack(b), 67, 68), inUDP6(b, dhcp6(7, duids, iana(addr6("fd00::1", 1, 2))))
+	h4, h6 := decode(b, four), decode(b, six)
+	b.Run("v4", func(b *testing.B) {
+		b.ReportAllocs()
+		var d packet.DHCP
+		for b.Loop() {
+			d.Parse(four, h4)
+		}
+	})
+	b.Run("v6", func(b *testing.B) {
+		b.ReportAllocs()
+		var d packet.DHCPv6
+		for b.Loop() {
+			d.Parse(six, h6)
+		}
+	})
+}
