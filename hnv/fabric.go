@@ -248,7 +248,7 @@ func (f *Fabric) alreadyThere(o Object) error {
 		instead = "use «tenant set» to change it"
 	case ACL:
 		is = fmt.Sprintf("%d rules", len(o.Rules))
-		instead = "use «acl set» to change it"
+		instead = "use «acl rule add» and «acl rule delete» to change it"
 	case Record:
 		is = fmt.Sprintf("tenant %s, MAC %s, PA %s", f.owners[o.VSID], o.MAC, o.PA)
 		instead = "a CA may stand only once in a VSID; use «record set» to change it"

@@ -35,6 +35,32 @@ func (c *Client) DeleteTenant(ctx context.Context, name string, cascade bool, op
 	return send[v1.DeleteResult](ctx, c, http.MethodDelete, with(path("tenants", name), "cascade", boolText(cascade)), nil, opts...)
 }
 
+// ACLs lists the ACLs, of one tenant if named.
+func (c *Client) ACLs(ctx context.Context, tenant string) ([]v1.ACL, error) {
+	l, err := get[v1.ACLList](ctx, c, with(path("acls"), "tenant", tenant))
+	return l.Items, err
+}
+
+// ACL reads one ACL.
+func (c *Client) ACL(ctx context.Context, tenant, name string) (a v1.ACL, etag string, err error) {
+	return read[v1.ACL](ctx, c, path("acls", tenant, name))
+}
+
+// CreateACL creates an ACL.
+func (c *Client) CreateACL(ctx context.Context, a v1.ACL) (v1.ACL, error) {
+	return send[v1.ACL](ctx, c, http.MethodPost, path("acls"), a)
+}
+
+// PutACL creates or replaces an ACL.
+func (c *Client) PutACL(ctx context.Context, a v1.ACL, opts ...Option) (v1.ACL, error) {
+	return send[v1.ACL](ctx, c, http.MethodPut, path("acls", a.Tenant, a.Name), a, opts...)
+}
+
+// DeleteACL deletes an ACL that nothing names any more.
+func (c *Client) DeleteACL(ctx context.Context, tenant, name string, opts ...Option) error {
+	return c.remove(ctx, path("acls", tenant, name), opts)
+}
+
 // RecordFilter chooses lookup records; what is unset chooses all.
 type RecordFilter struct {
 	Tenant string

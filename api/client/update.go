@@ -105,3 +105,10 @@ func (c *Client) UpdatePort(ctx context.Context, ifname string, change func(*v1.
 		func() (v1.Port, string, error) { return c.Port(ctx, ifname) }, change,
 		func(p v1.Port, o Option) (v1.Port, error) { return c.PutPort(ctx, p, o) })
 }
+
+// UpdateACL changes an ACL likewise.
+func (c *Client) UpdateACL(ctx context.Context, tenant, name string, change func(*v1.ACL) error) (v1.ACL, error) {
+	return update(ctx, "ACL "+tenant+"/"+name,
+		func() (v1.ACL, string, error) { return c.ACL(ctx, tenant, name) }, change,
+		func(a v1.ACL, o Option) (v1.ACL, error) { return c.PutACL(ctx, a, o) })
+}

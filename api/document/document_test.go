@@ -22,6 +22,12 @@ tenants:
   - {vsid: 5000, prefixes: [10.254.254.0/29]}
   - vsid: 5001
     prefixes: [10.1.1.0/24@10.1.1.254, "fd00:1::/64"]
+    acl: web
+    learning: {}
+    multicastGroup: 239.1.1.1
+    dhcp: 10.1.1.5
+  qos: {inKbps: 18446744073709551615, dscp: 46}
+  stormPPS: 50
   gateway:
     vsid: 5000
     uplink: internet
@@ -45,6 +51,14 @@ natMappings:
   external: 203.0.113.10:443
   internal: 10.1.1.11:443
 ports: # none yet
+acls:
+- tenant: contoso
+  name: web
+  rules:
+  - {priority: 100, direction: inbound, action: allow, proto: 6, src: ["fd00:1::/64"], dstPorts: [80, 8000-8999]}
+- tenant: contoso
+  name: closed
+  rules: []
 `
 
 func TestParse(t *testing.T) {
@@ -60,11 +74,18 @@ func TestParse(t *testing.T) {
 				Name: "contoso", Encap: "nvgre",
 				Subnets: []v1.Subnet{
 					{VSID: 5000, Prefixes: []string{"10.254.254.0/29"}},
-					{VSID: 5001, Prefixes: []string{"10.1.1.0/24@10.1.1.254", "fd00:1::/64"}},
+					{VSID: 5001, Prefixes: []string{"10.1.1.0/24@10.1.1.254", "fd00:1::/64"}, ACL: "web", Learning: &v1.Learning{}, MulticastGroup: "239.1.1.1", DHCP: "10.1.1.5"},
 				},
+				QoS: &v1.QoS{InKbps: 1<<64 - 1, DSCP: "46"}, StormPPS: 50,
 				Gateway: &v1.Gateway{VSID: 5000, Uplink: "internet", NAT: &v1.NAT{Pool: []string{"203.0.113.10", "203.0.113.11:20000-29999"}}},
 			},
 			{Name: "123", Encap: "vxlan", Subnets: []v1.Subnet{{VSID: 6001, Prefixes: []string{"10.1.1.0/24"}}}},
+		},
+		ACLs: []v1.ACL{
+			{Tenant: "contoso", Name: "web", Rules: []v1.ACLRule{
+				{Priority: 100, Direction: "inbound", Action: "allow", Proto: "6", Src: []string{"fd00:1::/64"}, DstPorts: []string{"80", "8000-8999"}},
+			}},
+			{Tenant: "contoso", Name: "closed"},
 		},
 		LookupRecords: []v1.LookupRecord{
 			{VSID: 5001, CA: "10.1.1.11", MAC: "00:15:5d:00:00:01", PA: "192.168.1.10", VMName: "SQL"},
@@ -81,9 +102,10 @@ func TestParse(t *testing.T) {
 		"body.tenants[0].encap":                  "x.yaml:8:10",
 		"body.tenants[0].subnets[1].prefixes[1]": "x.yaml:12:40",
 		"body.tenants[0].rdid":                   "x.yaml:7:3",
-		"body.tenants[1].encap":                  "x.yaml:24:10",
-		"body.lookupRecords[1].mac":              "x.yaml:20:37",
-		"body.lookupRecords[1].pa.nonsense":      "x.yaml:20:55",
+		"body.tenants[1].encap":                  "x.yaml:30:10",
+		"body.acls[0].rules[0].dstPorts[1]":      "x.yaml:46:103",
+		"body.lookupRecords[1].mac":              "x.yaml:26:37",
+		"body.lookupRecords[1].pa.nonsense":      "x.yaml:26:55",
 	} {
 		if p, ok := d.Place(location); !ok || p.String() != place {
 			t.Errorf("%s is at %v, want %s", location, p, place)
@@ -119,7 +141,7 @@ lookupRecords:
 - {vsid: 0x1389, useVMMAC: maybe, ca: !!str 10.1.1.11}
 `
 	want := []string{
-		`x.yaml:4:3: unknown field "encapsulation": a tenant has name, rdid, encap, subnets, gateway`,
+		`x.yaml:4:3: unknown field "encapsulation": a tenant has name, rdid, encap, subnets, gateway, qos, stormPPS`,
 		`x.yaml:6:5: subnets must be a list, not a mapping: begin each entry with a dash`,
 		`x.yaml:7:11: gateway is empty: say what is in it, or leave it out`,
 		`x.yaml:8:9: name must be a text, not true (put it in quotes to mean the text)`,
@@ -131,9 +153,9 @@ lookupRecords:
 		`x.yaml:15:15: anchors and aliases are not taken: write out what is meant`,
 		`x.yaml:16:11: vsid must be a whole decimal number from 0 to 4294967295, not 99999999999`,
 		`x.yaml:17:15: anchors and aliases are not taken: write out what is meant`,
-		`x.yaml:18:5: here must be a subnet, with vsid, prefixes, not 5003`,
+		`x.yaml:18:5: here must be a subnet, with vsid, prefixes, acl, learning, multicastGroup, dhcp, not 5003`,
 		`x.yaml:19:29: prefixes[0] must be a text, not a mapping: put an address with colons in quotes`,
-		`x.yaml:20:1: unknown field "colour": a document has apiVersion, providerAddresses, providerRoutes, tenants, ports, lookupRecords, customerRoutes, natMappings`,
+		`x.yaml:20:1: unknown field "colour": a document has apiVersion, providerAddresses, providerRoutes, tenants, acls, ports, lookupRecords, customerRoutes, natMappings`,
 		`x.yaml:22:10: vsid must be a whole decimal number from 0 to 4294967295, not 0x1389`,
 		`x.yaml:22:28: useVMMAC must be true or false, not the text "maybe"`,
 		`x.yaml:22:39: tags are not taken: leave it out`,

@@ -158,7 +158,7 @@ func (w *walker) scalar(n ast.Node, v reflect.Value, path string) {
 			return
 		}
 		v.SetBool(b.Value)
-	case reflect.Uint16, reflect.Uint32:
+	case reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		if _, ok := n.(*ast.IntegerNode); !ok {
 			w.fail(n, "%s must be a whole number, not %s", last(path), sort(n))
 			return
@@ -166,7 +166,7 @@ func (w *walker) scalar(n ast.Node, v reflect.Value, path string) {
 		text := n.GetToken().Value
 		u, err := strconv.ParseUint(text, 10, v.Type().Bits())
 		if err != nil {
-			w.fail(n, "%s must be a whole decimal number from 0 to %d, not %s", last(path), uint64(1)<<v.Type().Bits()-1, text)
+			w.fail(n, "%s must be a whole decimal number from 0 to %d, not %s", last(path), ^uint64(0)>>(64-v.Type().Bits()), text)
 			return
 		}
 		v.SetUint(u)
@@ -244,8 +244,12 @@ func noun(t reflect.Type) string {
 		return "a provider route"
 	case reflect.TypeFor[v1.NATMapping]():
 		return "a NAT mapping"
-	case reflect.TypeFor[v1.NAT]():
-		return "nat"
+	case reflect.TypeFor[v1.ACL]():
+		return "an ACL"
+	case reflect.TypeFor[v1.ACLRule]():
+		return "a rule"
+	case reflect.TypeFor[v1.NAT](), reflect.TypeFor[v1.QoS](), reflect.TypeFor[v1.Learning]():
+		return strings.ToLower(t.Name())
 	}
 	return "a " + strings.ToLower(t.Name())
 }

@@ -49,6 +49,7 @@ func (s *Server) export() v1.Document {
 		d.ProviderAddresses = showAll(f, providerAddresses())
 		d.ProviderRoutes = showAll(f, providerRoutes())
 		d.Tenants = showAll(f, tenants())
+		d.ACLs = showAll(f, acls())
 		d.Ports = showAll(f, ports())
 		d.LookupRecords = showAll(f, records())
 		d.CustomerRoutes = showAll(f, customerRoutes())

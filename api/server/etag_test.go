@@ -12,6 +12,7 @@ import (
 // be changed: from old to new, and back.
 var resources = map[string]struct{ path, old, new string }{
 	"tenant":           {"/v1/tenants/contoso", `"10.1.1.0/24@10.1.1.1"`, `"10.1.1.0/24@10.1.1.1","10.1.2.0/24"`},
+	"ACL":              {"/v1/acls/contoso/web", `"action":"allow"`, `"action":"deny"`},
 	"lookup record":    {"/v1/lookup-records/5001/10.1.1.11", `192.168.1.10`, `192.168.1.20`},
 	"port":             {"/v1/ports/vm1", `00:15:5d:00:00:01`, `00:15:5d:00:00:02`},
 	"customer route":   {"/v1/customer-routes/5000/0.0.0.0/0/10.254.254.2", `"nextHop":"10.254.254.2"`, `"nextHop":"10.254.254.2","metric":7`},
@@ -25,6 +26,7 @@ func TestConditionalWrites(t *testing.T) {
 		t.Run(noun, func(t *testing.T) {
 			g := newGateway(t)
 			g.twoTenants()
+			g.must("POST", "/v1/acls", acl("contoso"), 201)
 			g.must("POST", "/v1/provider-routes", `{"prefix":"192.168.2.0/24","nextHop":"192.168.1.254"}`, 201)
 			got := g.must("GET", r.path, "", 200)
 			tag, old := got.header.Get("ETag"), string(got.body)

@@ -17,6 +17,7 @@ type item struct {
 	tenant string     // whose the caller says it is; empty: not said
 	rdid   string     // likewise its routing domain, of a record
 	vsids  []uint32   // virtual subnets it makes, or needs
+	acls   []string   // names of the ACLs it makes, or needs
 	bad    []refusal  // what could not be read
 }
 
@@ -46,7 +47,17 @@ func tenantItem(at string, t v1.Tenant) item {
 	it := read(at, "tenant "+name(t.Name), t.Name, o, err)
 	for _, s := range t.Subnets {
 		it.vsids = append(it.vsids, s.VSID)
+		if s.ACL != "" {
+			it.acls = append(it.acls, s.ACL)
+		}
 	}
+	return it
+}
+
+func aclItem(at string, a v1.ACL) item {
+	o, err := a.Object()
+	it := read(at, "ACL "+name(a.Tenant)+"/"+name(a.Name), a.Tenant, o, err)
+	it.acls = []string{a.Name}
 	return it
 }
 
@@ -74,7 +85,11 @@ func providerRouteItem(at string, r v1.ProviderRoute) item {
 
 func portItem(at string, p v1.Port) item {
 	o, err := p.Object()
-	return read(at, "port "+name(p.Interface), "", o, err).in(p.VSID)
+	it := read(at, "port "+name(p.Interface), "", o, err).in(p.VSID)
+	if p.ACL != "" {
+		it.acls = []string{p.ACL}
+	}
+	return it
 }
 
 func mappingItem(at string, m v1.NATMapping) item {
@@ -97,6 +112,7 @@ func documentItems(d *v1.Document) []item {
 	out = each(out, "providerAddresses", d.ProviderAddresses, providerAddressItem)
 	out = each(out, "providerRoutes", d.ProviderRoutes, providerRouteItem)
 	out = each(out, "tenants", d.Tenants, tenantItem)
+	out = each(out, "acls", d.ACLs, aclItem)
 	out = each(out, "ports", d.Ports, portItem)
 	out = each(out, "lookupRecords", d.LookupRecords, recordItem)
 	out = each(out, "customerRoutes", d.CustomerRoutes, routeItem)

@@ -114,7 +114,7 @@ func (r resource[T, L]) find(s *Server, key string) (v T, ok bool) {
 }
 
 func (r resource[T, L]) registerCreate(s *Server) {
-	op := operation("create-"+r.id, http.MethodPost, r.path, r.plural, "Create a "+r.noun)
+	op := operation("create-"+r.id, http.MethodPost, r.path, r.plural, "Create "+article(r.noun))
 	op.DefaultStatus = http.StatusCreated
 	op.Description = "Refused where it exists already."
 	op.Errors = refusals
@@ -145,7 +145,7 @@ func (r resource[T, L]) write(ctx context.Context, s *Server, w *writing) (*writ
 }
 
 func registerPut[P putting[T], T, L any](s *Server, r resource[T, L]) {
-	op := conditional(operation("put-"+r.id, http.MethodPut, r.path+r.key, r.plural, "Create or replace a "+r.noun))
+	op := conditional(operation("put-"+r.id, http.MethodPut, r.path+r.key, r.plural, "Create or replace "+article(r.noun)))
 	op.Description = "Answers 201 where it is new, 200 where it was replaced or was just so already." + r.onPut
 	op.Errors = conditionals
 	huma.Register(s.api, op, func(ctx context.Context, in *P) (*written[T], error) {
@@ -167,7 +167,7 @@ func registerPut[P putting[T], T, L any](s *Server, r resource[T, L]) {
 }
 
 func (r resource[T, L]) deleteOperation() huma.Operation {
-	op := conditional(operation("delete-"+r.id, http.MethodDelete, r.path+r.key, r.plural, "Delete a "+r.noun))
+	op := conditional(operation("delete-"+r.id, http.MethodDelete, r.path+r.key, r.plural, "Delete "+article(r.noun)))
 	op.Errors = conditionals
 	return op
 }
@@ -198,6 +198,13 @@ func registerDelete[K keyed, T, L any](s *Server, r resource[T, L]) {
 		}
 		return &deleted{rev}, nil
 	})
+}
+
+func article(noun string) string {
+	if noun == "ACL" {
+		return "an " + noun
+	}
+	return "a " + noun
 }
 
 func absent(noun, key string) error {

@@ -47,6 +47,7 @@ func New(store Store, backend Backend, log *slog.Logger) *Server {
 	s := &Server{store: store, backend: backend, log: log.With("component", "api"), mux: http.NewServeMux()}
 	s.api = humago.New(s.mux, config())
 	s.registerTenants()
+	s.registerACLs()
 	s.registerRecords()
 	s.registerRoutes()
 	s.registerProvider()

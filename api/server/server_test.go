@@ -92,6 +92,12 @@ func record(vsid, ca, mac string) string {
 	return `{"vsid":` + vsid + `,"ca":"` + ca + `","mac":"` + mac + `","pa":"192.168.1.10"}`
 }
 
+func acl(tenant string) string {
+	return `{"tenant":"` + tenant + `","name":"web","rules":[` +
+		`{"priority":200,"direction":"inbound","action":"allow","proto":"6","dstPorts":["443","8000-8999"]},` +
+		`{"priority":100,"direction":"inbound","action":"deny","src":["10.1.2.0/24"],"proto":"tcp"}]}`
+}
+
 // twoTenants have the same addresses.
 func (g *gateway) twoTenants() {
 	g.must("POST", "/v1/provider-addresses", pa, 201)
@@ -152,6 +158,34 @@ func TestTenantsWithTheSameAddresses(t *testing.T) {
 	}
 }
 
+func TestACLsOfTheSameName(t *testing.T) {
+	g := newGateway(t)
+	g.twoTenants()
+	made := decode[v1.ACL](t, g.must("POST", "/v1/acls", acl("contoso"), 201))
+	if len(made.Rules) != 2 || made.Rules[0].Priority != 100 || made.Rules[1].Proto != "tcp" || made.Rules[1].DstPorts[1] != "8000-8999" {
+		t.Errorf("%+v", made)
+	}
+	g.must("PUT", "/v1/acls/fabrikam/web", acl("fabrikam"), 201)
+	g.must("PUT", "/v1/acls/fabrikam/web", `{"tenant":"fabrikam","name":"web","rules":[]}`, 200)
+	if again := decode[v1.ACL](t, g.must("GET", "/v1/acls/contoso/web", "", 200)); len(again.Rules) != 2 {
+		t.Errorf("contoso's ACL became fabrikam's: %+v", again)
+	}
+	if own := g.must("GET", "/v1/acls/fabrikam/web", "", 200); !strings.Contains(string(own.body), `"rules":[]`) {
+		t.Errorf("%s", own.body)
+	}
+	for query, n := range map[string]int{"": 2, "?tenant=contoso": 1} {
+		if l := decode[v1.ACLList](t, g.must("GET", "/v1/acls"+query, "", 200)).Items; len(l) != n {
+			t.Errorf("%s: %d ACLs, want %d", query, len(l), n)
+		}
+	}
+	g.must("DELETE", "/v1/acls/contoso/web", "", 204)
+	g.must("GET", "/v1/acls/fabrikam/web", "", 200)
+	r := decode[v1.DeleteResult](t, g.must("DELETE", "/v1/tenants/fabrikam?cascade=true", "", 200))
+	if !slices.Contains(r.Deleted, v1.KindCount{Kind: "acl", Count: 1}) {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestRefusalsSayWhyAndChangeNothing(t *testing.T) {
 	g := newGateway(t)
 	g.twoTenants()
@@ -197,6 +231,16 @@ func TestRefusalsSayWhyAndChangeNothing(t *testing.T) {
 		"no such method":      {"PATCH", "/v1/tenants/contoso", "", 405, v1.ProblemRequest, "GET, PUT, DELETE"},
 		"sessions without":    {"GET", "/v1/tenants/nobody/nat-sessions", "", 404, v1.ProblemNotFound, "tenant nobody"},
 		"sessions limit":      {"GET", "/v1/tenants/contoso/nat-sessions?limit=0", "", 422, v1.ProblemInvalid, "limit"},
+		"acl of nobody":       {"POST", "/v1/acls", acl("nobody"), 404, v1.ProblemNotFound, "ACL nobody/web: tenant nobody does not exist"},
+		"acl without rules":   {"PUT", "/v1/acls/contoso/db", acl("contoso"), 422, v1.ProblemInvalid, "the path names contoso/db, the body contoso/web"},
+		"acl priority":        {"POST", "/v1/acls", strings.Replace(acl("contoso"), "100", "70000", 1), 422, v1.ProblemInvalid, "priority cannot be a number 70000"},
+		"acl rule twice":      {"POST", "/v1/acls", strings.Replace(acl("contoso"), "200", "100", 1), 422, v1.ProblemInvalid, "two inbound rules have priority 100"},
+		"acl name in path":    {"GET", "/v1/acls/contoso/A", "", 422, v1.ProblemInvalid, `name "A"`},
+		"no such acl":         {"GET", "/v1/acls/contoso/db", "", 404, v1.ProblemNotFound, "ACL contoso/db does not exist"},
+		"acls of nobody":      {"GET", "/v1/acls?tenant=nobody", "", 404, v1.ProblemNotFound, "tenant nobody"},
+		"dscp":                {"PUT", "/v1/tenants/contoso", strings.Replace(contoso, "{", `{"qos":{"dscp":"64"},`, 1), 422, v1.ProblemInvalid, `DSCP "64"`},
+		"rate below nothing":  {"PUT", "/v1/tenants/contoso", strings.Replace(contoso, "{", `{"qos":{"inKbps":-1},`, 1), 422, v1.ProblemInvalid, "qos.inKbps cannot be a number -1"},
+		"group":               {"PUT", "/v1/tenants/contoso", strings.Replace(contoso, `"vsid":5001,`, `"vsid":5001,"multicastGroup":"10.0.0.1",`, 1), 422, v1.ProblemInvalid, "VSID 5001: multicast group 10.0.0.1 is not a multicast address"},
 		"unknown version":     {"POST", "/v1/apply", `{"apiVersion":"v7"}`, 422, v1.ProblemInvalid, `apiVersion "v7"`},
 	} {
 		r := g.call(tc.method, tc.path, tc.body)
@@ -260,6 +304,8 @@ func TestRefusalsThatFollowFromOthers(t *testing.T) {
 		"a record behind a route":      {`{"providerRoutes":[` + onItsLink + `],"tenants":[` + contoso + `],` + behindBoth + `}`, 404, []string{"body.providerRoutes[0]"}},
 		"a record alone":               {`{"tenants":[` + contoso + `],` + behindBoth + `}`, 404, []string{"body.lookupRecords[0]"}},
 		"a record of nobody":           {`{"providerAddresses":[` + pa + `],` + behindBoth + `}`, 404, []string{"body.lookupRecords[0]"}},
+		"an ACL of a refused tenant":   {`{"tenants":[{"name":"contoso","encap":"gre","subnets":[]}],"acls":[` + acl("contoso") + `]}`, 422, []string{"body.tenants[0].encap"}},
+		"an ACL of nobody":             {`{"acls":[` + acl("contoso") + `]}`, 404, []string{"body.acls[0]"}},
 		"a mapping of nobody": {`{"natMappings":[{"tenant":"contoso","proto":"tcp","external":"203.0.113.10:1","internal":"10.1.1.11:1"}]}`,
 			404, []string{"body.natMappings[0]"}},
 	} {

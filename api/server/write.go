@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"slices"
 
 	v1 "github.com/hnvgate/hnvgate/api/v1"
 	"github.com/hnvgate/hnvgate/hnv"
@@ -128,64 +127,6 @@ func (w *writing) refusals(err error) []refusal {
 	return out
 }
 
-// sift sorts refusals as the request has the objects, and leaves out those
-// that only follow from others: that the VSID of a refused tenant belongs to no
-// tenant, or that a PA is not on the fabric where a provider address or route was
-// refused.
-func (w *writing) sift(bad []refusal) []refusal {
-	refused := map[string]bool{}
-	for _, r := range bad {
-		refused[r.item] = true
-	}
-	items := make(map[string]*item, len(w.items))
-	vsids, tenants := map[uint32]bool{}, map[string]bool{}
-	addresses, routes := false, false // the provider's
-	for i := range w.items {
-		it := &w.items[i]
-		items[it.at] = it
-		if !refused[it.at] {
-			continue
-		}
-		switch it.kind {
-		case hnv.KindTenant:
-			tenants[it.tenant] = true
-			for _, v := range it.vsids {
-				vsids[v] = true
-			}
-		case hnv.KindProviderAddress:
-			addresses = true
-		case hnv.KindProviderRoute:
-			routes = true
-		}
-	}
-	// Each kind only from kinds it depends on, never from its own: something
-	// that is wrong in itself is left.
-	follows := func(r refusal) bool {
-		it := items[r.item]
-		if it == nil || !errors.Is(r.err, hnv.ErrNotFound) {
-			return false
-		}
-		switch it.kind {
-		case hnv.KindRecord:
-			return addresses || routes || vsids[it.vsids[0]]
-		case hnv.KindCustomerRoute, hnv.KindPort:
-			return vsids[it.vsids[0]]
-		case hnv.KindNATMapping:
-			return tenants[it.tenant]
-		case hnv.KindProviderRoute:
-			return addresses
-		}
-		return false
-	}
-	order := make(map[string]int, len(w.items))
-	for i, it := range w.items {
-		order[it.at] = i - len(w.items) // what has no place comes last
-	}
-	bad = slices.DeleteFunc(bad, follows)
-	slices.SortStableFunc(bad, func(a, b refusal) int { return order[a.item] - order[b.item] })
-	return bad
-}
-
 // completion knows the tenants as they will be, to fill in what records and
 // routes leave out.
 type completion struct {
@@ -238,6 +179,8 @@ func (c *completion) complete(it item) (hnv.Object, error) {
 			}
 		}
 		return o, it.checkTenant(t, ok, o.VSID)
+	case hnv.ACL:
+		return o.Normalized(), nil
 	case hnv.CustomerRoute:
 		t, ok := c.tenantOf(o.VSID)
 		if !o.RDID.IsValid() {

@@ -29,6 +29,17 @@ func (f *fields) fail(field string, err error) {
 
 func (f *fields) failf(field, format string, args ...any) { f.fail(field, invalidf(format, args...)) }
 
+// within takes over what is wrong with a part of the object, called what.
+func (f *fields) within(what string, part *fields) {
+	for _, err := range part.errs {
+		var fe *FieldError
+		if errors.As(err, &fe) {
+			err = &FieldError{fe.Field, fmt.Errorf("%s: %w", what, fe.Err)}
+		}
+		f.errs = append(f.errs, err)
+	}
+}
+
 func (f *fields) err() error { return errors.Join(f.errs...) }
 
 // invalid is a sentence that is an hnv.ErrInvalid without saying so.
@@ -68,6 +79,19 @@ func (f *fields) vsid(field string, n uint32) hnv.VSID {
 		f.fail(field, err)
 	}
 	return v
+}
+
+// named reads the name of another object.
+func (f *fields) named(field, what, s string) hnv.Name {
+	if s == "" {
+		f.failf(field, "the name of the %s is missing", what)
+		return hnv.Name{}
+	}
+	n, err := hnv.ParseName(s)
+	if err != nil {
+		f.fail(field, fmt.Errorf("%s: %w", what, err))
+	}
+	return n
 }
 
 // addr, prefix and addrPort read what netip reads, and say it in our words.

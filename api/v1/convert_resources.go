@@ -102,7 +102,13 @@ func NewProviderRoute(r hnv.ProviderRoute) ProviderRoute {
 // Object gives the domain's object.
 func (p Port) Object() (hnv.Port, error) {
 	var f fields
-	out := hnv.Port{Interface: p.Interface, VSID: f.vsid("vsid", p.VSID), MAC: read(&f, "mac", p.MAC, parseMAC)}
+	out := hnv.Port{
+		Interface: p.Interface, VSID: f.vsid("vsid", p.VSID), MAC: read(&f, "mac", p.MAC, parseMAC),
+		InKbps: p.InKbps, OutKbps: p.OutKbps,
+	}
+	if p.ACL != "" {
+		out.ACL = f.named("acl", "ACL", p.ACL)
+	}
 	if p.Interface == "" {
 		f.failf("interface", "the interface is missing")
 	}
@@ -111,7 +117,10 @@ func (p Port) Object() (hnv.Port, error) {
 
 // NewPort gives the port as the interface shows it.
 func NewPort(p hnv.Port) Port {
-	return Port{Interface: p.Interface, VSID: p.VSID.Uint32(), MAC: p.MAC.String()}
+	return Port{
+		Interface: p.Interface, VSID: p.VSID.Uint32(), MAC: p.MAC.String(),
+		ACL: p.ACL.String(), InKbps: p.InKbps, OutKbps: p.OutKbps,
+	}
 }
 
 // Object gives the domain's object.

@@ -26,12 +26,35 @@ func (t Tenant) Object() (hnv.Tenant, error) {
 		if len(s.Prefixes) == 0 {
 			f.failf(at+"prefixes", "VSID %d has no prefix", s.VSID)
 		}
+		s.services(&f, at, &sub)
 		out.Subnets = append(out.Subnets, sub)
 	}
 	if t.Gateway != nil {
 		out.Gateway = t.Gateway.object(&f)
 	}
+	if q := t.QoS; q != nil {
+		out.QoS = &hnv.QoS{InKbps: q.InKbps, OutKbps: q.OutKbps, DSCP: read(&f, "qos.dscp", q.DSCP, hnv.ParseDSCP)}
+	}
+	out.StormPPS = t.StormPPS
 	return out, f.err()
+}
+
+// services reads what the subnet offers besides forwarding.
+func (s Subnet) services(f *fields, at string, out *hnv.Subnet) {
+	part := &fields{}
+	if s.ACL != "" {
+		out.ACL = part.named(at+"acl", "ACL", s.ACL)
+	}
+	if l := s.Learning; l != nil {
+		out.Learning = &hnv.Learning{MaxPerPort: l.MaxPerPort, AgeSeconds: l.AgeSeconds}
+	}
+	if s.MulticastGroup != "" {
+		out.MulticastGroup = part.addr(at+"multicastGroup", "multicast group", s.MulticastGroup)
+	}
+	if s.DHCP != "" {
+		out.DHCP = part.addr(at+"dhcp", "DHCP server", s.DHCP)
+	}
+	f.within(fmt.Sprintf("VSID %d", s.VSID), part)
 }
 
 func parseName(s string) (hnv.Name, error) {
@@ -91,6 +114,10 @@ func NewTenant(t hnv.Tenant) Tenant {
 			}
 			sub.Prefixes = append(sub.Prefixes, text)
 		}
+		sub.ACL, sub.MulticastGroup, sub.DHCP = s.ACL.String(), addrText(s.MulticastGroup), addrText(s.DHCP)
+		if l := s.Learning; l != nil {
+			sub.Learning = &Learning{MaxPerPort: l.MaxPerPort, AgeSeconds: l.AgeSeconds}
+		}
 		out.Subnets = append(out.Subnets, sub)
 	}
 	if g := t.Gateway; g != nil {
@@ -99,6 +126,10 @@ func NewTenant(t hnv.Tenant) Tenant {
 			out.Gateway.NAT = &NAT{Pool: texts(g.NAT.Pool), ConnectionLimit: g.NAT.ConnectionLimit}
 		}
 	}
+	if q := t.QoS; q != nil {
+		out.QoS = &QoS{InKbps: q.InKbps, OutKbps: q.OutKbps, DSCP: string(q.DSCP)}
+	}
+	out.StormPPS = t.StormPPS
 	return out
 }
 

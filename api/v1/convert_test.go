@@ -22,8 +22,10 @@ func TestThereAndBack(t *testing.T) {
 		Name: must(hnv.ParseName("contoso")), RDID: hnv.NewRDID(), Encap: hnv.NVGRE,
 		Subnets: []hnv.Subnet{
 			{VSID: must(hnv.NewVSID(5000)), Prefixes: []hnv.SubnetPrefix{{Prefix: netip.MustParsePrefix("10.254.254.0/29"), Gateway: netip.MustParseAddr("10.254.254.1")}}},
-			{VSID: must(hnv.NewVSID(5001)), Prefixes: []hnv.SubnetPrefix{{Prefix: netip.MustParsePrefix("10.1.1.0/24")}, {Prefix: netip.MustParsePrefix("fd00::/64"), Gateway: netip.MustParseAddr("fd00::99")}}},
+			{VSID: must(hnv.NewVSID(5001)), Prefixes: []hnv.SubnetPrefix{{Prefix: netip.MustParsePrefix("10.1.1.0/24")}, {Prefix: netip.MustParsePrefix("fd00::/64"), Gateway: netip.MustParseAddr("fd00::99")}}, ACL: must(hnv.ParseName("web")),
+				Learning: &hnv.Learning{MaxPerPort: 3, AgeSeconds: 60}, MulticastGroup: netip.MustParseAddr("239.1.1.1"), DHCP: netip.MustParseAddr("10.1.1.5")},
 		},
+		QoS: &hnv.QoS{InKbps: 1000, OutKbps: 2000, DSCP: hnv.CopyDSCP}, StormPPS: 50,
 		Gateway: &hnv.Gateway{
 			VSID: must(hnv.NewVSID(5000)), CAs: []netip.Addr{netip.MustParseAddr("10.254.254.2")}, Uplink: "internet",
 			NAT: &hnv.NAT{Pool: []hnv.ExternalRange{must(hnv.ParseExternalRange("203.0.113.10")), must(hnv.ParseExternalRange("[2001:db8::1]:100-200"))}, ConnectionLimit: 5},
@@ -55,7 +57,17 @@ func TestThereAndBack(t *testing.T) {
 	if got, err := NewProviderRoute(pr).Object(); err != nil || got != pr {
 		t.Errorf("%+v, %v", got, err)
 	}
-	port := hnv.Port{Interface: "vm1", VSID: record.VSID, MAC: record.MAC}
+	acl := hnv.ACL{Tenant: tenant.Name, Name: must(hnv.ParseName("web")), Rules: []hnv.ACLRule{
+		{
+			Priority: 100, Direction: hnv.Inbound, Action: hnv.Allow, Proto: "tcp", Src: []netip.Prefix{netip.MustParsePrefix("10.1.2.0/24")}, Dst: []netip.Prefix{netip.MustParsePrefix("10.1.1.0/24")},
+			SrcPorts: []hnv.PortRange{{Lo: 1024, Hi: 65535}}, DstPorts: []hnv.PortRange{{Lo: 80, Hi: 80}, {Lo: 8000, Hi: 8999}},
+		},
+		{Priority: 200, Direction: hnv.Outbound, Action: hnv.Deny, Proto: "any"},
+	}}
+	if got, err := NewACL(acl).Object(); err != nil || !reflect.DeepEqual(got, acl) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	port := hnv.Port{Interface: "vm1", VSID: record.VSID, MAC: record.MAC, ACL: acl.Name, InKbps: 5, OutKbps: 6}
 	if got, err := NewPort(port).Object(); err != nil || got != port {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -83,6 +95,22 @@ func TestFieldErrors(t *testing.T) {
 		},
 		"origin": func() error {
 			_, err := LookupRecord{VSID: 5000, MAC: "00155D000001", PA: "10.0.0.1", CA: "10.0.0.2", Origin: OriginGateway}.Object()
+			return err
+		},
+		"subnets[0].acl subnets[0].multicastGroup subnets[0].dhcp qos.dscp": func() error {
+			s := Subnet{VSID: 5000, Prefixes: []string{"10.0.0.0/24"}, ACL: "A b", MulticastGroup: "x", DHCP: "10.0.0.300"}
+			_, err := Tenant{Name: "a", Encap: "nvgre", Subnets: []Subnet{s}, QoS: &QoS{DSCP: "64"}}.Object()
+			return err
+		},
+		"tenant name rules[0].priority rules[0].direction rules[0].action rules[1].direction rules[1].action rules[1].proto rules[1].src[0] rules[1].dst[1] rules[1].srcPorts[0] rules[1].dstPorts[0] rules[1].dstPorts[1]": func() error {
+			_, err := ACL{Rules: []ACLRule{{}, {
+				Priority: 7, Direction: "in", Action: "drop", Proto: "ftp", Src: []string{"10.0.0.1"}, Dst: []string{"10.0.0.0/24", ""},
+				SrcPorts: []string{"http"}, DstPorts: []string{"9-8", "65536"},
+			}}}.Object()
+			return err
+		},
+		"acl": func() error {
+			_, err := Port{Interface: "vm1", VSID: 5000, MAC: "00155D000001", ACL: "-"}.Object()
 			return err
 		},
 		"vsid prefix nextHop rdid":       func() error { _, err := CustomerRoute{RDID: "x", NextHop: "x"}.Object(); return err },

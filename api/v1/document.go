@@ -10,6 +10,7 @@ type Document struct {
 	ProviderAddresses []ProviderAddress `json:"providerAddresses,omitempty" doc:"Addresses of this machine on the fabric." nullable:"false"`
 	ProviderRoutes    []ProviderRoute   `json:"providerRoutes,omitempty" doc:"Routes to provider addresses that are not on-link." nullable:"false"`
 	Tenants           []Tenant          `json:"tenants,omitempty" doc:"Tenants." nullable:"false"`
+	ACLs              []ACL             `json:"acls,omitempty" doc:"Access control lists." nullable:"false"`
 	Ports             []Port            `json:"ports,omitempty" doc:"VM interfaces on this machine." nullable:"false"`
 	LookupRecords     []LookupRecord    `json:"lookupRecords,omitempty" doc:"Lookup records." nullable:"false"`
 	CustomerRoutes    []CustomerRoute   `json:"customerRoutes,omitempty" doc:"Customer routes." nullable:"false"`
@@ -18,7 +19,7 @@ type Document struct {
 
 // Len is the number of objects in the document.
 func (d *Document) Len() int {
-	return len(d.ProviderAddresses) + len(d.ProviderRoutes) + len(d.Tenants) + len(d.Ports) +
+	return len(d.ProviderAddresses) + len(d.ProviderRoutes) + len(d.Tenants) + len(d.ACLs) + len(d.Ports) +
 		len(d.LookupRecords) + len(d.CustomerRoutes) + len(d.NATMappings)
 }
 

@@ -75,6 +75,9 @@ type Port struct {
 	Interface string `json:"interface" doc:"Linux interface of the VM on this machine." maxLength:"15" example:"vm1"`
 	VSID      uint32 `json:"vsid" doc:"Virtual subnet the VM is in." minimum:"4096" maximum:"16777214" example:"5001"`
 	MAC       string `json:"mac" doc:"MAC address of the VM; the only source address the port lets in." example:"00:15:5d:00:00:01"`
+	ACL       string `json:"acl,omitempty" doc:"Name of an ACL of the tenant, instead of the virtual subnet's. Left out: the virtual subnet's, or what the machine has for ports without any." example:"web"`
+	InKbps    uint64 `json:"inKbps,omitempty" doc:"Rate limit towards the VM in 1000 bit/s. Left out or 0: none."`
+	OutKbps   uint64 `json:"outKbps,omitempty" doc:"Rate limit of what comes from the VM in 1000 bit/s. Left out or 0: none."`
 }
 
 // PortList is what GET /v1/ports answers.

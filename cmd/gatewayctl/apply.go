@@ -36,8 +36,8 @@ input; several files make one document.
   lookupRecords:
   - {vsid: 5001, ca: 10.1.1.11, mac: 00:15:5d:00:00:01, pa: 192.168.1.10}
 
-The lists are providerAddresses, providerRoutes, tenants, ports, lookupRecords,
-customerRoutes and natMappings; docs/guide/configuration.md describes them.`,
+The lists are providerAddresses, providerRoutes, tenants, acls, ports,
+lookupRecords, customerRoutes and natMappings; docs/guide/configuration.md describes them.`,
 		Example: "  gatewayctl apply -f site.yaml --dry-run\n  gatewayctl apply -f site.yaml\n  gatewayctl export | ssh other gatewayctl apply -f -",
 	}
 	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "YAML document, or - for standard input (repeatable)")

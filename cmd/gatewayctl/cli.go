@@ -139,7 +139,7 @@ Exit codes: 0 done, 1 refused, 2 wrong usage, 3 gatewayd not reachable.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{flagError(err)} })
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.AddCommand(
-		c.tenantCommand(), c.recordCommand(), c.customerRouteCommand(),
+		c.tenantCommand(), c.subnetCommand(), c.aclCommand(), c.recordCommand(), c.customerRouteCommand(),
 		c.providerAddressCommand(), c.providerRouteCommand(), c.portCommand(),
 		c.natCommand(), c.compartmentCommand(),
 		c.applyCommand(), c.exportCommand(), c.statusCommand(), c.versionCommand(),
@@ -181,6 +181,17 @@ func (c *cli) does(fn func(ctx context.Context, args []string) error) func(*cobr
 		c.begun = true
 		return fn(cmd.Context(), args)
 	}
+}
+
+// complete gives a shell the names that list finds; nothing where it cannot.
+func (c *cli) complete(list func(*client.Client) ([]string, error)) ([]string, cobra.ShellCompDirective) {
+	gateway := client.New(c.socket)
+	defer gateway.Close()
+	names, err := list(gateway)
+	if err != nil {
+		names = nil
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // say tells a person that something was done.

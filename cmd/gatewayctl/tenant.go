@@ -70,10 +70,13 @@ func (c *cli) tenantSet() *cobra.Command {
 		Long: `Change a tenant: what no flag names stays.
 
 --subnet adds a virtual subnet, or gives the one with that VSID new prefixes;
---nat replaces all external addresses.`,
+--nat replaces all external addresses. 'gatewayctl subnet set' changes what else
+holds for a virtual subnet.`,
 		Example: `  gatewayctl tenant set contoso --subnet 5003=10.1.3.0/24
   gatewayctl tenant set contoso --remove-subnet 5002
   gatewayctl tenant set contoso --nat 203.0.113.10 --nat 203.0.113.12:1024-9999
+  gatewayctl tenant set contoso --in-kbps 1000000 --out-kbps 500000 --dscp copy
+  gatewayctl tenant set contoso --in-kbps 0 --storm-pps 200
   gatewayctl tenant set contoso --no-gateway`,
 		Args: takes("NAME"), ValidArgsFunction: c.completeTenants,
 	}
@@ -190,17 +193,17 @@ func writeTenant(w io.Writer, d tenantDetail) {
 	} else {
 		f.add("Gateway", "elsewhere: the tenant is only hosted here")
 	}
+	writeQoS(&f, t)
 	f.add("Lookup records", number(st.Records))
 	f.add("Observed revision", number(st.ObservedRevision))
 	f.add("Repairs", repairWords(st))
 	f.write(w)
 
 	fmt.Fprintln(w)
-	subnets := table{header: []string{"VSID", "PREFIX", "ROUTER"}}
+	subnets := table{header: subnetHeader}
 	for _, s := range t.Subnets {
-		for _, p := range s.Prefixes {
-			prefix, router, _ := strings.Cut(p, "@")
-			subnets.add(number(s.VSID), prefix, router)
+		for _, cells := range subnetCells(s) {
+			subnets.add(cells...)
 		}
 	}
 	subnets.write(w)
@@ -209,6 +212,23 @@ func writeTenant(w io.Writer, d tenantDetail) {
 	if st.NAT != nil {
 		writeDrops(w, "DROPPED BY NAT", st.NAT.Drops)
 	}
+}
+
+func writeQoS(f *facts, t v1.Tenant) {
+	if q := t.QoS; q != nil {
+		f.add("Rate limits", fmt.Sprintf("in %s, out %s", rateWords(q.InKbps), rateWords(q.OutKbps)))
+		f.add("Outer DSCP", q.DSCP)
+	}
+	if t.StormPPS != 0 {
+		f.add("Broadcast limit", fmt.Sprintf("%d frames/s", t.StormPPS))
+	}
+}
+
+func rateWords(kbps uint64) string {
+	if kbps == 0 {
+		return "none"
+	}
+	return fmt.Sprintf("%d kbit/s", kbps)
 }
 
 func connectionWords(n *v1.NATStatus, limit uint32) string {
@@ -301,6 +321,8 @@ refused, unless --cascade says that they go with it.`,
 
 func kindWord(kind string) string {
 	switch kind {
+	case "acl":
+		return "ACL"
 	case "record":
 		return "lookup record"
 	case "nat-mapping":
@@ -323,15 +345,11 @@ func (c *cli) completeTenants(cmd *cobra.Command, args []string, _ string) ([]st
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	gateway := client.New(c.socket)
-	defer gateway.Close()
-	items, err := gateway.Tenants(cmd.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	var names []string
-	for _, t := range items {
-		names = append(names, t.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return c.complete(func(gateway *client.Client) (names []string, err error) {
+		items, err := gateway.Tenants(cmd.Context())
+		for _, t := range items {
+			names = append(names, t.Name)
+		}
+		return names, err
+	})
 }

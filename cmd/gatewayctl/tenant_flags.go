@@ -20,6 +20,9 @@ type tenantFlags struct {
 	remove              []uint
 	noNAT, noGateway    bool
 	adding              bool
+	inKbps, outKbps     uint64
+	dscp                string
+	stormPPS            uint32
 }
 
 func (f *tenantFlags) common(cmd *cobra.Command) {
@@ -31,6 +34,10 @@ func (f *tenantFlags) common(cmd *cobra.Command) {
 	fl.StringVar(&f.uplink, "uplink", "", "uplink that the compartment leads to")
 	fl.StringSliceVar(&f.nat, "nat", nil, "external address as ADDR or ADDR:LO-HI (repeatable)")
 	fl.Uint32Var(&f.connectionLimit, "connection-limit", 0, "how many connections are tracked at once (default 65536)")
+	fl.Uint64Var(&f.inKbps, "in-kbps", 0, "rate limit towards the tenant's ports of this machine, in kbit/s (0: none)")
+	fl.Uint64Var(&f.outKbps, "out-kbps", 0, "rate limit of what comes from these ports, in kbit/s (0: none)")
+	fl.StringVar(&f.dscp, "dscp", "", "DSCP of the outer header: copy for the inner packet's, or 0 to 63 (default 0)")
+	fl.Uint32Var(&f.stormPPS, "storm-pps", 0, "broadcast and multicast frames per second that these ports may send (0: 1000)")
 	_ = cmd.RegisterFlagCompletionFunc("encap", cobra.FixedCompletions([]string{"nvgre", "vxlan"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
@@ -54,6 +61,7 @@ func (f *tenantFlags) change(cmd *cobra.Command, t *v1.Tenant) error {
 		}
 		f.put(t, s)
 	}
+	f.changeQoS(given, t)
 	if f.noGateway {
 		t.Gateway = nil
 		return nil
@@ -64,6 +72,29 @@ func (f *tenantFlags) change(cmd *cobra.Command, t *v1.Tenant) error {
 		}
 	}
 	return f.changeGateway(given, t)
+}
+
+func (f *tenantFlags) changeQoS(given func(string) bool, t *v1.Tenant) {
+	var q v1.QoS
+	if t.QoS != nil {
+		q = *t.QoS
+	}
+	if given("in-kbps") {
+		q.InKbps = f.inKbps
+	}
+	if given("out-kbps") {
+		q.OutKbps = f.outKbps
+	}
+	if given("dscp") {
+		q.DSCP = f.dscp
+	}
+	t.QoS = nil
+	if q != (v1.QoS{}) {
+		t.QoS = &q
+	}
+	if given("storm-pps") {
+		t.StormPPS = f.stormPPS
+	}
 }
 
 func (f *tenantFlags) changeGateway(given func(string) bool, t *v1.Tenant) error {
@@ -129,7 +160,7 @@ func (f *tenantFlags) setGatewaySubnet(t *v1.Tenant) error {
 func (f *tenantFlags) put(t *v1.Tenant, s v1.Subnet) {
 	i := slices.IndexFunc(t.Subnets, func(o v1.Subnet) bool { return o.VSID == s.VSID })
 	if i >= 0 && !f.adding {
-		t.Subnets[i] = s
+		t.Subnets[i].Prefixes = s.Prefixes // what else it has stays
 		return
 	}
 	t.Subnets = append(t.Subnets, s)

@@ -185,7 +185,7 @@ func TestDocumentedExample(t *testing.T) {
 	if out := call(t, socket, "gatewayctl apply --dry-run -f "+path); strings.Contains(out, "[exit") {
 		t.Fatal(out)
 	}
-	if out := call(t, socket, "gatewayctl apply -f "+path); !strings.Contains(out, "15 created, 0 updated, 0 unchanged: applied") {
+	if out := call(t, socket, "gatewayctl apply -f "+path); !strings.Contains(out, "18 created, 0 updated, 0 unchanged: applied") {
 		t.Fatal(out)
 	}
 	// All kinds of objects are in it.
@@ -198,7 +198,7 @@ func TestDocumentedExample(t *testing.T) {
 			t.Errorf("the example has no %s", k)
 		}
 	}
-	if out := call(t, socket, "gatewayctl apply -f "+path); !strings.Contains(out, "0 created, 0 updated, 15 unchanged") {
+	if out := call(t, socket, "gatewayctl apply -f "+path); !strings.Contains(out, "0 created, 0 updated, 18 unchanged") {
 		t.Error(out)
 	}
 }

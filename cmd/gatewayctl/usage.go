@@ -14,6 +14,9 @@ import (
 func flagError(err error) string {
 	var value *pflag.InvalidValueError
 	var number *strconv.NumError
+	if errors.As(err, &value) && value.GetFlag().Value.Type() == "duration" {
+		return fmt.Sprintf("--%s %q is not a length of time: write it as 90s or 20m", value.GetFlag().Name, value.GetValue())
+	}
 	if !errors.As(err, &value) || !errors.As(err, &number) {
 		return err.Error()
 	}
