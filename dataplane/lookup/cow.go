@@ -3,6 +3,7 @@ package lookup
 import (
 	"math/bits"
 	"math/rand/v2"
+	"slices"
 )
 
 // A Map splits its entries over a power of two of shards by the top bits of
@@ -95,28 +96,54 @@ func (s *shard[K, V]) find(k K, h uint64) (slot, place int) {
 
 // Editor collects changes to a Map. It is for one goroutine.
 type Editor[K Hashable, V any] struct {
+	old  *Map[K, V]
 	m    Map[K, V]
-	mine []bool // shards that no Map shares yet
+	mine []bool // shards that no Map shares yet; nil while the root is shared
 }
 
-// Edit starts a successor of m, which itself stays as it is.
-func (m *Map[K, V]) Edit() *Editor[K, V] {
-	e := &Editor[K, V]{m: *m}
-	if m.root == nil {
+// Edit starts a successor of m, which itself stays as it is. It costs nothing
+// until the first change.
+func (m *Map[K, V]) Edit() *Editor[K, V] { return &Editor[K, V]{old: m, m: *m} }
+
+// Grow makes room for n entries more, where that spares growing by and by.
+func (e *Editor[K, V]) Grow(n int) {
+	shards := max(len(e.m.root), 1)
+	for e.m.n+n >= fullShard*shards {
+		shards *= 2
+	}
+	if shards > len(e.m.root) {
+		e.unshare()
+		e.resize(shards)
+	}
+}
+
+// unshare makes the root one that no Map shares.
+func (e *Editor[K, V]) unshare() {
+	switch {
+	case e.mine != nil:
+		return
+	case e.m.root == nil:
 		e.m.seed = rand.Uint64()
 		e.m.shift = 64
 		e.m.root = make([]*shard[K, V], 1)
-	} else {
-		e.m.root = append(make([]*shard[K, V], 0, len(m.root)), m.root...)
+	default:
+		e.m.root = slices.Clone(e.m.root)
 	}
 	e.mine = make([]bool, len(e.m.root))
-	return e
 }
 
-// Done gives the successor. The Editor must not be used any more.
+// Done gives the successor, or the Map itself if nothing was changed. The Editor
+// must not be used any more.
 func (e *Editor[K, V]) Done() *Map[K, V] {
-	for len(e.m.root) > 1 && e.m.n < emptyShard*len(e.m.root) {
-		e.resize(len(e.m.root) / 2)
+	if e.mine == nil {
+		return e.old
+	}
+	shards := len(e.m.root)
+	for shards > 1 && e.m.n < emptyShard*shards {
+		shards /= 2
+	}
+	if shards < len(e.m.root) {
+		e.resize(shards)
 	}
 	m := e.m
 	*e = Editor[K, V]{}
@@ -128,6 +155,15 @@ func (e *Editor[K, V]) Get(k K) *V { return e.m.Get(k) }
 
 // Put sets the value of k and gives what it was before.
 func (e *Editor[K, V]) Put(k K, v V) (old V, had bool) {
+	p, had := e.Own(k)
+	old, *p = *p, v
+	return old, had
+}
+
+// Own gives the value of k for writing, until the next change of the Editor: the
+// present one or, if there is none, a zero one that it adds.
+func (e *Editor[K, V]) Own(k K) (v *V, had bool) {
+	e.unshare()
 	if e.m.n >= fullShard*len(e.m.root) {
 		e.resize(2 * len(e.m.root))
 	}
@@ -135,26 +171,24 @@ func (e *Editor[K, V]) Put(k K, v V) (old V, had bool) {
 	s := e.own(h >> e.m.shift)
 	slot, i := s.find(k, h)
 	if i >= 0 {
-		old, s.entries[i].val = s.entries[i].val, v
-		return old, true
+		return &s.entries[i].val, true
 	}
-	s.entries = append(s.entries, entry[K, V]{k, v})
+	s.entries = append(s.entries, entry[K, V]{key: k})
 	s.index[slot] = uint16(len(s.entries))
 	if 2*len(s.entries) > len(s.index) {
 		s.reindex(e.m.seed)
 	}
 	e.m.n++
-	return old, false
+	return &s.entries[len(s.entries)-1].val, false
 }
 
 // Delete removes k and gives what its value was.
 func (e *Editor[K, V]) Delete(k K) (old V, had bool) {
-	h := k.Hash(e.m.seed)
-	if s := e.m.root[h>>e.m.shift]; s == nil {
-		return old, false
-	} else if _, i := s.find(k, h); i < 0 {
+	if e.Get(k) == nil {
 		return old, false
 	}
+	e.unshare()
+	h := k.Hash(e.m.seed)
 	s := e.own(h >> e.m.shift)
 	slot, i := s.find(k, h)
 	old = s.entries[i].val
