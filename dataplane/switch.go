@@ -42,12 +42,15 @@ const (
 // Tenant is the whole state of one routing domain. Its fields are those of
 // lookup.Config.
 type Tenant struct {
-	Name    hnv.Name
-	RDID    hnv.RDID
-	Encap   hnv.Encap
-	Subnets []hnv.Subnet
-	Routes  []hnv.CustomerRoute
-	Records []hnv.Record
+	Name     hnv.Name
+	RDID     hnv.RDID
+	Encap    hnv.Encap
+	QoS      *hnv.QoS
+	StormPPS uint32
+	Subnets  []hnv.Subnet
+	ACLs     []hnv.ACL
+	Routes   []hnv.CustomerRoute
+	Records  []hnv.Record
 }
 
 // Provider is this machine's side of the fabric.

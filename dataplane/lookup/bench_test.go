@@ -14,21 +14,28 @@ import (
 // bigDomain has n records in one VSID, spread over 64 PAs.
 func bigDomain(t testing.TB, n int) (*Domain, []netip.Addr) {
 	t.Helper()
+	c := bigConfig(t, n)
+	cas := make([]netip.Addr, n)
+	for i := range cas {
+		cas[i] = c.Records[i].CA
+	}
+	rand.Shuffle(len(cas), func(i, j int) { cas[i], cas[j] = cas[j], cas[i] })
+	return build(t, c), cas
+}
+
+func bigConfig(t testing.TB, n int) Config {
+	t.Helper()
 	c := Config{RDID: hnv.NewRDID(), Encap: hnv.NVGRE, Subnets: []hnv.Subnet{subnet(t, 5001, "10.0.0.0/8")}}
 	c.Routes = []hnv.CustomerRoute{route(t, 5001, "0.0.0.0/0", "10.0.0.2", 0)}
 	c.Records = make([]hnv.Record, n)
-	cas := make([]netip.Addr, n)
-	mac, _ := hnv.MACFrom([6]byte{2})
 	v := vsid(t, 5001)
 	for i := range n {
 		var b [4]byte
 		binary.BigEndian.PutUint32(b[:], 10<<24+2+uint32(i))
-		cas[i] = netip.AddrFrom4(b)
-		c.Records[i] = hnv.Record{VSID: v, CA: cas[i], MAC: mac, PA: netip.AddrFrom4([4]byte{192, 168, 1, byte(i % 64)}), Rule: hnv.RuleNVGRE, Type: hnv.Static}
+		mac, _ := hnv.MACFrom([6]byte{2, 0, b[0], b[1], b[2], b[3]})
+		c.Records[i] = hnv.Record{VSID: v, CA: netip.AddrFrom4(b), MAC: mac, PA: netip.AddrFrom4([4]byte{192, 168, 1, byte(i % 64)}), Rule: hnv.RuleNVGRE, Type: hnv.Static}
 	}
-	d := build(t, c)
-	rand.Shuffle(len(cas), func(i, j int) { cas[i], cas[j] = cas[j], cas[i] })
-	return d, cas
+	return c
 }
 
 func TestLookupsDoNotAllocate(t *testing.T) {
@@ -103,27 +110,19 @@ func BenchmarkBuild(b *testing.B) {
 	for _, n := range []int{1e3, 1e6} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			var before, after runtime.MemStats
-			d, cas := bigDomain(b, n)
-			recs := make([]hnv.Record, n)
-			for i, ca := range cas {
-				recs[i] = record(b, 5001, ca.String(), "192.168.1.7")
-			}
-			empty := *d
-			empty.records, empty.hosts = new(Map[Key, Record]), new(Map[Addr, int])
-			d = nil
+			c := bigConfig(b, n)
+			var d *Domain
 			runtime.GC()
 			runtime.ReadMemStats(&before)
-			b.ResetTimer()
 			for b.Loop() {
-				d, _ = empty.Update(recs, nil)
+				d, _ = Build(c)
 			}
 			b.StopTimer()
 			runtime.GC()
 			runtime.ReadMemStats(&after)
 			b.ReportMetric((float64(after.HeapAlloc)-float64(before.HeapAlloc))/float64(n), "B/record")
 			runtime.KeepAlive(d)
-			runtime.KeepAlive(recs)
-			runtime.KeepAlive(cas)
+			runtime.KeepAlive(c)
 		})
 	}
 }

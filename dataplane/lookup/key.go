@@ -1,11 +1,10 @@
 package lookup
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"net/netip"
-
-	"github.com/hnvgate/hnvgate/hnv"
 )
 
 // Addr is an IP address without pointers, comparable with ==. An IPv4 address
@@ -73,13 +72,15 @@ type Key struct {
 
 // KeyOf makes the key of a CA in a virtual subnet.
 func KeyOf(vsid uint32, ca netip.Addr) Key {
-	return Key{AddrFrom(ca), [3]byte{byte(vsid >> 16), byte(vsid >> 8), byte(vsid)}}
+	return Key{AddrFrom(ca), pack(vsid)}
 }
 
+func pack(vsid uint32) [3]byte { return [3]byte{byte(vsid >> 16), byte(vsid >> 8), byte(vsid)} }
+
+func unpack(v [3]byte) uint32 { return uint32(v[0])<<16 | uint32(v[1])<<8 | uint32(v[2]) }
+
 // VSID gives the key's virtual subnet.
-func (k Key) VSID() uint32 {
-	return uint32(k.vsid[0])<<16 | uint32(k.vsid[1])<<8 | uint32(k.vsid[2])
-}
+func (k Key) VSID() uint32 { return unpack(k.vsid) }
 
 // CA gives the key's customer address.
 func (k Key) CA() netip.Addr { return k.ca.Netip() }
@@ -107,33 +108,32 @@ func (n Number) Hash(seed uint64) uint64 {
 	return mix(uint64(n)^seed, 0x9e3779b97f4a7c15)
 }
 
-// Rule says how packets to a record travel.
-type Rule uint8
-
-// The rules, as hnv has them.
-const (
-	RuleNVGRE Rule = iota + 1
-	RuleVXLAN
-	RuleRewrite
-)
-
-func ruleFrom(r hnv.Rule) Rule {
-	switch r {
-	case hnv.RuleNVGRE:
-		return RuleNVGRE
-	case hnv.RuleVXLAN:
-		return RuleVXLAN
-	case hnv.RuleRewrite:
-		return RuleRewrite
-	}
-	return 0
+// nic is a Station in nine bytes: there is one for each record.
+type nic struct {
+	vsid [3]byte
+	mac  [6]byte
 }
 
-// Record is where a CA is found: behind which PA, under which MAC, and how
-// packets get there.
-type Record struct {
-	PA       Addr
-	MAC      [6]byte
-	Rule     Rule
-	UseVMMAC bool // routed packets of this CA keep its MAC as their source
+func nicOf(vsid uint32, mac [6]byte) nic {
+	return nic{pack(vsid), mac}
+}
+
+// Hash makes nic a key of Map.
+func (n nic) Hash(seed uint64) uint64 {
+	return Station{unpack(n.vsid), n.mac}.Hash(seed)
+}
+
+// compare orders addresses: IPv4 before IPv6, then by their bytes.
+func (p Addr) compare(o Addr) int {
+	if p.fam != o.fam {
+		return int(p.fam) - int(o.fam)
+	}
+	return bytes.Compare(p.b[:], o.b[:])
+}
+
+func (k Key) compare(o Key) int {
+	if c := k.ca.compare(o.ca); c != 0 {
+		return c
+	}
+	return bytes.Compare(k.vsid[:], o.vsid[:])
 }

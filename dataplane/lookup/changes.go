@@ -1,0 +1,97 @@
+package lookup
+
+import (
+	"iter"
+
+	"github.com/hnvgate/hnvgate/hnv"
+)
+
+// changes are those of one Update.
+type changes struct {
+	put []hnv.Record
+	del []hnv.RecordKey
+}
+
+// succeed completes d, which is prev after the changes: its Gen, and where the
+// Mappings lead.
+func (d *Domain) succeed(prev *Domain, c changes) {
+	if c.rekey(prev, d) {
+		d.gen = generation.Add(1)
+	}
+	if !prev.family.head.CompareAndSwap(prev, d) {
+		d.family = new(family)
+		d.family.head.Store(d)
+		d.gen = generation.Add(1)
+		return
+	}
+	n := len(c.put) + len(c.del)
+	d.family.keys.aim(n, c.keys, d.records.Get)
+	d.family.nics.aim(2*n, c.nics(prev, d), d.station)
+}
+
+// all yields the keys of all records that may have changed: with a CA, or with
+// a MAC alone.
+func (c changes) all(yield func(hnv.RecordKey) bool) {
+	for _, k := range c.del {
+		if !yield(k) {
+			return
+		}
+	}
+	for i := range c.put {
+		if !yield(c.put[i].RecordKey()) {
+			return
+		}
+	}
+}
+
+// keys yields those with a CA.
+func (c changes) keys(yield func(Key) bool) {
+	for k := range c.all {
+		if k.CA.IsValid() && !yield(KeyOf(k.VSID.Uint32(), k.CA)) {
+			return
+		}
+	}
+}
+
+// nics yields the stations whose records may have changed.
+func (c changes) nics(prev, next *Domain) iter.Seq[nic] {
+	return func(yield func(nic) bool) {
+		for k := range c.all {
+			v := k.VSID.Uint32()
+			if !k.CA.IsValid() {
+				if !yield(nicOf(v, k.MAC.Bytes())) {
+					return
+				}
+				continue
+			}
+			was, is := prev.Record(v, k.CA), next.Record(v, k.CA)
+			if was != nil && !yield(nicOf(v, was.MAC)) {
+				return
+			}
+			if is != nil && (was == nil || is.MAC != was.MAC) && !yield(nicOf(v, is.MAC)) {
+				return
+			}
+		}
+	}
+}
+
+// rekey tells whether the changes are of the kind that Gen changes with.
+func (c changes) rekey(prev, next *Domain) bool {
+	for k := range c.all {
+		v := k.VSID.Uint32()
+		if !k.CA.IsValid() {
+			n := nicOf(v, k.MAC.Bytes())
+			if (prev.l2only.Get(n) == nil) != (next.l2only.Get(n) == nil) {
+				return true
+			}
+			continue
+		}
+		was, is := prev.Record(v, k.CA), next.Record(v, k.CA)
+		switch {
+		case was == nil && is == nil:
+		case was == nil || is == nil || was.MAC != is.MAC || (was.Type == Wildcard) != (is.Type == Wildcard):
+			return true
+		}
+	}
+	return false
+}
