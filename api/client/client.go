@@ -48,11 +48,14 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Unreachable tells that no gateway answered.
 type Unreachable struct {
-	Target string // socket
+	Target string // socket or URL
 	Err    error
 }
 
 func (e *Unreachable) Error() string {
+	if Distrust(e.Err) {
+		return fmt.Sprintf("the gateway at %s and this client do not take each other's certificates: %v", e.Target, e.Err)
+	}
 	return fmt.Sprintf("no gateway answers at %s: %v", e.Target, e.Err)
 }
 func (e *Unreachable) Unwrap() error { return e.Err }
@@ -94,6 +97,10 @@ func (c *Client) call(ctx context.Context, method, path string, header http.Head
 		var op *net.OpError
 		if errors.As(err, &op) && op.Op == "dial" {
 			return nil, &Unreachable{c.target, op.Err}
+		}
+		var request *url.Error
+		if Distrust(err) && errors.As(err, &request) {
+			err = request.Err
 		}
 		return nil, &Unreachable{c.target, err}
 	}

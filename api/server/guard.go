@@ -44,7 +44,11 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			if r.Method == http.MethodGet || r.Method == http.MethodHead {
 				level = slog.LevelDebug
 			}
-			s.log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", rec.status, "took", time.Since(start))
+			log := s.log
+			if who := caller(r.Context()); who != "" {
+				log = log.With("client", who)
+			}
+			log.Log(r.Context(), level, "request", "method", r.Method, "path", r.URL.Path, "status", rec.status, "took", time.Since(start))
 		}()
 		next.ServeHTTP(rec, r.WithContext(ctx))
 	})

@@ -100,17 +100,25 @@ func (s *Server) Handler() http.Handler { return s.guard(s.mux) }
 // Serve answers on the listener until ctx ends, then lets what is under way
 // finish for a moment. It closes the listener.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{
-		Handler:           s.Handler(),
-		ReadHeaderTimeout: 5 * time.Second,
+	return serve(ctx, s.httpServer(s.Handler()), netutil.LimitListener(l, maxConnections))
+}
+
+// httpServer bounds what one connection may take.
+func (s *Server) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second, // and the TLS handshake
 		ReadTimeout:       bulkTimeout,
 		WriteTimeout:      bulkTimeout + requestTimeout,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
+}
+
+func serve(ctx context.Context, srv *http.Server, l net.Listener) error {
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve(netutil.LimitListener(l, maxConnections)) }()
+	go func() { done <- srv.Serve(l) }()
 	select {
 	case err := <-done:
 		return fmt.Errorf("serve the API: %w", err)

@@ -7,6 +7,7 @@ const (
 	ProblemInUse        = "urn:hnvgate:problem:in-use"       // 409: others still depend on it
 	ProblemNotFound     = "urn:hnvgate:problem:not-found"    // 404: names something that is not there
 	ProblemPrecondition = "urn:hnvgate:problem:precondition" // 412: the object changed since it was read
+	ProblemForbidden    = "urn:hnvgate:problem:forbidden"    // 403: not with this client certificate
 	ProblemRequest      = "urn:hnvgate:problem:request"      // other 4xx: not a request of this interface
 	ProblemUnavailable  = "urn:hnvgate:problem:unavailable"  // 5xx: the gateway could not do it now
 )

@@ -20,13 +20,11 @@ const (
 	exitUnreachable = 3
 )
 
-const socketEnv = "GATEWAYCTL_SOCKET"
-
 // cli is one call of the program.
 type cli struct {
 	in       io.Reader
 	out, err io.Writer
-	socket   string
+	target   target
 	format   string
 	client   *client.Client
 	begun    bool // arguments and flags were understood
@@ -67,7 +65,7 @@ func (c *cli) report(cmd *cobra.Command, err error) int {
 		fmt.Fprintf(c.err, "error: %s\nSee '%s --help'.\n", usageWords(err.Error()), cmd.CommandPath())
 		return exitUsage
 	case errors.As(err, &gone):
-		fmt.Fprintf(c.err, "error: %v\n%s\n", err, hint(gone))
+		fmt.Fprintf(c.err, "error: %v\n%s\n", err, c.target.hint(gone))
 		return exitUnreachable
 	case errors.As(err, &problem) && len(problem.Errors) > 1:
 		c.list(problem.Detail, messages(problem))
@@ -96,17 +94,6 @@ func messages(p *v1.Problem) []string {
 	return out
 }
 
-func hint(e *client.Unreachable) string {
-	text := strings.ToLower(e.Err.Error())
-	switch {
-	case strings.Contains(text, "permission denied"):
-		return "You may not use this socket: be root, or join the group that gatewayd.yaml gives it to."
-	case strings.Contains(text, "deadline") || strings.Contains(text, "canceled"):
-		return "It did not answer in time."
-	}
-	return "Start it with 'gatewayd --config /etc/hnvgate/gatewayd.yaml', or name its socket with --socket or " + socketEnv + "."
-}
-
 func (c *cli) root(env func(string) string) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "gatewayctl",
@@ -126,15 +113,12 @@ Exit codes: 0 done, 1 refused, 2 wrong usage, 3 gatewayd not reachable.`,
 			if c.format != "table" && c.format != "json" && c.format != "yaml" {
 				return usagef("output format %q is unknown: use table, json or yaml", c.format)
 			}
-			c.client = client.New(c.socket)
-			return nil
+			var err error
+			c.client, err = c.target.connect()
+			return err
 		},
 	}
-	socket := env(socketEnv)
-	if socket == "" {
-		socket = client.DefaultSocket
-	}
-	root.PersistentFlags().StringVar(&c.socket, "socket", socket, "unix socket of gatewayd (environment: "+socketEnv+")")
+	c.target.register(root, env)
 	c.format = "table"
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{flagError(err)} })
 	root.CompletionOptions.HiddenDefaultCmd = false
@@ -185,7 +169,10 @@ func (c *cli) does(fn func(ctx context.Context, args []string) error) func(*cobr
 
 // complete gives a shell the names that list finds; nothing where it cannot.
 func (c *cli) complete(list func(*client.Client) ([]string, error)) ([]string, cobra.ShellCompDirective) {
-	gateway := client.New(c.socket)
+	gateway, err := c.target.connect()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
 	defer gateway.Close()
 	names, err := list(gateway)
 	if err != nil {

@@ -55,6 +55,9 @@ kernel; the next start adopts them.`,
 				return err
 			}
 			if check {
+				if err := checkFiles(c); err != nil {
+					return err
+				}
 				fmt.Fprintln(cmd.OutOrStdout(), "the configuration is good")
 				return nil
 			}

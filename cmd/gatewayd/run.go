@@ -46,6 +46,15 @@ func run(ctx context.Context, c config.Config) (err error) {
 		return err
 	}
 	closers = append(closers, func() error { return ignoreClosed(l.Close()) })
+	ends := listeners{socket: l}
+	if c.Listen != nil {
+		tl, err := server.ListenTLS(ctx, remoteAPI(c.Listen, log))
+		if err != nil {
+			return err
+		}
+		ends.remote = &remote{TLSListener: tl}
+		closers = append(closers, func() error { return ignoreClosed(ends.remote.Close()) })
+	}
 
 	st, err := store.Open(ctx, store.Options{Dir: c.StateDir, Site: site(c), Log: log})
 	if err != nil {
@@ -66,16 +75,20 @@ func run(ctx context.Context, c config.Config) (err error) {
 	ctrl := control.New(control.Options{
 		Store: st, Compartments: engine, NAT: nat.New(log), Dataplane: sw, Wiring: wire, PAMTU: mtu, Log: log,
 	})
-	backend := &gateway{Controller: ctrl, config: c, features: features(engine)}
-	return serve(ctx, l, server.New(st, backend, log), ctrl, log)
+	backend := &gateway{Controller: ctrl, config: c, features: features(engine), remote: ends.remote}
+	return serve(ctx, ends, server.New(st, backend, log), ctrl, log)
 }
 
 // serve runs API and controller until ctx ends or one of them fails.
-func serve(ctx context.Context, l net.Listener, api *server.Server, ctrl *control.Controller, log *slog.Logger) error {
+func serve(ctx context.Context, l listeners, api *server.Server, ctrl *control.Controller, log *slog.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return api.Serve(ctx, l) })
+	g.Go(func() error { return api.Serve(ctx, l.socket) })
+	if l.remote != nil {
+		g.Go(func() error { return api.ServeTLS(ctx, l.remote.TLSListener) })
+		log.Info("the API listens for other machines", "address", l.remote.Addr().String())
+	}
 	g.Go(func() error { return ctrl.Run(ctx) })
-	log.Info("gatewayd is at work", "version", version, "socket", l.Addr().String())
+	log.Info("gatewayd is at work", "version", version, "socket", l.socket.Addr().String())
 	err := g.Wait()
 	log.Info("gatewayd ends; compartments and NAT stay in the kernel")
 	return err
@@ -123,6 +136,7 @@ type gateway struct {
 	*control.Controller
 	config   config.Config
 	features []v1.Feature
+	remote   *remote // nil: the API is for this machine only
 }
 
 func (g *gateway) Version() v1.Version { return versions() }
@@ -130,6 +144,7 @@ func (g *gateway) Version() v1.Version { return versions() }
 func (g *gateway) Status(context.Context) (v1.GatewayStatus, error) {
 	s := g.Controller.Status(g.uplinks())
 	s.Instance, s.Version, s.Features = g.config.Instance, versions(), g.features
+	g.remoteStatus(&s)
 	return s, nil
 }
 

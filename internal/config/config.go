@@ -24,7 +24,9 @@ type Config struct {
 	// Socket is where the API listens; SocketGroup may use it besides root.
 	Socket      string `yaml:"socket"`
 	SocketGroup string `yaml:"socketGroup"`
-	Log         Log    `yaml:"log"`
+	// Listen is where the API listens for other machines; nil: nowhere.
+	Listen *Listen `yaml:"listen"`
+	Log    Log     `yaml:"log"`
 	// PAInterfaces are the interfaces on the datacenter fabric.
 	PAInterfaces []string `yaml:"paInterfaces"`
 	// Uplinks are the ways out; a machine that only hosts VMs has none.
@@ -110,6 +112,7 @@ func (c *Config) check() error {
 	if len(c.Socket) > 107 {
 		bad("socket: %q has %d bytes; unix(7) allows 107", c.Socket, len(c.Socket))
 	}
+	c.Listen.check(bad)
 	if _, err := c.Log.level(); err != nil {
 		bad("log.level: %q is unknown: use debug, info, warn or error", c.Log.Level)
 	}
