@@ -159,9 +159,11 @@ const (
 	FragmentUnmatched Reason = 64
 	// StormLimited: The tenant's ports send more broadcast and multicast than they may.
 	StormLimited Reason = 65
+	// NATPoolExhausted: The NAT pool has no address and port left for a new flow, or the packet is one that no flow can begin with.
+	NATPoolExhausted Reason = 66
 
 	// Count is one more than the greatest reason.
-	Count = 66
+	Count = 67
 )
 
 var table = [Count]struct{ name, meaning, source string }{
@@ -231,4 +233,5 @@ var table = [Count]struct{ name, meaning, source string }{
 	FlowTableFull:        {"flow-table-full", "The port has as many flows as it may have, and the packet would begin another one.", ""},
 	FragmentUnmatched:    {"fragment-unmatched", "A fragment without ports whose first fragment was not let pass, and that no rule allows whatever its ports are.", "RFC 1858 section 2"},
 	StormLimited:         {"storm-limited", "The tenant's ports send more broadcast and multicast than they may.", "RFC 7637 section 4.2"},
+	NATPoolExhausted:     {"nat-pool-exhausted", "The NAT pool has no address and port left for a new flow, or the packet is one that no flow can begin with.", "RFC 4787 section 4.1"},
 }
