@@ -1,8 +1,10 @@
 package packet_test
 
 import (
+	"net/netip"
 	"testing"
 
+	"github.com/hnvgate/hnvgate/dataplane/drop"
 	"github.com/hnvgate/hnvgate/dataplane/packet"
 )
 
@@ -71,11 +73,37 @@ func TestNothingAllocates(t *testing.T) {
 		packet.EchoReply(f, he)
 	})
 
+	data := payload(56)
+	var e packet.Echo
+	reply := newFrame(t, echo)
+	packet.EchoReply(reply, he)
+	hr := decode(t, reply.Bytes())
+	noAllocs(t, "Build and read", func() {
+		packet.BuildARPRequest(f, mac1, mac2, ca1, ca2)
+		packet.BuildNeighborSolicitation(f, mac1, mac2, six1, six2)
+		packet.BuildEchoRequest(f, mac1, mac2, ca1, ca2, 1, 2, data)
+		packet.BuildEchoRequest(f, mac1, mac2, six1, six2, 1, 2, data)
+		if !e.Parse(reply.Bytes(), hr) {
+			t.Error("not read")
+		}
+	})
+	subnet := netip.MustParsePrefix("10.1.1.0/24")
+	noAllocs(t, "IsBroadcastAddr", func() { packet.IsBroadcastAddr(ca1, subnet) })
+
 	var s packet.Segments
 	big := super(t, frameTCP4(t, 30000), packet.GSOTCPv4, 1400)
 	noAllocs(t, "Segments", func() {
 		s.Start(big)
 		for s.Next(f) {
+		}
+	})
+	var pl packet.Plain
+	copied := packet.NewFrame(40000)
+	noAllocs(t, "Clone and Plain", func() {
+		if !big.Clone(copied) || pl.Start(copied) != drop.None {
+			t.Error("refused")
+		}
+		for pl.Next(f) != nil {
 		}
 	})
 	var fr packet.Fragments

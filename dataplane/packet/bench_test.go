@@ -1,6 +1,7 @@
 package packet_test
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/hnvgate/hnvgate/dataplane/packet"
@@ -92,4 +93,16 @@ func BenchmarkDHCP(b *testing.B) {
 			d.Parse(six, h6)
 		}
 	})
+}
+
+func BenchmarkClone(b *testing.B) {
+	for _, n := range []int{100, 1400} {
+		f, dst := newFrame(b, frameTCP4(b, n)), packet.NewFrame(2000)
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				f.Clone(dst)
+			}
+		})
+	}
 }

@@ -78,6 +78,16 @@ func (f *Frame) Set(b []byte) bool {
 	return true
 }
 
+// Clone makes dst a copy of the packet, with what is left to do to it and with
+// room in front; false if it does not fit.
+func (f *Frame) Clone(dst *Frame) bool {
+	if !dst.Set(f.Bytes()) {
+		return false
+	}
+	dst.Offload = f.Offload
+	return true
+}
+
 // Append grows the packet by n bytes at its end and gives them, not cleared;
 // nil, and no change, if there is no room.
 func (f *Frame) Append(n int) []byte {

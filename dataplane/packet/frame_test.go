@@ -125,3 +125,24 @@ func TestFrameWithoutHeadroom(t *testing.T) {
 		t.Errorf("Off %d End %d", f.Off, f.End)
 	}
 }
+
+// A copy says the same and has nothing in common with the original.
+func TestFrameClone(t *testing.T) {
+	f := super(t, frameTCP4(t, 300), packet.GSOTCPv4, 100)
+	f.Prepend(10)
+	want, offload := bytes.Clone(f.Bytes()), f.Offload
+	dst := packet.NewFrame(len(want))
+	dst.Append(3)
+	dst.Offload.HdrLen = 7
+	if !f.Clone(dst) || !bytes.Equal(dst.Bytes(), want) || dst.Offload != offload || dst.Off != packet.Headroom {
+		t.Fatalf("%x at %d, %+v", dst.Bytes(), dst.Off, dst.Offload)
+	}
+	clear(f.Bytes())
+	f.Reset()
+	if !bytes.Equal(dst.Bytes(), want) || dst.Offload != offload {
+		t.Error("the copy changes with the original")
+	}
+	if dst.Clone(packet.NewFrame(len(want) - 1)) {
+		t.Error("copied into too small a frame")
+	}
+}
