@@ -16,8 +16,8 @@ import (
 // The reference model says who may talk to whom, straight from the tenants'
 // objects, by looking at all of them, with nothing of the dataplane's code.
 
-// place is where an address is found.
-type place struct {
+// spot is where an address is found.
+type spot struct {
 	vsid uint32
 	mac  hnv.MAC
 	pa   netip.Addr
@@ -26,11 +26,11 @@ type place struct {
 
 // places gives where the tenant's objects say an address is: nil and false if
 // nothing leads there at all.
-func places(t *Tenant, a netip.Addr) (found []place, covered, gateway bool) {
-	at := func(v hnv.VSID, ca netip.Addr) []place {
+func places(t *Tenant, a netip.Addr) (found []spot, covered, gateway bool) {
+	at := func(v hnv.VSID, ca netip.Addr) []spot {
 		for _, r := range t.Records {
 			if r.VSID == v && r.CA == ca {
-				return []place{{v.Uint32(), r.MAC, r.PA, r.Rule}}
+				return []spot{{v.Uint32(), r.MAC, r.PA, r.Rule}}
 			}
 		}
 		return nil
@@ -97,7 +97,7 @@ func (w *world) fromPort(n *nic, p probe) []*nic {
 		return nil
 	}
 	src, covered, router := places(t, p.from)
-	here := func(q place) bool { return q.vsid == n.vsid && q.mac == n.mac && q.pa == n.host.pa }
+	here := func(q spot) bool { return q.vsid == n.vsid && q.mac == n.mac && q.pa == n.host.pa }
 	if router || !slices.ContainsFunc(src, here) && (covered || w.kind[n] != PortCompartment) {
 		return nil
 	}

@@ -9,11 +9,12 @@ import (
 
 // way is where a packet from a port goes.
 type way struct {
-	to     *lookup.Record
-	vsid   uint32         // of the record, in which the packet travels
-	src    *lookup.Record // vouched for the source; nil if none had to
+	to     place // the packet travels in the record's virtual subnet
+	src    place // vouched for the source; none if none had to
 	routed bool
 }
+
+func (to *way) vsid() uint32 { return to.to.key.VSID() }
 
 // pieces are the cutters of packets too big for where they go.
 type pieces struct {
@@ -26,22 +27,25 @@ const defaultMTU = 1500
 
 // forward takes the packet from a port along the way, whole or in pieces.
 func (w *Worker) forward(to way) drop.Reason {
-	if w.x.provider.owns(to.to.PA) {
+	if w.x.isHere(to.to.rec) {
 		return w.forwardLocal(to)
 	}
 	return w.forwardFabric(to)
 }
 
-// forwardLocal takes the packet to another port of this machine. Super-packets
-// stay whole: ports take them.
+// forwardLocal takes the packet to another port of this machine, through that
+// one's layers.
 func (w *Worker) forwardLocal(to way) drop.Reason {
 	x := &w.x
-	out := w.sw.ports.Load().at(to.vsid, to.to.MAC)
+	out := w.sw.ports.Load().at(to.vsid(), to.to.rec.MAC)
 	switch {
 	case out == nil || out.tenant != x.tenant:
 		return drop.NoPort
-	case out == x.in:
+	case out.id == x.in.id:
 		return drop.SamePort
+	}
+	if r := w.admit(out); r != drop.None {
+		return r
 	}
 	cut, r := w.fit(out.spec.MTU)
 	if r != drop.None {
@@ -49,8 +53,7 @@ func (w *Worker) forwardLocal(to way) drop.Reason {
 	}
 	x.rewrite(to)
 	if !cut {
-		w.toPort(out, x.c, x.f)
-		return drop.None
+		return w.give(out)
 	}
 	p := &w.pieces.fragments
 	r = p.Start(x.f, out.spec.MTU)
@@ -64,6 +67,34 @@ func (w *Worker) forwardLocal(to way) drop.Reason {
 	return r
 }
 
+// give hands the packet under way to the port: super-packets whole, unless the
+// port takes none.
+func (w *Worker) give(to *port) drop.Reason {
+	x := &w.x
+	if !to.spec.Plain {
+		w.toPort(to, x.c, x.f)
+		return drop.None
+	}
+	if x.f.Offload.GSO == packet.GSONone {
+		if !packet.CompleteChecksum(x.f) {
+			return drop.ChecksumUnsupported
+		}
+		x.f.Offload = packet.Offload{}
+		w.toPort(to, x.c, x.f)
+		return drop.None
+	}
+	p := &w.pieces.segments
+	r := p.Start(x.f)
+	for r == drop.None && p.Left() > 0 {
+		f := w.lend(x.wireLen() + packet.EthernetLen)
+		if !p.Next(f) {
+			return drop.NoBuffer
+		}
+		w.toPort(to, x.c, f)
+	}
+	return r
+}
+
 // forwardFabric takes the packet to the PA of the record. What leaves is
 // complete: the fabric gets no super-packets and no partial checksums.
 func (w *Worker) forwardFabric(to way) drop.Reason {
@@ -72,33 +103,40 @@ func (w *Worker) forwardFabric(to way) drop.Reason {
 	if r != drop.None {
 		return r
 	}
-	mtu := max(1, x.provider.MTU-encap.Overhead(tunnel.Kind, to.to.PA.Is6()))
+	mtu := x.innerMTU(&tunnel)
 	cut, r := w.fit(mtu)
 	if r != drop.None {
 		return r
 	}
 	x.rewrite(to)
+	return w.emit(&tunnel, mtu, cut)
+}
+
+// emit sends the packet under way through the tunnel, cut into pieces of the MTU
+// if it must be.
+func (w *Worker) emit(tunnel *encap.Header, mtu int, cut bool) drop.Reason {
+	x := &w.x
 	switch {
 	case x.f.Offload.GSO != packet.GSONone:
 		p := &w.pieces.segments
-		r = p.Start(x.f)
+		r := p.Start(x.f)
 		for r == drop.None && p.Left() > 0 {
 			f := w.lend(x.provider.MTU)
 			if !p.Next(f) {
 				return drop.NoBuffer
 			}
-			r = w.encapsulate(f, &tunnel)
+			r = w.encapsulate(f, tunnel)
 		}
 		return r
 	case cut:
 		p := &w.pieces.fragments
-		r = p.Start(x.f, mtu)
+		r := p.Start(x.f, mtu)
 		for r == drop.None && p.Left() > 0 {
 			f := w.lend(x.provider.MTU)
 			if !p.Next(f) {
 				return drop.NoBuffer
 			}
-			r = w.encapsulate(f, &tunnel)
+			r = w.encapsulate(f, tunnel)
 		}
 		return r
 	}
@@ -106,26 +144,51 @@ func (w *Worker) forwardFabric(to way) drop.Reason {
 		return drop.ChecksumUnsupported
 	}
 	x.f.Offload = packet.Offload{}
-	return w.encapsulate(x.f, &tunnel)
+	return w.encapsulate(x.f, tunnel)
 }
 
-// tunnel gives the outer headers towards a record. The outer source is the PA of
-// the record that vouched for the inner one, as the receiver will check.
+// tunnel gives the outer headers towards a record. The outer source is a PA of
+// the record that vouched for the inner one, as the receiver will check; where
+// hosts have several, flows spread over those that are up.
 func (x *transit) tunnel(to way) (h encap.Header, r drop.Reason) {
-	kind := kindOf(to.to.Rule)
+	kind := kindOf(to.to.rec.Rule)
 	if kind == 0 {
 		return h, drop.RuleUnsupported
 	}
-	from := x.provider.source(to.to.PA)
-	if to.src != nil {
-		from = to.src.PA
+	hash := x.h.FlowHash()
+	dst := x.choosePA(to.to.rec, hash)
+	src := x.provider.source(dst)
+	if to.src.rec != nil {
+		src = x.choosePA(to.src.rec, hash)
 	}
-	if !from.IsValid() || from.Is6() != to.to.PA.Is6() {
+	if !src.IsValid() || src.Is6() != dst.Is6() {
 		return h, drop.NoSourcePA
 	}
-	h = encap.Header{Kind: kind, Src: from.Netip(), Dst: to.to.PA.Netip(), VSID: to.vsid, TOS: x.h.ECN}
-	h.SetEntropy(x.h.FlowHash())
+	h = encap.Header{Kind: kind, Src: src.Netip(), Dst: dst.Netip(), VSID: to.vsid(), TOS: x.tenant.dscp(x.h.DSCP)<<2 | x.h.ECN}
+	h.SetEntropy(hash)
 	return h, drop.None
+}
+
+// innerMTU is the greatest inner IP packet that fits the fabric in the tunnel.
+func (x *transit) innerMTU(h *encap.Header) int {
+	return max(1, x.provider.MTU-encap.Overhead(h.Kind, h.Dst.Is6()))
+}
+
+// choosePA picks one of the record's PAs by the flow, among those not known to
+// be down; if all are, the first.
+func (x *transit) choosePA(rec *lookup.Record, hash uint32) lookup.Addr {
+	if rec.Team == 0 {
+		return rec.PA
+	}
+	pas := x.domain.PAs(rec)
+	n := uint32(len(pas))
+	for i := range n {
+		// The low bits choose the path through the fabric already.
+		if pa := pas[(hash>>16+i)%n]; !x.provider.isDown(pa) {
+			return pa
+		}
+	}
+	return rec.PA
 }
 
 // encapsulate sends an inner frame to the fabric.
@@ -144,8 +207,8 @@ func (x *transit) rewrite(to way) {
 		return
 	}
 	b := x.f.Bytes()
-	copy(b[0:6], to.to.MAC[:])
-	if to.src == nil || !to.src.UseVMMAC {
+	copy(b[0:6], to.to.rec.MAC[:])
+	if to.src.rec == nil || !to.src.rec.UseVMMAC {
 		copy(b[6:12], routerMAC[:])
 	}
 	packet.DecrementTTL(b[x.h.L3:])

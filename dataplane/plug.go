@@ -2,8 +2,12 @@ package dataplane
 
 import (
 	"fmt"
+	"slices"
+	"sync/atomic"
 
+	"github.com/hnvgate/hnvgate/dataplane/flow"
 	"github.com/hnvgate/hnvgate/dataplane/lookup"
+	"github.com/hnvgate/hnvgate/dataplane/vfp"
 	"github.com/hnvgate/hnvgate/hnv"
 )
 
@@ -40,25 +44,58 @@ type PortSpec struct {
 	MAC  hnv.MAC
 	Kind PortKind
 	MTU  int // the greatest IP packet that the port takes; 0: any
+	// Plain ports take neither super-packets nor partial checksums.
+	Plain bool
+
+	ACL             hnv.Name // the port's own access control list, of its tenant's
+	InKbps, OutKbps uint64   // rates to and from the port, in 1000 bits a second; 0: any
 }
 
 // PortID names a port of a Switch. IDs are never used again.
 type PortID uint32
 
-// port is a plugged-in port. It is immutable and belongs to one tenant.
+// port is a plugged-in port. It is immutable, but for what its machine holds,
+// and belongs to one tenant.
 type port struct {
-	id     PortID
-	spec   PortSpec
-	tenant *tenant
-	vsid   uint32
-	mac    [6]byte
-	w      Writer
+	id      PortID
+	spec    PortSpec
+	tenant  *tenant
+	vsid    uint32
+	mac     [6]byte
+	w       Writer
+	in, out meter
+	custom  []vfp.Layer
+	*machine
+}
+
+// machine is what makes a port's decisions: its compiled layers and its flows.
+// It stays the same one whatever else changes about the port.
+type machine struct {
+	policy atomic.Pointer[policy]
+	flows  *flow.Table[action]
 }
 
 // portTable is an immutable set of ports.
 type portTable struct {
 	byID      *lookup.Map[lookup.Number, *port]
 	byStation *lookup.Map[lookup.Station, *port]
+	bySubnet  *lookup.Map[lookup.Number, []*port]
+}
+
+func newPortTable() *portTable {
+	return &portTable{
+		byID:      new(lookup.Map[lookup.Number, *port]),
+		byStation: new(lookup.Map[lookup.Station, *port]),
+		bySubnet:  new(lookup.Map[lookup.Number, []*port]),
+	}
+}
+
+// in lists the ports of the virtual subnet; the caller must not change it.
+func (t *portTable) in(vsid uint32) []*port {
+	if l := t.bySubnet.Get(lookup.Number(vsid)); l != nil {
+		return *l
+	}
+	return nil
 }
 
 // at finds the port with the MAC in the virtual subnet, nil if there is none.
@@ -69,12 +106,28 @@ func (t *portTable) at(vsid uint32, mac [6]byte) *port {
 	return nil
 }
 
-// with gives the table with p in it.
+// with gives the table with p in it, in the place of what it was before.
 func (t *portTable) with(p *port) *portTable {
-	ids, stations := t.byID.Edit(), t.byStation.Edit()
+	ids, stations, subnets := t.byID.Edit(), t.byStation.Edit(), t.bySubnet.Edit()
 	ids.Put(lookup.Number(p.id), p)
 	stations.Put(lookup.Station{VSID: p.vsid, MAC: p.mac}, p)
-	return &portTable{ids.Done(), stations.Done()}
+	list := slices.DeleteFunc(slices.Clone(t.in(p.vsid)), func(o *port) bool { return o.id == p.id })
+	subnets.Put(lookup.Number(p.vsid), append(list, p))
+	return &portTable{ids.Done(), stations.Done(), subnets.Done()}
+}
+
+// without gives the table without p.
+func (t *portTable) without(p *port) *portTable {
+	ids, stations, subnets := t.byID.Edit(), t.byStation.Edit(), t.bySubnet.Edit()
+	ids.Delete(lookup.Number(p.id))
+	stations.Delete(lookup.Station{VSID: p.vsid, MAC: p.mac})
+	list := slices.DeleteFunc(slices.Clone(t.in(p.vsid)), func(o *port) bool { return o.id == p.id })
+	if len(list) == 0 {
+		subnets.Delete(lookup.Number(p.vsid))
+	} else {
+		subnets.Put(lookup.Number(p.vsid), list)
+	}
+	return &portTable{ids.Done(), stations.Done(), subnets.Done()}
 }
 
 // AddPort plugs a port into a virtual subnet, whose tenant must have been
@@ -104,10 +157,55 @@ func (s *Switch) AddPort(spec PortSpec, w Writer) (PortID, error) {
 	if other := table.at(v, spec.MAC.Bytes()); other != nil {
 		return refuse(fmt.Errorf("port %s has MAC address %s in VSID %s: %w", other.spec.Name, spec.MAC, spec.VSID, ErrConflict))
 	}
+	p := &port{id: s.lastPort + 1, spec: spec, tenant: t, vsid: v, mac: spec.MAC.Bytes(), w: w, machine: &machine{}}
+	p.in, p.out = p.in.at(spec.InKbps), p.out.at(spec.OutKbps)
+	p.flows = flow.New(flow.Options[action]{Max: s.opt.FlowsPerPort, OnEvict: forgotten})
+	pol, err := s.compile(p, t.domain.Load(), t.in, t.out)
+	if err != nil {
+		return refuse(err)
+	}
+	p.policy.Store(pol)
 	s.lastPort++
-	p := &port{id: s.lastPort, spec: spec, tenant: t, vsid: v, mac: spec.MAC.Bytes(), w: w}
 	s.ports.Store(table.with(p))
 	return p.id, nil
+}
+
+// SetPort changes the port's access control list and rates, in 1000 bits a
+// second, 0 for none. Its flows stay; those that the list does not let pass end
+// with their next packet.
+func (s *Switch) SetPort(id PortID, acl hnv.Name, inKbps, outKbps uint64) error {
+	return s.alter(id, func(p *port) {
+		p.spec.ACL, p.spec.InKbps, p.spec.OutKbps = acl, inKbps, outKbps
+		p.in, p.out = p.in.at(inKbps), p.out.at(outKbps)
+	})
+}
+
+// SetLayers sets the layers that stand between the port's meters and its virtual
+// network, with priorities between those of LayerMeter and LayerVNET.
+func (s *Switch) SetLayers(id PortID, layers []vfp.Layer) error {
+	return s.alter(id, func(p *port) { p.custom = slices.Clone(layers) })
+}
+
+// alter publishes a changed port, if its layers can be compiled.
+func (s *Switch) alter(id PortID, change func(*port)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	table := s.ports.Load()
+	old := table.byID.Get(lookup.Number(id))
+	if old == nil {
+		return fmt.Errorf("change port %d: %w", id, ErrUnknown)
+	}
+	p := **old
+	change(&p)
+	if d := p.tenant.domain.Load(); d != nil && d.Has(p.vsid) {
+		pol, err := s.compile(&p, d, p.tenant.in, p.tenant.out)
+		if err != nil {
+			return fmt.Errorf("change port %s: %w", p.spec.Name, err)
+		}
+		defer p.policy.Store(pol)
+	}
+	s.ports.Store(table.with(&p))
+	return nil
 }
 
 // RemovePort unplugs a port. A worker may still be writing to it until its next
@@ -120,10 +218,7 @@ func (s *Switch) RemovePort(id PortID) {
 	if p == nil {
 		return
 	}
-	ids, stations := table.byID.Edit(), table.byStation.Edit()
-	stations.Delete(lookup.Station{VSID: (*p).vsid, MAC: (*p).mac})
-	ids.Delete(lookup.Number(id))
-	s.ports.Store(&portTable{ids.Done(), stations.Done()})
+	s.ports.Store(table.without(*p))
 }
 
 // rebind gives the ports of a routing domain that was removed to the tenant

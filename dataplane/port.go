@@ -50,7 +50,25 @@ func (w *Worker) send(in *port, c *cell, f *packet.Frame) drop.Reason {
 		return drop.EtherTypeUnsupported
 	case x.h.IsND():
 		return w.ndFromPort()
+	case isGroup(&x.h):
+		return w.replicate()
 	}
+
+	// What was decided for the flow, or else a decision.
+	fl := w.flowOf(in, outbound)
+	if a := fl.current(x); a != nil {
+		if r, ok := w.replayOutbound(&fl, a); ok {
+			return r
+		}
+	}
+	return w.decideOutbound(&fl)
+}
+
+// decideOutbound takes a packet from a port through the layers: it is decided
+// who vouches for the source, what the port's layers say, and where the packet
+// goes. The flow's further packets take the same way.
+func (w *Worker) decideOutbound(fl *flowState) drop.Reason {
+	x := &w.x
 	if r := checkAddresses(&x.h); r != drop.None {
 		return r
 	}
@@ -58,40 +76,88 @@ func (w *Worker) send(in *port, c *cell, f *packet.Frame) drop.Reason {
 	if r != drop.None {
 		return r
 	}
-
-	// The way on.
-	if x.h.DstMAC == routerMAC {
-		return w.route(src)
+	if r := w.judge(fl); r != drop.None {
+		return r
 	}
-	return w.bridge(src)
+	// A rewritten packet goes where it is addressed to now.
+	dstMAC := x.h.DstMAC
+	if r := w.applyVerdict(); r != drop.None {
+		return r
+	}
+	var to way
+	if dstMAC == routerMAC {
+		var done bool
+		if to, done, r = w.route(); done || r != drop.None {
+			return r
+		}
+	} else if to, r = w.bridge(); r != drop.None {
+		return r
+	}
+	to.src = src
+	if r := w.remember(fl, &action{
+		src: w.link(src), to: w.link(to.to), dstMAC: dstMAC, routed: to.routed,
+	}); r != drop.None {
+		return r
+	}
+	return w.forward(to)
+}
+
+// replayOutbound takes a packet the way that was decided for its flow, as long
+// as the mappings that the decision stands on are still good; not ok where it
+// must be decided anew. A mapping that has changed meanwhile, as by a live
+// migration, leads to where it points now.
+func (w *Worker) replayOutbound(fl *flowState, a *action) (r drop.Reason, ok bool) {
+	x := &w.x
+	to := way{routed: a.routed}
+	if a.dstMAC != x.h.DstMAC || a.routed && x.h.TTL <= 1 || x.h.TTL == 0 {
+		return 0, false
+	}
+	if a.src.m != nil {
+		to.src = a.src.now()
+		if to.src.rec == nil || !x.isAtPort(to.src.key.VSID(), to.src.rec) {
+			return 0, false
+		}
+	}
+	if to.to = a.to.now(); to.to.rec == nil || !a.routed && to.to.rec.MAC != x.h.DstMAC {
+		return 0, false
+	}
+	if r := w.pass(fl, a); r != drop.None {
+		return r, true
+	}
+	return w.forward(to), true
 }
 
 // bridge takes a packet on inside its virtual subnet: the record of the
 // destination, or of a next hop that leads to it, must be of this subnet and
 // have the MAC that the packet is sent to.
-func (w *Worker) bridge(src *lookup.Record) drop.Reason {
+func (w *Worker) bridge() (way, drop.Reason) {
 	x := &w.x
 	rt, rec := x.domain.Resolve(x.h.Dst)
+	var hops []lookup.Key
 	switch {
 	case rt == nil:
-		return drop.NoRoute
+		if hops = x.domain.Wildcards(); len(hops) == 0 {
+			return way{}, drop.NoRoute
+		}
 	case rec != nil && rt.VSID == x.vsid && rec.MAC == x.h.DstMAC:
-		return w.forward(way{to: rec, vsid: x.vsid, src: src})
+		return way{to: place{rec, lookup.KeyOf(rt.VSID, x.h.Dst)}}, drop.None
 	case rec != nil:
-		return drop.WrongPort
+		return way{}, drop.WrongPort
 	case rt.OnLink():
-		return drop.DestinationUnknown
+		return way{}, drop.DestinationUnknown
+	default:
+		hops = rt.Hops
 	}
 	r := drop.DestinationUnknown
-	for _, hop := range rt.Hops {
+	for _, hop := range hops {
 		rec := x.domain.At(hop)
 		switch {
 		case rec == nil:
 		case hop.VSID() == x.vsid && rec.MAC == x.h.DstMAC:
-			return w.forward(way{to: rec, vsid: x.vsid, src: src})
+			return way{to: place{rec, hop}}, drop.None
 		default:
 			r = drop.WrongPort
 		}
 	}
-	return r
+	return way{}, r
 }

@@ -59,58 +59,132 @@ func (w *Worker) receive(f *packet.Frame) (*cell, drop.Reason) {
 	case x.h.IsND():
 		return x.c, w.ndFromFabric()
 	}
-	if r := checkAddresses(&x.h); r != drop.None {
-		return x.c, r
+	if isGroup(&x.h) {
+		return x.c, w.spread()
 	}
-	if r := x.checkFabricSource(); r != drop.None {
-		return x.c, r
-	}
-	to, r := w.localPort(x)
-	if r != drop.None {
-		return x.c, r
-	}
-	if r := x.checkTunnel(); r != drop.None {
-		return x.c, r
-	}
-	return x.c, w.deliver(x, to, outer.ECN())
-}
 
-// localPort finds the port that a packet from the fabric is for: the one of its
-// virtual subnet and destination MAC, if the destination address is found there.
-func (w *Worker) localPort(x *transit) (*port, drop.Reason) {
+	// What was decided for the flow, or else a decision.
 	to := w.sw.ports.Load().at(x.vsid, x.h.DstMAC)
 	if to == nil || to.tenant != x.tenant {
-		return nil, drop.NotLocal
+		return x.c, w.astray()
 	}
+	fl := w.flowOf(to, inbound)
+	if a := fl.current(x); a != nil && a.fromFabric {
+		if r, ok := w.replayInbound(&fl, a); ok {
+			return x.c, r
+		}
+	}
+	return x.c, w.decideInbound(&fl)
+}
+
+// astray says why a packet that is for none of our ports is dropped: that its
+// source is wrong counts for more.
+func (w *Worker) astray() drop.Reason {
+	x := &w.x
+	if r := checkAddresses(&x.h); r != drop.None {
+		return r
+	}
+	if _, r := x.checkFabricSource(); r != drop.None {
+		return r
+	}
+	return drop.NotLocal
+}
+
+// decideInbound decides about a packet from the fabric for the flow's port: who
+// vouches for its source, whether the destination is found at the port, and what
+// the port's layers say.
+func (w *Worker) decideInbound(fl *flowState) drop.Reason {
+	x := &w.x
+	if r := checkAddresses(&x.h); r != drop.None {
+		return r
+	}
+	src, r := x.checkFabricSource()
+	if r != drop.None {
+		return r
+	}
+	to, r := x.destination(fl.port)
+	if r != drop.None {
+		return r
+	}
+	if r := x.checkTunnel(); r != drop.None {
+		return r
+	}
+	if r := w.judge(fl); r != drop.None {
+		return r
+	}
+	if r := w.applyVerdict(); r != drop.None {
+		return r
+	}
+	// The word of a distributed router about itself is taken anew each time.
+	a := &action{src: w.link(src), to: w.link(to), outside: to.rec == nil, fromFabric: src.rec != nil}
+	if r := w.remember(fl, a); r != drop.None {
+		return r
+	}
+	return w.deliver(fl.port)
+}
+
+// replayInbound takes a packet the way that was decided for its flow, as long as
+// the mappings of both ends still say so; not ok where it must be decided anew.
+func (w *Worker) replayInbound(fl *flowState, a *action) (r drop.Reason, ok bool) {
+	x := &w.x
+	src := a.src.now().rec
+	if src == nil || x.h.TTL == 0 || !x.domain.IsAt(src, x.pa) || x.h.SrcMAC != src.MAC && x.h.SrcMAC != routerMAC {
+		return 0, false
+	}
+	x.srcRule = src.Rule
+	if !a.outside {
+		to := a.to.now().rec
+		if to == nil || to.MAC != fl.port.mac || !x.isHere(to) {
+			return 0, false
+		}
+		x.dstRule = to.Rule
+	}
+	if x.checkTunnel() != drop.None {
+		return 0, false
+	}
+	if r := w.pass(fl, a); r != drop.None {
+		return r, true
+	}
+	return w.deliver(fl.port), true
+}
+
+// destination checks that the packet's destination is found at the port, and
+// gives the record that says so; none where the compartment has the way out.
+func (x *transit) destination(to *port) (place, drop.Reason) {
 	rt, rec := x.domain.Resolve(x.h.Dst)
+	var hops []lookup.Key
 	switch {
 	case rt == nil && to.spec.Kind == PortCompartment:
-		return to, drop.None // it has the ways out of the routing domain
+		return place{}, drop.None // it has the ways out of the routing domain
 	case rt == nil:
-		return nil, drop.WrongPort
+		if hops = x.domain.Wildcards(); len(hops) == 0 {
+			return place{}, drop.WrongPort
+		}
 	case rec != nil:
-		return to, x.leadsTo(to, rt.VSID, rec)
+		return place{rec, lookup.KeyOf(rt.VSID, x.h.Dst)}, x.leadsTo(to, rt.VSID, rec)
 	case rt.OnLink() && x.h.Dst == rt.Gateway:
-		return nil, drop.RouterAddress
+		return place{}, drop.RouterAddress
 	case rt.OnLink():
-		return nil, drop.DestinationUnknown
+		return place{}, drop.DestinationUnknown
+	default:
+		hops = rt.Hops
 	}
 	r := drop.DestinationUnknown
-	for _, hop := range rt.Hops {
+	for _, hop := range hops {
 		if rec := x.domain.At(hop); rec != nil {
 			if r = x.leadsTo(to, hop.VSID(), rec); r == drop.None {
-				return to, r
+				return place{rec, hop}, r
 			}
 		}
 	}
-	return nil, r
+	return place{}, r
 }
 
 // leadsTo tells whether the record, of the virtual subnet, is that of the port.
 func (x *transit) leadsTo(to *port, vsid uint32, rec *lookup.Record) drop.Reason {
 	x.dstRule = rec.Rule
 	switch {
-	case !x.provider.owns(rec.PA):
+	case !x.isHere(rec):
 		return drop.NotLocal
 	case vsid != to.vsid || rec.MAC != to.mac:
 		return drop.WrongPort
@@ -118,21 +192,21 @@ func (x *transit) leadsTo(to *port, vsid uint32, rec *lookup.Record) drop.Reason
 	return drop.None
 }
 
-// deliver gives the packet to the port as the sender's router left it: receiving
-// is not a hop.
-func (w *Worker) deliver(x *transit, to *port, outerECN uint8) drop.Reason {
+// deliver gives a packet from the fabric to the port as the sender's router left
+// it: receiving is not a hop.
+func (w *Worker) deliver(to *port) drop.Reason {
+	x := &w.x
 	if to.spec.MTU > 0 && x.wireLen() > to.spec.MTU {
 		return drop.TooBig
 	}
-	ecn, ok := packet.DecapECN(outerECN, x.h.ECN)
+	ecn, ok := packet.DecapECN(w.outer.ECN(), x.h.ECN)
 	if !ok {
 		return drop.ECNInvalid
 	}
 	if ecn != x.h.ECN {
 		packet.SetECN(x.f.Bytes()[x.h.L3:], ecn)
 	}
-	w.toPort(to, x.c, x.f)
-	return drop.None
+	return w.give(to)
 }
 
 func ruleOf(k encap.Kind) lookup.Rule {

@@ -106,7 +106,7 @@ func (w *Worker) arpFromFabric() drop.Reason {
 	if !replyTo(&q, rec.MAC).Build(x.f, q.SenderMAC, rec.MAC) {
 		return drop.NoBuffer
 	}
-	return w.answerFabric(rec)
+	return w.answerFabric()
 }
 
 // replyTo gives the reply that the target of the request has the MAC.
@@ -178,7 +178,7 @@ func (w *Worker) ndFromFabric() drop.Reason {
 	if !advertise(q.Target, rec.MAC, false, true).Build(x.f, x.h.SrcMAC, rec.MAC, q.Target, x.h.Src) {
 		return drop.NoBuffer
 	}
-	return w.answerFabric(rec)
+	return w.answerFabric()
 }
 
 func (x *transit) parseND(q *packet.ND) drop.Reason {
@@ -204,7 +204,7 @@ func advertise(target netip.Addr, mac [6]byte, router, solicited bool) *packet.N
 func (x *transit) checkRemoteAsker(a netip.Addr, spoofed drop.Reason) drop.Reason {
 	rec := x.domain.Record(x.vsid, a)
 	switch {
-	case rec != nil && rec.PA != x.pa:
+	case rec != nil && !x.domain.IsAt(rec, x.pa):
 		return x.foreign(drop.SourcePAMismatch)
 	case rec != nil && rec.MAC == x.h.SrcMAC:
 		x.srcRule = rec.Rule
@@ -224,21 +224,18 @@ func (x *transit) localRecord(a netip.Addr, unknown drop.Reason) (*lookup.Record
 	switch {
 	case rec == nil:
 		return nil, unknown
-	case !x.provider.owns(rec.PA):
+	case !x.isHere(rec):
 		return nil, drop.NotLocal
 	}
 	x.dstRule = rec.Rule
 	return rec, x.checkTunnel()
 }
 
-// answerFabric sends the answer in the packet's frame back to the PA and through
-// the kind of tunnel that the packet came by; rec is the record it is about.
-func (w *Worker) answerFabric(rec *lookup.Record) drop.Reason {
+// answerFabric sends the answer in the packet's frame back the way that the
+// packet came.
+func (w *Worker) answerFabric() drop.Reason {
 	x := &w.x
-	if rec.PA.Is6() != x.pa.Is6() {
-		return drop.NoSourcePA
-	}
-	h := encap.Header{Kind: kindOf(x.rule), Src: rec.PA.Netip(), Dst: x.pa.Netip(), VSID: x.vsid}
+	h := encap.Header{Kind: kindOf(x.rule), Src: w.outer.Dst, Dst: x.pa.Netip(), VSID: x.vsid}
 	h.SetEntropy(x.h.FlowHash())
 	x.c.add(answered, 1)
 	return w.encapsulate(x.f, &h)

@@ -6,49 +6,54 @@ import (
 	"github.com/hnvgate/hnvgate/dataplane/packet"
 )
 
-// route is the distributed router: it takes a packet that was sent to its MAC
-// into the virtual subnet of the destination, or of the next hop towards it. src
-// is the record that vouched for the source, nil if none had to.
-func (w *Worker) route(src *lookup.Record) drop.Reason {
+// route is the distributed router: it finds the way of a packet that was sent to
+// its MAC into the virtual subnet of the destination, or of the next hop towards
+// it. done tells that the packet was for the router itself.
+func (w *Worker) route() (to way, done bool, r drop.Reason) {
 	x := &w.x
-	rt, to := x.domain.Resolve(x.h.Dst)
-	if rt != nil && to == nil && rt.OnLink() && rt.Gateway == x.h.Dst {
-		return w.toRouter()
+	rt, rec := x.domain.Resolve(x.h.Dst)
+	if rt != nil && rec == nil && rt.OnLink() && rt.Gateway == x.h.Dst {
+		return way{}, true, w.toRouter()
 	}
 	if x.h.TTL <= 1 {
 		w.icmpError(packet.TimeExceeded, 0)
-		return drop.TTLExpired
+		return way{}, false, drop.TTLExpired
 	}
-	if rt == nil {
-		w.icmpError(packet.NoRoute, 0)
-		return drop.NoRoute
+	to.routed = true
+	switch {
+	case rec != nil:
+		to.to = place{rec, lookup.KeyOf(rt.VSID, x.h.Dst)}
+	case rt == nil:
+		if len(x.domain.Wildcards()) == 0 {
+			w.icmpError(packet.NoRoute, 0)
+			return way{}, false, drop.NoRoute
+		}
+		to.to = x.nextHop(x.domain.Wildcards())
+	case !rt.OnLink():
+		to.to = x.nextHop(rt.Hops)
 	}
-	vsid := rt.VSID
-	if !rt.OnLink() {
-		vsid, to = x.nextHop(rt)
-	}
-	if to == nil {
+	if to.to.rec == nil {
 		w.icmpError(packet.HostUnreachable, 0)
-		return drop.DestinationUnknown
+		return way{}, false, drop.DestinationUnknown
 	}
-	return w.forward(way{to: to, vsid: vsid, src: src, routed: true})
+	return to, false, drop.None
 }
 
 // nextHop picks one of the equal next hops by the flow, so that a flow keeps its
 // way, passing over those without a record.
-func (x *transit) nextHop(rt *lookup.Route) (uint32, *lookup.Record) {
-	n := uint32(len(rt.Hops))
+func (x *transit) nextHop(hops []lookup.Key) place {
+	n := uint32(len(hops))
 	first := uint32(0)
 	if n > 1 {
 		first = x.h.FlowHash() % n
 	}
 	for i := range n {
-		hop := rt.Hops[(first+i)%n]
+		hop := hops[(first+i)%n]
 		if rec := x.domain.At(hop); rec != nil {
-			return hop.VSID(), rec
+			return place{rec, hop}
 		}
 	}
-	return 0, nil
+	return place{}
 }
 
 // toRouter takes a packet for the router itself, which answers when it is pinged

@@ -14,13 +14,18 @@ var (
 	broadcastIP = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 )
 
-// checkAddresses refuses addresses that no tenant's packet may have, whatever
-// the tables say (RFC 1812 section 5.3.7, RFC 4291 section 2.5): a default route
-// would lead to all of them. Multicast is for the replication to come.
+// place is a lookup record and the key under which flows find it again. The
+// zero place is none.
+type place struct {
+	rec *lookup.Record
+	key lookup.Key
+}
+
+// checkAddresses refuses addresses that no tenant's unicast packet may have,
+// whatever the tables say (RFC 1812 section 5.3.7, RFC 4291 section 2.5): a
+// default route would lead to all of them.
 func checkAddresses(h *packet.Headers) drop.Reason {
 	switch {
-	case h.DstMAC[0]&1 != 0 || h.Dst.IsMulticast() || h.Dst == broadcastIP:
-		return drop.BroadcastUnsupported
 	case martian(h.Src) || h.Src.IsMulticast():
 		return drop.SourceMartian
 	case martian(h.Dst):
@@ -29,6 +34,12 @@ func checkAddresses(h *packet.Headers) drop.Reason {
 		return drop.TTLExpired
 	}
 	return drop.None
+}
+
+// isGroup tells whether the frame is for several stations: by its destination
+// MAC, or by an address that only such frames have.
+func isGroup(h *packet.Headers) bool {
+	return h.DstMAC[0]&1 != 0 || h.Dst.IsMulticast() || h.Dst == broadcastIP
 }
 
 // martian tells whether an address is no single station's that a router could
@@ -44,27 +55,34 @@ func martian(a netip.Addr) bool {
 
 // checkFabricSource makes the reverse path check on a packet from the fabric:
 // whoever our tables would send an answer to must be the one that it came from.
-func (x *transit) checkFabricSource() drop.Reason {
+// It gives the record that vouches for the source; none where a distributed
+// router speaks for itself.
+func (x *transit) checkFabricSource() (place, drop.Reason) {
 	rt, rec := x.domain.Resolve(x.h.Src)
 	switch {
 	case rec != nil:
-		return x.vouch(rec)
+		return place{rec, lookup.KeyOf(rt.VSID, x.h.Src)}, x.vouch(rec)
 	case rt == nil:
-		return x.foreign(drop.SourceCAUnknown)
+		return x.anyOf(x.domain.Wildcards())
 	case rt.OnLink() && x.h.Src == rt.Gateway:
-		return x.checkRemoteRouter()
+		return place{}, x.checkRemoteRouter()
 	case rt.OnLink():
-		return x.foreign(drop.SourceCAUnknown)
+		return place{}, x.foreign(drop.SourceCAUnknown)
 	}
+	return x.anyOf(rt.Hops)
+}
+
+// anyOf finds the one of the next hops that vouches for the packet.
+func (x *transit) anyOf(hops []lookup.Key) (place, drop.Reason) {
 	r := x.foreign(drop.SourceCAUnknown)
-	for _, hop := range rt.Hops {
+	for _, hop := range hops {
 		if rec := x.domain.At(hop); rec != nil {
 			if r = x.vouch(rec); r == drop.None {
-				break
+				return place{rec, hop}, r
 			}
 		}
 	}
-	return r
+	return place{}, r
 }
 
 // vouch tells whether the record explains how the packet came: its PA, and its
@@ -73,7 +91,7 @@ func (x *transit) checkFabricSource() drop.Reason {
 func (x *transit) vouch(rec *lookup.Record) drop.Reason {
 	x.srcRule = rec.Rule
 	switch {
-	case rec.PA != x.pa:
+	case !x.domain.IsAt(rec, x.pa):
 		return x.foreign(drop.SourcePAMismatch)
 	case x.h.SrcMAC != rec.MAC && x.h.SrcMAC != routerMAC:
 		return drop.SourceMACMismatch
@@ -118,31 +136,52 @@ func (x *transit) foreign(r drop.Reason) drop.Reason {
 
 // checkPortSource makes the same check on a frame from a port, which must be
 // where the source's record or that of the next hop to it points. It gives that
-// record; nil where a compartment speaks for an address that no route covers.
-func (x *transit) checkPortSource() (*lookup.Record, drop.Reason) {
+// record; none where a compartment speaks for an address that no route covers.
+func (x *transit) checkPortSource() (place, drop.Reason) {
 	rt, rec := x.domain.Resolve(x.h.Src)
+	var hops []lookup.Key
 	switch {
 	case rt == nil && x.in.spec.Kind == PortCompartment:
-		return nil, drop.None
+		return place{}, drop.None
 	case rt == nil:
-		return nil, drop.SourceCAUnknown
+		if hops = x.domain.Wildcards(); len(hops) == 0 {
+			return place{}, drop.SourceCAUnknown
+		}
 	case rec != nil && x.isAtPort(rt.VSID, rec):
-		return rec, drop.None
+		return place{rec, lookup.KeyOf(rt.VSID, x.h.Src)}, drop.None
 	case rec != nil || rt.OnLink() && x.h.Src == rt.Gateway:
-		return nil, drop.SourceCASpoofed
+		return place{}, drop.SourceCASpoofed
 	case rt.OnLink():
-		return nil, drop.SourceCAUnknown
+		return place{}, drop.SourceCAUnknown
+	default:
+		hops = rt.Hops
 	}
-	for _, hop := range rt.Hops {
+	for _, hop := range hops {
 		if rec := x.domain.At(hop); rec != nil && x.isAtPort(hop.VSID(), rec) {
-			return rec, drop.None
+			return place{rec, hop}, drop.None
 		}
 	}
-	return nil, drop.SourceCASpoofed
+	return place{}, drop.SourceCASpoofed
 }
 
 // isAtPort tells whether the record, of the virtual subnet, is that of the port
 // the packet came by.
 func (x *transit) isAtPort(vsid uint32, rec *lookup.Record) bool {
-	return vsid == x.in.vsid && rec.MAC == x.in.mac && x.provider.owns(rec.PA)
+	return vsid == x.in.vsid && rec.MAC == x.in.mac && x.isHere(rec)
+}
+
+// isHere tells whether the record is at a PA of ours.
+func (x *transit) isHere(rec *lookup.Record) bool {
+	if x.provider.owns(rec.PA) {
+		return true
+	}
+	if rec.Team == 0 {
+		return false
+	}
+	for _, pa := range x.domain.PAs(rec) {
+		if x.provider.owns(pa) {
+			return true
+		}
+	}
+	return false
 }

@@ -26,6 +26,11 @@ type Options struct {
 	// ICMPRate bounds the ICMP errors sent to one tenant per second, and
 	// ICMPBurst those sent at once; 0 are DefaultICMPRate and DefaultICMPBurst.
 	ICMPRate, ICMPBurst int
+	// DefaultACL is what becomes of the packets of ports to which no access
+	// control list applies; unset is to allow them.
+	DefaultACL hnv.ACLAction
+	// FlowsPerPort bounds a port's flow table; 0 is DefaultFlowsPerPort.
+	FlowsPerPort int
 	// OnError is told of errors of readers and writers, with the port's name or
 	// "provider", from any goroutine and at most once a second for each worker;
 	// nil is nobody.
@@ -35,8 +40,9 @@ type Options struct {
 // The limits where Options say nothing (RFC 1812 section 4.3.2.8 and RFC 4443
 // section 2.4 ask for some).
 const (
-	DefaultICMPRate  = 100
-	DefaultICMPBurst = 20
+	DefaultICMPRate     = 100
+	DefaultICMPBurst    = 20
+	DefaultFlowsPerPort = 1 << 18
 )
 
 // Tenant is the whole state of one routing domain. Its fields are those of
@@ -57,6 +63,9 @@ type Tenant struct {
 type Provider struct {
 	Addrs []netip.Addr // our own PAs
 	MTU   int          // of the fabric: the greatest outer IP packet
+	// Down are the PAs, of anyone, that are known not to be reachable: a host
+	// that has others is sent to, and sends from, those.
+	Down []netip.Addr
 }
 
 // Switch is the dataplane of one machine. Its configuration may be changed from
@@ -70,9 +79,10 @@ type Switch struct {
 	ports    atomic.Pointer[portTable]
 
 	// mu serialises changes. It is never held while packets wait.
-	mu       sync.Mutex
-	byRDID   map[hnv.RDID]*tenant
-	lastPort PortID
+	mu         sync.Mutex
+	byRDID     map[hnv.RDID]*tenant
+	lastPort   PortID
+	lastPolicy uint64
 
 	frames  sync.Pool // of readers
 	scratch sync.Pool // of workers
@@ -86,6 +96,30 @@ type tenant struct {
 	domain   atomic.Pointer[lookup.Domain] // nil before and after
 	errors   limiter
 	counters counters
+	// What its broadcasts have used up of its rate: those of our ports, and
+	// those from the fabric.
+	sent, received limiter
+	mark           atomic.Uint32 // the outer DSCP, or copyDSCP
+	in, out        meter         // with Switch.mu
+}
+
+// copyDSCP in tenant.mark stands for the inner packet's.
+const copyDSCP = 1 << 8
+
+// dscp gives the outer DSCP for an inner one.
+func (t *tenant) dscp(inner uint8) uint8 {
+	if m := t.mark.Load(); m != copyDSCP {
+		return uint8(m)
+	}
+	return inner
+}
+
+func markOf(d hnv.DSCP) uint32 {
+	v, same := d.Value()
+	if same {
+		return copyDSCP
+	}
+	return uint32(v)
 }
 
 type tenantTable = lookup.Map[lookup.Number, *tenant] // by VSID
@@ -93,7 +127,17 @@ type tenantTable = lookup.Map[lookup.Number, *tenant] // by VSID
 // provider is an immutable Provider in the form that workers need.
 type provider struct {
 	Provider
-	own []lookup.Addr
+	own, down []lookup.Addr
+}
+
+// isDown tells whether the PA is known not to be reachable. Few ever are.
+func (p *provider) isDown(pa lookup.Addr) bool {
+	for i := range p.down {
+		if p.down[i] == pa {
+			return true
+		}
+	}
+	return false
 }
 
 // owns tells whether the PA is ours. A machine has few.
@@ -106,14 +150,20 @@ func (p *provider) owns(pa lookup.Addr) bool {
 	return false
 }
 
-// source gives our first PA of the family of to.
-func (p *provider) source(to lookup.Addr) lookup.Addr {
+// source gives our first PA of the family of to, if possible one that is up.
+func (p *provider) source(to lookup.Addr) (first lookup.Addr) {
 	for _, a := range p.own {
-		if a.Is6() == to.Is6() {
+		if a.Is6() != to.Is6() {
+			continue
+		}
+		if !p.isDown(a) {
 			return a
 		}
+		if !first.IsValid() {
+			first = a
+		}
 	}
-	return lookup.Addr{}
+	return first
 }
 
 // New makes a Switch without tenants, ports and PAs.
@@ -127,10 +177,13 @@ func New(o Options) *Switch {
 	if o.ICMPBurst <= 0 {
 		o.ICMPBurst = DefaultICMPBurst
 	}
+	if o.FlowsPerPort <= 0 {
+		o.FlowsPerPort = DefaultFlowsPerPort
+	}
 	s := &Switch{opt: o, byRDID: map[hnv.RDID]*tenant{}}
 	s.provider.Store(&provider{})
 	s.tenants.Store(&tenantTable{})
-	s.ports.Store(&portTable{byID: &lookup.Map[lookup.Number, *port]{}, byStation: &lookup.Map[lookup.Station, *port]{}})
+	s.ports.Store(newPortTable())
 	return s
 }
 
@@ -153,8 +206,19 @@ func (s *Switch) Apply(t Tenant) error {
 	to, known := s.byRDID[t.RDID]
 	if !known {
 		to = &tenant{rdid: t.RDID}
-		s.byRDID[t.RDID] = to
 	}
+	var qos hnv.QoS
+	if t.QoS != nil {
+		qos = *t.QoS
+	}
+	in, out := to.in.at(qos.InKbps), to.out.at(qos.OutKbps)
+	policies, err := s.policies(t.RDID, d, in, out)
+	if err != nil {
+		return fmt.Errorf("apply tenant %s: %w", t.Name, err)
+	}
+	s.byRDID[t.RDID] = to
+	to.in, to.out = in, out
+	to.mark.Store(markOf(qos.DSCP))
 	old := to.domain.Swap(d)
 	edit := table.Edit()
 	if old != nil {
@@ -168,6 +232,9 @@ func (s *Switch) Apply(t Tenant) error {
 	s.tenants.Store(edit.Done())
 	if !known {
 		s.rebind(to)
+	}
+	for p, pol := range policies {
+		p.policy.Store(pol)
 	}
 	return nil
 }
@@ -217,13 +284,16 @@ func (s *Switch) UpdateRecords(rdid hnv.RDID, put []hnv.Record, del []hnv.Record
 
 // SetProvider sets our own PAs and the fabric's MTU.
 func (s *Switch) SetProvider(p Provider) {
-	p.Addrs = slices.Clone(p.Addrs)
+	p.Addrs, p.Down = slices.Clone(p.Addrs), slices.Clone(p.Down)
 	if p.MTU <= 0 {
 		p.MTU = defaultMTU
 	}
 	n := &provider{Provider: p}
 	for _, a := range p.Addrs {
 		n.own = append(n.own, lookup.AddrFrom(a))
+	}
+	for _, a := range p.Down {
+		n.down = append(n.down, lookup.AddrFrom(a))
 	}
 	s.provider.Store(n)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/hnvgate/hnvgate/dataplane/encap"
 	"github.com/hnvgate/hnvgate/dataplane/lookup"
 	"github.com/hnvgate/hnvgate/dataplane/packet"
+	"github.com/hnvgate/hnvgate/dataplane/vfp"
 )
 
 // BatchSize is how many frames a Reader is asked for at once.
@@ -43,11 +44,13 @@ type Worker struct {
 	recent  *tenant
 	counted *cell // cells[recent]
 
-	outer  encap.Header
-	x      transit
-	fabric queue
-	queues []portQueue // of ports with packets waiting
-	idle   [][]*packet.Frame
+	outer   encap.Header
+	x       transit
+	verdict vfp.Composed      // of the port's layers about it
+	replies vfp.Transposition // what replies to the rewritten packet need
+	fabric  queue
+	queues  []portQueue // of ports with packets waiting
+	idle    [][]*packet.Frame
 
 	spare, lent []*packet.Frame
 	complained  time.Time

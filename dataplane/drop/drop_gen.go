@@ -81,7 +81,7 @@ const (
 	TTLExpired Reason = 31
 	// TooBig: The packet exceeds the MTU and may not be fragmented.
 	TooBig Reason = 32
-	// BroadcastUnsupported: Broadcast or multicast that is not ARP or neighbor discovery.
+	// BroadcastUnsupported: (retired) Broadcast or multicast that is not ARP or neighbor discovery.
 	BroadcastUnsupported Reason = 33
 	// EtherTypeUnsupported: The frame is neither IPv4, IPv6 nor ARP.
 	EtherTypeUnsupported Reason = 34
@@ -149,8 +149,8 @@ const (
 
 	// Layers and flows.
 
-	// AclDenied: An access control list of the port or of its virtual subnet denies the packet, or allows it nowhere.
-	AclDenied Reason = 61
+	// ACLDenied: An access control list of the port or of its virtual subnet denies the packet, or allows it nowhere.
+	ACLDenied Reason = 61
 	// RateExceeded: The port or the tenant has used up its bandwidth.
 	RateExceeded Reason = 62
 	// FlowTableFull: The port has as many flows as it may have, and the packet would begin another one.
@@ -162,8 +162,17 @@ const (
 	// NATPoolExhausted: The NAT pool has no address and port left for a new flow, or the packet is one that no flow can begin with.
 	NATPoolExhausted Reason = 66
 
+	// Broadcast and multicast.
+
+	// GroupMismatch: The frame is for several stations by its MAC address or its IP address, and not by the other.
+	GroupMismatch Reason = 67
+	// NoStation: Nobody else is in the virtual subnet of a broadcast or multicast packet.
+	NoStation Reason = 68
+	// DHCPRogue: The sender answers DHCP clients and is not the subnet's DHCP server.
+	DHCPRogue Reason = 69
+
 	// Count is one more than the greatest reason.
-	Count = 67
+	Count = 70
 )
 
 var table = [Count]struct{ name, meaning, source string }{
@@ -200,7 +209,7 @@ var table = [Count]struct{ name, meaning, source string }{
 	NoRoute:              {"no-route", "The routing domain has no route to the destination.", "RFC 1812 section 5.2.4"},
 	TTLExpired:           {"ttl-expired", "The TTL or hop limit would reach zero here.", "RFC 1812 section 5.3.1"},
 	TooBig:               {"too-big", "The packet exceeds the MTU and may not be fragmented.", "RFC 1191, RFC 8201"},
-	BroadcastUnsupported: {"broadcast-unsupported", "Broadcast or multicast that is not ARP or neighbor discovery.", "RFC 7637 section 4.2"},
+	BroadcastUnsupported: {"broadcast-unsupported", "(retired) Broadcast or multicast that is not ARP or neighbor discovery.", "RFC 7637 section 4.2"},
 	EtherTypeUnsupported: {"ethertype-unsupported", "The frame is neither IPv4, IPv6 nor ARP.", "IEEE 802.3 section 3.2.6"},
 	RuleUnsupported:      {"rule-unsupported", "The record's encapsulation rule cannot be carried out.", ""},
 	ChecksumUnsupported:  {"checksum-unsupported", "The partial checksum points outside the frame, or into headers that are checked.", "virtio 1.2 section 5.1.6"},
@@ -228,10 +237,13 @@ var table = [Count]struct{ name, meaning, source string }{
 	SamePort:             {"same-port", "The packet would leave by the port that it came in by.", "RFC 1812 section 5.2.7.2"},
 	RouterAddress:        {"router-address", "The packet is for the distributed router itself, which answers echo requests only.", "RFC 1812 section 4.3.3.6"},
 	NoSourcePA:           {"no-source-pa", "No provider address of this machine is of the address family that the destination's is.", "RFC 7637 section 4.3"},
-	AclDenied:            {"acl-denied", "An access control list of the port or of its virtual subnet denies the packet, or allows it nowhere.", ""},
+	ACLDenied:            {"acl-denied", "An access control list of the port or of its virtual subnet denies the packet, or allows it nowhere.", ""},
 	RateExceeded:         {"rate-exceeded", "The port or the tenant has used up its bandwidth.", ""},
 	FlowTableFull:        {"flow-table-full", "The port has as many flows as it may have, and the packet would begin another one.", ""},
 	FragmentUnmatched:    {"fragment-unmatched", "A fragment without ports whose first fragment was not let pass, and that no rule allows whatever its ports are.", "RFC 1858 section 2"},
 	StormLimited:         {"storm-limited", "The tenant's ports send more broadcast and multicast than they may.", "RFC 7637 section 4.2"},
 	NATPoolExhausted:     {"nat-pool-exhausted", "The NAT pool has no address and port left for a new flow, or the packet is one that no flow can begin with.", "RFC 4787 section 4.1"},
+	GroupMismatch:        {"group-mismatch", "The frame is for several stations by its MAC address or its IP address, and not by the other.", "RFC 1122 section 3.3.6"},
+	NoStation:            {"no-station", "Nobody else is in the virtual subnet of a broadcast or multicast packet.", "RFC 7637 section 4.2"},
+	DHCPRogue:            {"dhcp-rogue", "The sender answers DHCP clients and is not the subnet's DHCP server.", "RFC 7513 section 6"},
 }

@@ -156,7 +156,7 @@ func (g gen) action(version vfp.Family) vfp.Action {
 		}
 		return vfp.Action{Kind: vfp.Rewrite, Transposition: t}
 	}
-	return vfp.Action{Kind: vfp.Block, Reason: pick(g, drop.AclDenied, drop.RateLimited)}
+	return vfp.Action{Kind: vfp.Block, Reason: pick(g, drop.ACLDenied, drop.RateLimited)}
 }
 
 func (g gen) rules(n, percent int, f vfp.Family) []vfp.Rule {

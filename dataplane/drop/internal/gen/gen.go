@@ -99,7 +99,7 @@ func parseLine(text string) (Reason, error) {
 
 // spelling has the words that Go names do not simply capitalize.
 var spelling = map[string]string{
-	"arp": "ARP", "ca": "CA", "ecn": "ECN", "ethertype": "EtherType", "gre": "GRE",
+	"acl": "ACL", "arp": "ARP", "dhcp": "DHCP", "ca": "CA", "ecn": "ECN", "ethertype": "EtherType", "gre": "GRE",
 	"gso": "GSO", "mac": "MAC", "nat": "NAT", "nd": "ND", "pa": "PA", "ttl": "TTL", "udp": "UDP",
 	"vlan": "VLAN", "vni": "VNI", "vsid": "VSID", "vxlan": "VXLAN",
 }

@@ -1,0 +1,309 @@
+package dataplane
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/hnvgate/hnvgate/dataplane/drop"
+	"github.com/hnvgate/hnvgate/dataplane/flow"
+	"github.com/hnvgate/hnvgate/dataplane/lookup"
+	"github.com/hnvgate/hnvgate/dataplane/packet"
+	"github.com/hnvgate/hnvgate/dataplane/vfp"
+)
+
+// A port's unified flow table remembers what its layers composed for the first
+// packet of a flow, in each direction:
+//
+//	packet --> flow table --hit--> composed action, mappings as they are now --> out
+//	               |                        | a mapping is gone, or points away
+//	               miss                     v
+//	               `-------------> layers in order --> action --> flow table, out
+//
+// An action is good as long as the port's layers (policy) and the routes and the
+// set of records of its routing domain (Domain.Gen) are those it was decided by.
+// What merely changes where a record points, a live migration above all, leaves
+// actions as they are: they hold mappings, not records, and follow at once.
+//
+// Where the port's lists deny anything, a flow is a pair: the reply half, made
+// with the opener, is what lets replies pass. When the policy has changed, the
+// opener is judged again, and the pair goes if it would not be let pass now.
+
+// action is what is done with the packets of a flow. It is immutable.
+type action struct {
+	policy, domain uint64 // what it was decided by
+	prog           *vfp.Program
+	steps          []vfp.Step // the rules that made it
+	meters         []*vfp.Bucket
+	trans          vfp.Transposition
+	lease          vfp.Lease // of an opener with an address from a NAT pool
+	// What the entry had counted when the action was set.
+	packets, bytes uint64
+
+	// Outbound: where the packet goes. Inbound: the record of the port.
+	to      link // none where outside
+	outside bool // inbound: a compartment gets what lies outside the routing domain
+	// src vouches for the source; none where a compartment speaks for what lies
+	// outside.
+	src        link
+	dstMAC     [6]byte
+	routed     bool
+	fromFabric bool // inbound: came out of a tunnel, from where src points
+}
+
+// flowState is what the port's flow table knows of the packet under way.
+type flowState struct {
+	port  *port
+	pol   *policy
+	dir   vfp.Direction
+	key   flow.Key
+	entry *flow.Entry[action]
+	alone bool // a fragment or an ICMP error: no flow of its own
+}
+
+// flowOf looks the packet under way up.
+func (w *Worker) flowOf(p *port, dir vfp.Direction) flowState {
+	fl := flowState{port: p, pol: p.policy.Load(), dir: dir}
+	if fl.alone = w.x.h.IsFragment() || isICMPError(&w.x.h); fl.alone {
+		return fl
+	}
+	fl.key = flow.KeyOf(uint8(dir), &w.x.h)
+	fl.entry = p.flows.Lookup(&fl.key, w.now)
+	if fl.entry != nil && w.x.h.TCPFlags&packet.TCPSyn != 0 && fl.entry.Reopens(w.x.h.TCPFlags) {
+		fl.forget()
+	}
+	return fl
+}
+
+// forget makes the packet under way the first of a new flow.
+func (fl *flowState) forget() {
+	fl.port.flows.Remove(fl.entry)
+	fl.entry = nil
+}
+
+// current gives the action if it is still good.
+func (fl *flowState) current(x *transit) *action {
+	if fl.entry == nil {
+		return nil
+	}
+	a := fl.entry.Action()
+	if a == nil || a.policy != fl.pol.gen || a.domain != x.domain.Gen() {
+		return nil
+	}
+	return a
+}
+
+// pass counts the packet for its flow, and takes its share of the rates and its
+// new addresses from the action.
+func (w *Worker) pass(fl *flowState, a *action) drop.Reason {
+	x := &w.x
+	fl.entry.Hit(w.now, x.f.Len(), x.h.TCPFlags)
+	if !vfp.TakeAll(a.meters, w.now, x.f.Len()) {
+		return drop.RateExceeded
+	}
+	return w.transpose(&a.trans)
+}
+
+// applyVerdict rewrites the packet under way as the port's layers said.
+func (w *Worker) applyVerdict() drop.Reason {
+	t := &w.verdict.Transposition
+	if t.IsZero() {
+		return drop.None
+	}
+	w.replies = t.Reply(&w.x.h)
+	return w.transpose(t)
+}
+
+// admit lets a packet of another port of this machine through the layers of the
+// port that it is for.
+func (w *Worker) admit(to *port) drop.Reason {
+	if !to.policy.Load().inbound {
+		return drop.None
+	}
+	fl := w.flowOf(to, inbound)
+	if a := fl.current(&w.x); a != nil {
+		return w.pass(&fl, a)
+	}
+	if r := w.judge(&fl); r != drop.None {
+		return r
+	}
+	if r := w.applyVerdict(); r != drop.None {
+		return r
+	}
+	return w.remember(&fl, &action{})
+}
+
+// transpose rewrites the packet under way and reads it again.
+func (w *Worker) transpose(t *vfp.Transposition) drop.Reason {
+	x := &w.x
+	if t.IsZero() {
+		return drop.None
+	}
+	if r := t.Apply(x.f, &x.h); r != drop.None {
+		return r
+	}
+	return x.h.DecodeEthernet(x.f.Bytes())
+}
+
+// judge asks the port's layers about a packet that no action is good for, and
+// leaves in w.verdict what is to be done with it.
+func (w *Worker) judge(fl *flowState) drop.Reason {
+	x, v, prog := &w.x, &w.verdict, fl.pol.prog
+	if fl.entry != nil && (fl.pol.stateful && fl.entry.Peer() == nil || !w.stillAllowed(fl)) {
+		fl.forget()
+	}
+	var old *action
+	if fl.entry != nil {
+		old = fl.entry.Action()
+	}
+	switch {
+	case old != nil && (fl.entry.Reply || !old.trans.IsZero()):
+		// It was let pass with its opener, and what it is translated to stays as
+		// it is for its life.
+		prog.EvaluateLayer(LayerMeter, fl.dir, &x.h, v)
+		v.Transposition = old.trans
+	default:
+		prog.Evaluate(fl.dir, &x.h, v)
+		if (v.Blocked || v.NeedsL4) && fl.alone && w.related(fl) {
+			prog.EvaluateLayer(LayerMeter, fl.dir, &x.h, v)
+		}
+	}
+	switch {
+	case v.NeedsL4:
+		return drop.FragmentUnmatched
+	case v.Blocked:
+		prog.Count(v.Steps(), 1, uint64(x.f.Len()))
+		return v.Reason
+	case !vfp.TakeAll(v.Meters(), w.now, x.f.Len()):
+		v.Lease.Release()
+		return drop.RateExceeded
+	}
+	return drop.None
+}
+
+// stillAllowed tells whether the lists let the flow's opener pass. They did when
+// it was made; if they have changed since, they are asked again.
+func (w *Worker) stillAllowed(fl *flowState) bool {
+	opener := fl.entry.Opener()
+	if opener.Gen.Load() == fl.pol.gen {
+		return true
+	}
+	key := opener.Key()
+	h := headersOf(key)
+	var v vfp.Composed
+	fl.pol.prog.EvaluateLayer(LayerACL, vfp.Direction(key.Dir), &h, &v)
+	if v.Blocked {
+		return false
+	}
+	opener.Gen.Store(fl.pol.gen)
+	return true
+}
+
+// headersOf gives as much of a packet's headers as its flow's key tells.
+func headersOf(k flow.Key) packet.Headers {
+	h := packet.Headers{
+		Version: k.Family, Proto: k.Proto, Src: k.Source(), Dst: k.Destination(), SrcPort: k.SrcPort, DstPort: k.DstPort,
+		EtherType: packet.EtherTypeIPv4,
+	}
+	echo := [2]uint8{packet.ICMPEchoRequest, packet.ICMPEchoReply}
+	if k.Family == 6 {
+		h.EtherType = packet.EtherTypeIPv6
+		echo = [2]uint8{packet.ICMPv6EchoRequest, packet.ICMPv6EchoReply}
+	}
+	switch k.Kind {
+	case flow.KindEchoRequest:
+		h.ICMPType = echo[0]
+	case flow.KindEchoReply:
+		h.ICMPType = echo[1]
+	case flow.KindICMP:
+		h.ICMPType, h.ICMPCode = uint8(k.SrcPort), uint8(k.DstPort)
+	}
+	return h
+}
+
+// remember keeps the action for the further packets of the flow. Flows of ports
+// that deny something are pairs, as are those with new addresses.
+func (w *Worker) remember(fl *flowState, a *action) drop.Reason {
+	x, v := &w.x, &w.verdict
+	if fl.alone {
+		fl.pol.prog.Count(v.Steps(), 1, uint64(x.f.Len()))
+		return w.rememberFragment(fl)
+	}
+	a.policy, a.domain = fl.pol.gen, x.domain.Gen()
+	a.prog, a.steps, a.meters = fl.pol.prog, slices.Clone(v.Steps()), slices.Clone(v.Meters())
+	a.trans, a.lease = v.Transposition, v.Lease
+	if fl.entry != nil {
+		a.packets, a.bytes = fl.entry.Counters()
+		if old := fl.entry.Action(); old != nil {
+			a.lease = old.lease
+			old.settle(a.packets, a.bytes)
+		}
+		fl.entry.SetAction(a)
+		fl.entry.Hit(w.now, x.f.Len(), x.h.TCPFlags)
+		return drop.None
+	}
+	paired := fl.pol.stateful || !a.trans.IsZero()
+	var err error
+	if paired {
+		// Replies answer the packet as it is by now.
+		reply := flow.KeyOf(uint8(fl.dir), &x.h).Reverse()
+		fl.entry, err = fl.port.flows.InsertPair(fl.key, a, reply, &action{trans: w.replies}, fl.pol.gen, w.now)
+	} else {
+		fl.entry, err = fl.port.flows.Insert(fl.key, a, fl.pol.gen, w.now)
+	}
+	switch {
+	case err == nil:
+		fl.entry.Hit(w.now, x.f.Len(), x.h.TCPFlags)
+		return drop.None
+	case paired && errors.Is(err, flow.ErrFull):
+		v.Lease.Release()
+		return drop.FlowTableFull
+	}
+	// Each of its packets is decided by itself.
+	v.Lease.Release()
+	a.settle(1, uint64(x.f.Len()))
+	return drop.None
+}
+
+// settle adds what the entry has counted under the action to the rules that
+// made it.
+func (a *action) settle(packets, bytes uint64) {
+	if a.prog != nil {
+		a.prog.Count(a.steps, packets-a.packets, bytes-a.bytes)
+	}
+}
+
+// forgotten settles a flow that has left its table.
+func forgotten(opener *flow.Entry[action], _ flow.Reason) {
+	for e := opener; e != nil; e = e.Peer() {
+		if a := e.Action(); a != nil {
+			a.settle(e.Counters())
+			a.lease.Release()
+		}
+		if e.Reply {
+			return
+		}
+	}
+}
+
+// link is an indirection by which a flow follows a record, and the record's key.
+type link struct {
+	m   *lookup.Mapping
+	key lookup.Key
+}
+
+// now gives where the link leads at present; no record if it leads nowhere any
+// more.
+func (l link) now() place {
+	if l.m == nil {
+		return place{}
+	}
+	return place{l.m.Record(), l.key}
+}
+
+// link makes one of a place.
+func (w *Worker) link(p place) link {
+	if p.rec == nil {
+		return link{}
+	}
+	return link{w.x.domain.Mapping(p.key), p.key}
+}

@@ -1,0 +1,228 @@
+package dataplane
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/hnvgate/hnvgate/dataplane/drop"
+	"github.com/hnvgate/hnvgate/dataplane/lookup"
+	"github.com/hnvgate/hnvgate/dataplane/vfp"
+	"github.com/hnvgate/hnvgate/hnv"
+)
+
+// The directions of a port's layers.
+const (
+	outbound = vfp.Outbound
+	inbound  = vfp.Inbound
+)
+
+// The layers that every port has, by name and priority. What a library user adds
+// stands between LayerMeter and LayerVNET.
+const (
+	LayerACL     = "acl"
+	LayerMeter   = "meter"
+	LayerVNET    = "vnet"
+	LayerForward = "forward"
+
+	priorityACL     = 100
+	priorityMeter   = 200
+	priorityVNET    = 900
+	priorityForward = 1000
+)
+
+// policy is what a port's layers say at one moment, compiled. It is immutable.
+type policy struct {
+	prog *vfp.Program
+	gen  uint64 // of this policy, never that of another one
+	// stateful tells that some packets may only pass as replies.
+	stateful bool
+	// inbound tells that anything but decapsulation happens on the way to the
+	// port, so that packets from other ports of this machine must be looked at.
+	inbound bool
+}
+
+// aclLayer holds a group for each direction and each list that applies: all of
+// them must let a packet pass. A port to which none applies has the default.
+func (s *Switch) aclLayer(p *port, d *lookup.Domain) (l vfp.Layer, stateful bool, err error) {
+	l = vfp.Layer{Name: LayerACL, Priority: priorityACL}
+	type scope struct {
+		name string
+		acl  hnv.Name
+	}
+	var scopes []scope
+	if p.spec.ACL.IsValid() {
+		scopes = append(scopes, scope{"port", p.spec.ACL})
+	}
+	if sub := d.Subnet(p.vsid); sub != nil && sub.ACL.IsValid() {
+		scopes = append(scopes, scope{"subnet", sub.ACL})
+	}
+	for _, dir := range []vfp.Direction{outbound, inbound} {
+		for i, sc := range scopes {
+			acl := d.ACL(sc.acl)
+			if acl == nil {
+				return l, false, fmt.Errorf("the %s's access control list %s is not there", sc.name, sc.acl)
+			}
+			l.Groups = append(l.Groups, vfp.Group{Name: sc.name + " " + sc.acl.String(), Priority: 10 * (i + 1), Direction: dir, Rules: aclRules(acl, dir)})
+		}
+		if len(scopes) == 0 {
+			rule := vfp.Rule{ID: "default", Action: vfp.Action{Kind: vfp.Allow}}
+			if s.opt.DefaultACL == hnv.Deny {
+				rule.Action = vfp.Action{Kind: vfp.Block, Reason: drop.ACLDenied}
+			}
+			l.Groups = append(l.Groups, vfp.Group{Name: "default", Priority: 10, Direction: dir, Rules: []vfp.Rule{rule}})
+		}
+	}
+	return l, len(scopes) > 0 || s.opt.DefaultACL == hnv.Deny, nil
+}
+
+// aclRules translates a list's rules of a direction; what none of them matches
+// is denied.
+func aclRules(acl *hnv.ACL, dir vfp.Direction) []vfp.Rule {
+	var out []vfp.Rule
+	open := false
+	for _, r := range acl.Rules {
+		if (r.Direction == hnv.Outbound) != (dir == outbound) {
+			continue
+		}
+		v := vfp.Rule{ID: strconv.Itoa(int(r.Priority)), Priority: r.Priority, Action: vfp.Action{Kind: vfp.Allow}}
+		if r.Action == hnv.Deny {
+			v.Action = vfp.Action{Kind: vfp.Block, Reason: drop.ACLDenied}
+		}
+		v.Match = vfp.Match{Src: r.Src, Dst: r.Dst, SrcPorts: portRanges(r.SrcPorts), DstPorts: portRanges(r.DstPorts)}
+		if n, anyProto := r.ProtoNumber(); !anyProto {
+			proto := uint8(n)
+			v.Match.Proto = &proto
+		}
+		out = append(out, v)
+		open = open || r.Action == hnv.Allow && v.Match.Proto == nil && len(r.Src)+len(r.Dst) == 0
+	}
+	slices.SortStableFunc(out, func(a, b vfp.Rule) int { return int(a.Priority) - int(b.Priority) })
+	if open { // nothing is left for the rest
+		return out
+	}
+	return append(out, vfp.Rule{ID: "rest", Priority: ^uint16(0), Action: vfp.Action{Kind: vfp.Block, Reason: drop.ACLDenied}})
+}
+
+func portRanges(in []hnv.PortRange) []vfp.PortRange {
+	var out []vfp.PortRange
+	for _, r := range in {
+		out = append(out, vfp.PortRange(r))
+	}
+	return out
+}
+
+// meterLayer holds a rule for each rate that limits the port: its own and its
+// tenant's.
+func meterLayer(p *port, in, out meter) vfp.Layer {
+	l := vfp.Layer{Name: LayerMeter, Priority: priorityMeter}
+	add := func(dir vfp.Direction, priority int, name string, b *vfp.Bucket) {
+		if b != nil {
+			l.Groups = append(l.Groups, vfp.Group{Name: name, Priority: priority, Direction: dir, Rules: []vfp.Rule{
+				{ID: name, Action: vfp.Action{Kind: vfp.Meter, Bucket: b}},
+			}})
+		}
+	}
+	add(outbound, 10, "port", p.out.Bucket)
+	add(outbound, 20, "tenant", out.Bucket)
+	add(inbound, 10, "port", p.in.Bucket)
+	add(inbound, 20, "tenant", in.Bucket)
+	return l
+}
+
+// vnetLayer is the virtual network: routing and bridging by the CA to PA space
+// on the way out; on the way in the packet was decapsulated, and its source
+// found to be where the space says.
+func vnetLayer() vfp.Layer {
+	mac := routerMAC
+	return vfp.Layer{Name: LayerVNET, Priority: priorityVNET, Groups: []vfp.Group{
+		{Name: "space", Priority: 10, Direction: outbound, Rules: []vfp.Rule{
+			{ID: "route", Priority: 10, Match: vfp.Match{DstMAC: &mac}, Action: vfp.Action{Kind: vfp.Route, Space: SpaceCAPA}},
+			{ID: "bridge", Priority: 20, Action: vfp.Action{Kind: vfp.Route, Space: SpaceCAPA}},
+		}},
+		{Name: "space", Priority: 10, Direction: inbound, Rules: []vfp.Rule{
+			{ID: "source", Priority: 10, Action: vfp.Action{Kind: vfp.Route, Space: SpaceCAPA}},
+		}},
+	}}
+}
+
+// forwardLayer is next to the wire: a mapping that leads to a PA of ours is a
+// port of this machine (hairpin), any other one a tunnel.
+func forwardLayer() vfp.Layer {
+	return vfp.Layer{Name: LayerForward, Priority: priorityForward, Groups: []vfp.Group{
+		{Name: "mapping", Priority: 10, Direction: outbound, Rules: []vfp.Rule{
+			{ID: "deliver", Priority: 10, Action: vfp.Action{Kind: vfp.Encap, Space: SpaceCAPA}},
+		}},
+		{Name: "mapping", Priority: 10, Direction: inbound, Rules: []vfp.Rule{
+			{ID: "receive", Priority: 10, Action: vfp.Action{Kind: vfp.Decap}},
+		}},
+	}}
+}
+
+// SpaceCAPA is the name of the mapping space that a routing domain is: its
+// lookup records, subnets and customer routes.
+const SpaceCAPA = "ca-pa"
+
+// meter is a bucket and what it was made for.
+type meter struct {
+	*vfp.Bucket
+	kbps uint64
+}
+
+// at gives the meter at the rate: itself, with its bucket, if that is its rate
+// already.
+func (m meter) at(kbps uint64) meter {
+	if m.kbps == kbps {
+		return m
+	}
+	m = meter{kbps: kbps}
+	if kbps > 0 {
+		m.Bucket = vfp.NewBucket(kbps*1000, 0)
+	}
+	return m
+}
+
+// policies compiles the layers of a routing domain's ports for its next state;
+// with mu. Ports in a subnet that is gone keep theirs: nothing passes there.
+func (s *Switch) policies(rdid hnv.RDID, d *lookup.Domain, in, out meter) (map[*port]*policy, error) {
+	all := map[*port]*policy{}
+	for _, p := range s.ports.Load().byID.All {
+		if p.tenant.rdid != rdid || !d.Has(p.vsid) {
+			continue
+		}
+		pol, err := s.compile(p, d, in, out)
+		if err != nil {
+			return nil, err
+		}
+		all[p] = pol
+	}
+	return all, nil
+}
+
+// compile makes the port's layers as they are in the domain, with its tenant's
+// meters; with mu.
+func (s *Switch) compile(p *port, d *lookup.Domain, in, out meter) (*policy, error) {
+	acl, stateful, err := s.aclLayer(p, d)
+	if err != nil {
+		return nil, fmt.Errorf("layers of port %s: %w", p.spec.Name, err)
+	}
+	layers := []vfp.Layer{acl, meterLayer(p, in, out), vnetLayer(), forwardLayer()}
+	for _, l := range p.custom {
+		if l.Priority <= priorityMeter || l.Priority >= priorityVNET {
+			return nil, fmt.Errorf("layers of port %s: layer %q has priority %d: it must stand between %d and %d", p.spec.Name, l.Name, l.Priority, priorityMeter, priorityVNET)
+		}
+		layers = append(layers, l)
+	}
+	prog, err := vfp.Compile(layers)
+	if err != nil {
+		return nil, fmt.Errorf("layers of port %s: %w", p.spec.Name, err)
+	}
+	if old := p.policy.Load(); old != nil {
+		prog.Inherit(old.prog)
+	}
+	s.lastPolicy++
+	return &policy{
+		prog: prog, gen: s.lastPolicy, stateful: stateful,
+		inbound: stateful || p.in.Bucket != nil || in.Bucket != nil || len(p.custom) > 0,
+	}, nil
+}

@@ -1,0 +1,326 @@
+package dataplane
+
+import (
+	"net/netip"
+
+	"github.com/hnvgate/hnvgate/dataplane/drop"
+	"github.com/hnvgate/hnvgate/dataplane/encap"
+	"github.com/hnvgate/hnvgate/dataplane/lookup"
+	"github.com/hnvgate/hnvgate/dataplane/packet"
+	"github.com/hnvgate/hnvgate/hnv"
+)
+
+// Broadcast and multicast stay within their virtual subnet: a copy for each
+// other port of it on this machine, and one for each other host that has records
+// in it, by unicast, or a single one to the subnet's PA multicast group (RFC 7637
+// section 4.2, RFC 7348 section 4.2). What came out of a tunnel goes to ports
+// only. A frame for several stations must be addressed so on both layers
+// (RFC 1122 section 3.3.6), or filters that look at one of them could be slipped
+// past.
+//
+//	port --> source --> layers --> storm limit --+--> other ports' layers --> ports
+//	                                             |--> one copy a remote host, or
+//	                                             `--> one to the PA group
+//	fabric --> source --> storm limit -----------'--> ports' layers --> ports
+//
+// Broadcasts of DHCP clients go to the subnet's DHCP server alone, where one is
+// configured; then nobody else speaks for one either.
+
+// defaultStormBurst is how many seconds' worth of broadcasts may come at once.
+const stormBurst = 1
+
+// replicate takes a broadcast or multicast packet of a port to the other
+// stations of its virtual subnet.
+func (w *Worker) replicate() drop.Reason {
+	x := &w.x
+	if !x.isGroupOnBothLayers() {
+		return drop.GroupMismatch
+	}
+	src, r := x.checkGroupSource()
+	if r != drop.None {
+		return r
+	}
+	fl := flowState{port: x.in, pol: x.in.policy.Load(), dir: outbound, alone: true}
+	if r := w.judge(&fl); r != drop.None {
+		return r
+	}
+	if r := w.remember(&fl, nil); r != drop.None {
+		return r
+	}
+	if !x.tenant.sent.allow(w.now, x.tenant.stormRate(), x.tenant.stormRate()*stormBurst) {
+		return drop.StormLimited
+	}
+	sub := x.domain.Subnet(x.vsid)
+	if sub.DHCP.IsValid() && x.h.Version == 4 && x.h.Proto == packet.ProtoUDP && x.h.DstPort == dhcpServer && x.h.SrcPort == dhcpClient {
+		return w.toDHCPServer(sub.DHCP, src)
+	}
+	targets := 0
+	r = drop.None
+	if sub.Group.IsValid() {
+		targets++
+		r = w.copyTo(lookup.Target{PA: sub.Group, Rule: x.domain.Rule}, src)
+	} else {
+		for _, t := range x.domain.Flood(x.vsid) {
+			if x.provider.owns(t.PA) {
+				continue
+			}
+			targets++
+			if one := w.copyTo(t, src); one != drop.None {
+				r = one
+			}
+		}
+	}
+	if n := w.toStations(x.in.id); n+targets == 0 {
+		return drop.NoStation
+	}
+	return r
+}
+
+// The ports of DHCPv4 (RFC 2131 section 4.1).
+const (
+	dhcpServer = 67
+	dhcpClient = 68
+)
+
+// spread takes a broadcast or multicast packet from the fabric to the ports of
+// its virtual subnet, and never back to the fabric.
+func (w *Worker) spread() drop.Reason {
+	x := &w.x
+	if !x.isGroupOnBothLayers() {
+		return drop.GroupMismatch
+	}
+	if r := x.checkFabricGroupSource(); r != drop.None {
+		return r
+	}
+	if !x.tenant.received.allow(w.now, x.tenant.stormRate(), x.tenant.stormRate()*stormBurst) {
+		return drop.StormLimited
+	}
+	ecn, ok := packet.DecapECN(w.outer.ECN(), x.h.ECN)
+	if !ok {
+		return drop.ECNInvalid
+	}
+	if ecn != x.h.ECN {
+		packet.SetECN(x.f.Bytes()[x.h.L3:], ecn)
+	}
+	if w.toStations(0) == 0 {
+		return drop.NoStation
+	}
+	return drop.None
+}
+
+// toStations gives a copy to each port of the virtual subnet but one, through
+// its layers, and tells how many ports there are. What a port's layers drop is
+// counted as its tenant's.
+func (w *Worker) toStations(but PortID) (n int) {
+	x := &w.x
+	whole := *x
+	for _, to := range w.sw.ports.Load().in(x.vsid) {
+		if to.id == but || to.tenant != x.tenant {
+			continue
+		}
+		n++
+		*x = whole
+		if x.f = w.copyOf(whole.f); x.f == nil {
+			x.c.drop(drop.NoBuffer, 1)
+			continue
+		}
+		r := w.admitOne(to)
+		if r == drop.None && to.spec.MTU > 0 && x.wireLen() > to.spec.MTU {
+			r = drop.TooBig
+		}
+		if r == drop.None {
+			r = w.give(to)
+		}
+		x.c.drop(r, 1)
+	}
+	*x = whole
+	return n
+}
+
+// admitOne lets a packet through the layers of the port, as one of no flow.
+func (w *Worker) admitOne(to *port) drop.Reason {
+	pol := to.policy.Load()
+	if !pol.inbound {
+		return drop.None
+	}
+	fl := flowState{port: to, pol: pol, dir: inbound, alone: true}
+	if r := w.judge(&fl); r != drop.None {
+		return r
+	}
+	return w.remember(&fl, nil)
+}
+
+// copyTo sends a copy to another host.
+func (w *Worker) copyTo(t lookup.Target, src place) drop.Reason {
+	x := &w.x
+	whole := *x
+	defer func() { *x = whole }()
+	kind := kindOf(t.Rule)
+	from := x.provider.source(t.PA)
+	if src.rec != nil {
+		from = x.choosePA(src.rec, 0)
+	}
+	if kind == 0 || !from.IsValid() || from.Is6() != t.PA.Is6() {
+		return drop.NoSourcePA
+	}
+	tunnel := encap.Header{Kind: kind, Src: from.Netip(), Dst: t.PA.Netip(), VSID: x.vsid, TOS: x.tenant.dscp(x.h.DSCP)<<2 | x.h.ECN}
+	tunnel.SetEntropy(x.h.FlowHash())
+	mtu := x.innerMTU(&tunnel)
+	cut, r := w.fit(mtu)
+	if r != drop.None {
+		return r
+	}
+	if x.f = w.copyOf(whole.f); x.f == nil {
+		return drop.NoBuffer
+	}
+	return w.emit(&tunnel, mtu, cut)
+}
+
+// copyOf lends a copy of the frame; nil if there is no room.
+func (w *Worker) copyOf(f *packet.Frame) *packet.Frame {
+	c := w.lend(f.Len())
+	if !c.Set(f.Bytes()) {
+		return nil
+	}
+	c.Offload = f.Offload
+	return c
+}
+
+// toDHCPServer takes a broadcast of a DHCP client to the server's host alone.
+func (w *Worker) toDHCPServer(ca netip.Addr, src place) drop.Reason {
+	x := &w.x
+	rt, rec := x.domain.Resolve(ca)
+	if rec == nil {
+		return drop.DestinationUnknown
+	}
+	if rt.VSID != x.vsid {
+		return drop.DestinationUnknown
+	}
+	if !x.isHere(rec) {
+		return w.copyTo(lookup.Target{PA: rec.PA, Rule: rec.Rule}, src)
+	}
+	to := w.sw.ports.Load().at(x.vsid, rec.MAC)
+	switch {
+	case to == nil || to.tenant != x.tenant:
+		return drop.NoPort
+	case to.id == x.in.id:
+		return drop.SamePort
+	}
+	if r := w.admitOne(to); r != drop.None {
+		return r
+	}
+	return w.give(to)
+}
+
+// isGroupOnBothLayers tells whether MAC and IP destination are both a group's,
+// and go together.
+func (x *transit) isGroupOnBothLayers() bool {
+	broadcast := x.h.DstMAC == [6]byte{255, 255, 255, 255, 255, 255}
+	switch {
+	case x.h.Dst.IsMulticast():
+		return x.h.DstMAC[0]&1 != 0 // some systems broadcast multicast (RFC 1112 section 6.4)
+	case !broadcast || !x.h.Dst.Is4():
+		return false
+	}
+	return x.h.Dst == broadcastIP || x.isDirectedBroadcast(x.h.Dst)
+}
+
+// isDirectedBroadcast tells whether the address is the broadcast one of a prefix
+// of the virtual subnet.
+func (x *transit) isDirectedBroadcast(a netip.Addr) bool {
+	for _, p := range x.domain.Subnet(x.vsid).Prefixes {
+		if p.Prefix.Contains(a) && p.Prefix.Bits() < 31 && !p.Prefix.Contains(a.Next()) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkGroupSource checks who sends a broadcast or multicast packet: the port's
+// own station. One that has no address yet may ask for one by DHCP; an IPv6
+// station also speaks by its link-local address.
+func (x *transit) checkGroupSource() (place, drop.Reason) {
+	switch {
+	case x.h.Src.IsLinkLocalUnicast() && x.h.Version == 6:
+	case x.h.Src.IsUnspecified() && x.isDHCPClient():
+	case x.h.Src.IsUnspecified() && x.h.Proto == packet.ProtoICMPv6: // MLD (RFC 3810 section 5.2.13)
+	default:
+		if r := checkGroupAddress(x.h.Src); r != drop.None {
+			return place{}, r
+		}
+		src, r := x.checkPortSource()
+		if r == drop.None && x.isDHCPServer() && !x.mayServe(src) {
+			r = drop.DHCPRogue
+		}
+		return src, r
+	}
+	// The station's PA is that of its MAC.
+	if rec := x.domain.Station(x.vsid, x.in.mac); rec != nil && x.isHere(rec) {
+		return place{rec: rec}, drop.None
+	}
+	if x.in.spec.Kind == PortCompartment {
+		return place{}, drop.None
+	}
+	return place{}, drop.SourceCAUnknown
+}
+
+// checkFabricGroupSource makes the same check on a packet from the fabric.
+func (x *transit) checkFabricGroupSource() drop.Reason {
+	nameless := x.h.Src.IsLinkLocalUnicast() && x.h.Version == 6 ||
+		x.h.Src.IsUnspecified() && (x.isDHCPClient() || x.h.Proto == packet.ProtoICMPv6)
+	if !nameless {
+		if r := checkGroupAddress(x.h.Src); r != drop.None {
+			return r
+		}
+		src, r := x.checkFabricSource()
+		switch {
+		case r != drop.None:
+			return r
+		case x.rule != x.srcRule:
+			return drop.EncapMismatch
+		case x.isDHCPServer() && !x.mayServe(src):
+			return drop.DHCPRogue
+		}
+		return drop.None
+	}
+	rec := x.domain.Station(x.vsid, x.h.SrcMAC)
+	switch {
+	case rec == nil:
+		return x.foreign(drop.SourceCAUnknown)
+	case !x.domain.IsAt(rec, x.pa):
+		return x.foreign(drop.SourcePAMismatch)
+	case rec.Rule != x.rule:
+		return drop.EncapMismatch
+	}
+	return drop.None
+}
+
+func checkGroupAddress(src netip.Addr) drop.Reason {
+	if martian(src) || src.IsMulticast() {
+		return drop.SourceMartian
+	}
+	return drop.None
+}
+
+func (x *transit) isDHCPClient() bool {
+	return x.h.Version == 4 && x.h.Proto == packet.ProtoUDP && x.h.SrcPort == dhcpClient && x.h.DstPort == dhcpServer
+}
+
+func (x *transit) isDHCPServer() bool {
+	return x.h.Version == 4 && x.h.Proto == packet.ProtoUDP && x.h.SrcPort == dhcpServer && x.h.DstPort == dhcpClient
+}
+
+// mayServe tells whether the station may answer DHCP clients: anyone where no
+// server is configured, and that one where it is.
+func (x *transit) mayServe(src place) bool {
+	sub := x.domain.Subnet(x.vsid)
+	return sub == nil || !sub.DHCP.IsValid() || src.rec != nil && src.key == lookup.KeyOf(src.key.VSID(), sub.DHCP)
+}
+
+// stormRate is how many broadcasts a second the tenant may have.
+func (t *tenant) stormRate() int {
+	if d := t.domain.Load(); d != nil && d.StormPPS > 0 {
+		return int(d.StormPPS)
+	}
+	return hnv.DefaultStormPPS
+}

@@ -1,0 +1,36 @@
+package dataplane
+
+import (
+	"context"
+	"time"
+)
+
+// upkeepInterval is how often what ages is looked at, and sweepShare how many
+// flows of a port are looked at each time, so that no round takes long.
+const (
+	upkeepInterval = time.Second
+	sweepShare     = 1 << 16
+)
+
+// Run does the Switch's upkeep until ctx ends.
+func (s *Switch) Run(ctx context.Context) {
+	t := time.NewTicker(upkeepInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			s.Upkeep()
+		}
+	}
+}
+
+// Upkeep lets age what ages: flows of all ports. Run calls it every second;
+// whoever steps a Switch by hand calls it as often as time passes.
+func (s *Switch) Upkeep() {
+	now := s.opt.Now().UnixNano()
+	for _, p := range s.ports.Load().byID.All {
+		p.flows.Sweep(now, sweepShare)
+	}
+}
