@@ -12,7 +12,9 @@ import (
 )
 
 // Filter says which packets a session wants: those that all of its fields fit.
-// A zero field fits every packet, and the zero Filter wants them all.
+// A zero field fits every packet, and the zero Filter wants them all. What is not
+// known of a packet fits no field that is set: one that was dropped before its
+// tenant was known is in no capture of a tenant.
 type Filter struct {
 	Tenant hnv.RDID
 	VSID   hnv.VSID
