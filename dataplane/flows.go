@@ -42,9 +42,10 @@ type action struct {
 	// Outbound: where the packet goes. Inbound: the record of the port.
 	to      link // none where outside
 	outside bool // inbound: a compartment gets what lies outside the routing domain
-	// src vouches for the source; none where a compartment speaks for what lies
-	// outside.
+	// src vouches for the source; freely where a compartment speaks for what
+	// lies outside.
 	src        link
+	freely     bool
 	dstMAC     [6]byte
 	routed     bool
 	fromFabric bool // inbound: came out of a tunnel, from where src points

@@ -95,7 +95,7 @@ func (w *Worker) decideOutbound(fl *flowState) drop.Reason {
 	}
 	to.src = src
 	if r := w.remember(fl, &action{
-		src: w.link(src), to: w.link(to.to), dstMAC: dstMAC, routed: to.routed,
+		src: w.link(src), to: w.link(to.to), dstMAC: dstMAC, routed: to.routed, freely: src.rec == nil,
 	}); r != drop.None {
 		return r
 	}
@@ -112,7 +112,7 @@ func (w *Worker) replayOutbound(fl *flowState, a *action) (r drop.Reason, ok boo
 	if a.dstMAC != x.h.DstMAC || a.routed && x.h.TTL <= 1 || x.h.TTL == 0 {
 		return 0, false
 	}
-	if a.src.m != nil {
+	if !a.freely {
 		to.src = a.src.now()
 		if to.src.rec == nil || !x.isAtPort(to.src.key.VSID(), to.src.rec) {
 			return 0, false
