@@ -67,8 +67,8 @@ func ParseACLAction(s string) (ACLAction, error) {
 
 // The limits of one ACL: what a port can be asked to decide by.
 const (
-	MaxACLRules  = 4096
-	MaxACLValues = 256 // prefixes, or port ranges, in one field of a rule
+	MaxACLRules  = 2048
+	MaxACLValues = 128 // prefixes, or port ranges, in one field of a rule
 )
 
 // protocols are the ones with a name of their own.
@@ -213,9 +213,33 @@ func (a ACL) Check() error {
 	return a.contradictions()
 }
 
-// String names the rule within its ACL.
-func (r *ACLRule) String() string {
-	return string(r.Direction) + " rule " + strconv.Itoa(int(r.Priority)) + " (" + string(r.Action) + ")"
+// matchText says in short what the rule matches.
+func (r *ACLRule) matchText() string {
+	out, _ := ParseACLProto(r.Proto)
+	for _, end := range []struct {
+		what     string
+		prefixes []netip.Prefix
+		ports    []PortRange
+	}{{" from ", r.Src, r.SrcPorts}, {" to ", r.Dst, r.DstPorts}} {
+		if len(end.prefixes) == 0 && len(end.ports) == 0 {
+			continue
+		}
+		out += end.what + several(end.prefixes)
+		if len(end.ports) > 0 {
+			out += " port " + several(end.ports)
+		}
+	}
+	return out
+}
+
+func several[T interface{ String() string }](of []T) string {
+	switch len(of) {
+	case 0:
+		return "any"
+	case 1:
+		return of[0].String()
+	}
+	return of[0].String() + " and " + strconv.Itoa(len(of)-1) + " more"
 }
 
 func (r *ACLRule) check() error {

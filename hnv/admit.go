@@ -15,7 +15,7 @@ func (f *Fabric) admit(o, before Object) error {
 	case ACL:
 		return f.admitACL(o)
 	case Record:
-		return f.admitRecord(o)
+		return f.admitRecord(o, before)
 	case CustomerRoute:
 		return f.admitRoute(o)
 	case ProviderAddress:
@@ -38,6 +38,12 @@ func (f *Fabric) admitTenant(t Tenant) error {
 		if other, ok := f.owners[s.VSID]; ok && other != t.Name {
 			return conflictf("tenant %s: VSID %s belongs to tenant %s (RDID %s) already: a VSID is in one routing domain only",
 				t.Name, s.VSID, other, f.tenants[other].RDID)
+		}
+	}
+	for _, s := range t.Subnets {
+		if other, ok := f.groups[s.MulticastGroup]; ok && other != t.Name {
+			return conflictf("tenant %s: multicast group %s of VSID %s carries the broadcasts of tenant %s already: a group is for virtual subnets of one tenant only",
+				t.Name, s.MulticastGroup, s.VSID, other)
 		}
 	}
 	g := t.Gateway
@@ -91,7 +97,7 @@ func listOr(names []string, none string) string {
 	return "it has " + strings.Join(names, ", ")
 }
 
-func (f *Fabric) admitRecord(r Record) error {
+func (f *Fabric) admitRecord(r Record, before Object) error {
 	t, ok := f.TenantOfVSID(r.VSID)
 	if !ok {
 		return notFoundf("lookup record %s: VSID %s belongs to no tenant: add it to one first", r.Key(), r.VSID)
@@ -102,10 +108,27 @@ func (f *Fabric) admitRecord(r Record) error {
 			return err
 		}
 	}
-	if !f.OnFabric(r.PA) {
-		return notFoundf("lookup record %s: provider address %s is not on the fabric: it is in no provider address's prefix and no provider route leads to it", r.Key(), r.PA)
+	if b, ok := before.(Record); ok && r.Type == Dynamic && b.Type != Dynamic {
+		return conflictf("lookup record %s: a dynamic record (MAC %s at %s) cannot take the place of the %s one (MAC %s at %s): delete that first",
+			r.Key(), r.MAC, paText(r), b.Type, b.MAC, paText(b))
+	}
+	if pa, off := f.offFabric(r); off {
+		return notFoundf("lookup record %s: provider address %s is not on the fabric: it is in no provider address's prefix and no provider route leads to it", r.Key(), pa)
 	}
 	return nil
+}
+
+// offFabric gives a PA of the record that cannot be reached.
+func (f *Fabric) offFabric(r Record) (netip.Addr, bool) {
+	if !f.OnFabric(r.PA) {
+		return r.PA, true
+	}
+	for _, pa := range r.TeamPAs {
+		if !f.OnFabric(pa) {
+			return pa, true
+		}
+	}
+	return netip.Addr{}, false
 }
 
 func (f *Fabric) checkRecordCA(r Record, t Tenant, s *Subnet) error {
@@ -152,6 +175,10 @@ func (f *Fabric) admitRoute(r CustomerRoute) error {
 	s, _ := t.Subnet(r.VSID)
 	p, ok := s.PrefixOf(r.NextHop)
 	if !ok {
+		if o, ok := f.twin(r, t); ok {
+			return conflictf("customer route %s: customer route %s leads to the same next hop, in VSID %s, and an address of a routing domain is in one VSID only: delete that first, or use it",
+				r.Key(), o.Key(), o.VSID)
+		}
 		return invalidf("customer route %s: next hop %s is outside VSID %s (%s)", r.Key(), r.NextHop, r.VSID, s.prefixList())
 	}
 	if r.NextHop == p.Gateway {
@@ -165,6 +192,18 @@ func (f *Fabric) admitRoute(r CustomerRoute) error {
 		}
 	}
 	return nil
+}
+
+// twin finds the same route of the tenant in another VSID.
+func (f *Fabric) twin(r CustomerRoute, t Tenant) (CustomerRoute, bool) {
+	for _, s := range t.Subnets {
+		o := r
+		o.VSID = s.VSID
+		if o, ok := f.routes[s.VSID][o.Key()]; ok && s.VSID != r.VSID {
+			return o, true
+		}
+	}
+	return CustomerRoute{}, false
 }
 
 func (f *Fabric) admitProviderAddress(p ProviderAddress) error {
@@ -197,8 +236,12 @@ func (f *Fabric) admitProviderRoute(r ProviderRoute) error {
 }
 
 func (f *Fabric) admitPort(p Port) error {
-	if _, ok := f.owners[p.VSID]; !ok {
+	owner, ok := f.owners[p.VSID]
+	if !ok {
 		return notFoundf("port %s: VSID %s belongs to no tenant: add it to one first", p.Interface, p.VSID)
+	}
+	if _, ok := f.acls[owner][p.ACL]; p.ACL.IsValid() && !ok {
+		return notFoundf("port %s: tenant %s, to which VSID %s belongs, has no ACL %s: add it first", p.Interface, owner, p.VSID, p.ACL)
 	}
 	if slices.Contains(f.site.PAInterfaces, p.Interface) {
 		return conflictf("port %s: that is a PA interface of this machine: a VM's port would be on the fabric", p.Interface)
@@ -243,25 +286,73 @@ func (f *Fabric) admitMapping(m NATMapping, before Object) error {
 // dependents that now point nowhere.
 func (f *Fabric) consistent(done []Change, before []Object) []error {
 	var errs []error
-	providerGone := false
+	providerGone, gatewayMoved := false, false
 	for i, c := range done {
-		switch o := c.object().(type) {
+		o := c.object()
+		bad := func(err error) {
+			if err != nil {
+				errs = append(errs, about(o, err))
+			}
+		}
+		switch o := o.(type) {
 		case Tenant:
+			gatewayMoved = true
+			bad(f.subnetACLs(o.Name))
 			if before[i] != nil {
 				for _, err := range f.orphans(o.Name, before[i].(Tenant)) {
-					errs = append(errs, about(o, err))
+					bad(err)
 				}
 			}
-		case ProviderAddress, ProviderRoute:
-			if before[i] != nil {
-				providerGone = true
+		case ACL:
+			if c.Delete != nil {
+				bad(f.aclGone(o))
 			}
+		case Record:
+			bad(f.checkPeers(o.RecordKey()))
+		case ProviderAddress:
+			gatewayMoved = true
+			providerGone = providerGone || before[i] != nil
+		case ProviderRoute:
+			providerGone = providerGone || before[i] != nil
+		}
+	}
+	if pa, ok := f.GatewayPA(); ok && gatewayMoved {
+		if err := f.rewriteAlone(pa); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	if providerGone {
 		errs = append(errs, f.unreachable()...)
 	}
 	return errs
+}
+
+// subnetACLs tells which ACL a tenant's virtual subnets name in vain.
+func (f *Fabric) subnetACLs(n Name) error {
+	for _, s := range f.tenants[n].Subnets {
+		if _, ok := f.acls[n][s.ACL]; s.ACL.IsValid() && !ok {
+			return notFoundf("tenant %s: VSID %s names ACL %s, which the tenant does not have: add it first", n, s.VSID, s.ACL)
+		}
+	}
+	return nil
+}
+
+// aclGone tells who still names an ACL that was deleted.
+func (f *Fabric) aclGone(a ACL) error {
+	if _, again := f.acls[a.Tenant][a.Name]; again {
+		return nil
+	}
+	for _, s := range f.tenants[a.Tenant].Subnets {
+		if s.ACL == a.Name {
+			return inUsef("ACL %s is that of VSID %s: give that another one, or none, first", a.Key(), s.VSID)
+		}
+	}
+	for _, p := range f.Ports() {
+		if p.ACL == a.Name && f.owners[p.VSID] == a.Tenant {
+			return inUsef("ACL %s is that of port %s: give that another one, or none, first", a.Key(), p.Interface)
+		}
+	}
+	return nil
 }
 
 // orphans lists a tenant's objects that a change of the tenant would leave
@@ -271,7 +362,6 @@ func (f *Fabric) orphans(name Name, old Tenant) []error {
 		if n := f.dependents(old); n > 0 {
 			return []error{inUsef("tenant %s still has %d ACLs, lookup records, customer routes, ports or NAT mappings: delete them first, or delete the tenant with cascade", old.Name, n)}
 		}
-		return nil
 	}
 	var errs []error
 	bad := func(err error) {
@@ -281,11 +371,9 @@ func (f *Fabric) orphans(name Name, old Tenant) []error {
 	}
 	for _, s := range old.Subnets {
 		for _, r := range f.records[s.VSID] {
-			bad(f.admitRecord(r))
+			bad(f.admitRecord(r, nil))
 		}
-	}
-	for _, r := range f.routes {
-		if _, ok := old.Subnet(r.VSID); ok {
+		for _, r := range f.routes[s.VSID] {
 			bad(f.admitRoute(r))
 		}
 	}
@@ -311,11 +399,6 @@ func (f *Fabric) dependents(old Tenant) int {
 		_, taken := f.owners[v]
 		return mine && !taken
 	}
-	for _, r := range f.routes {
-		if free(r.VSID) {
-			n++
-		}
-	}
 	for _, p := range f.ports {
 		if free(p.VSID) {
 			n++
@@ -323,7 +406,7 @@ func (f *Fabric) dependents(old Tenant) int {
 	}
 	for _, s := range old.Subnets {
 		if free(s.VSID) {
-			n += len(f.records[s.VSID])
+			n += len(f.records[s.VSID]) + len(f.routes[s.VSID])
 		}
 	}
 	return n
@@ -338,8 +421,8 @@ func (f *Fabric) unreachable() []error {
 	}
 	for _, m := range f.records {
 		for _, r := range m {
-			if !f.OnFabric(r.PA) {
-				errs = append(errs, inUsef("lookup record %s needs its provider address %s to stay reachable", r.Key(), r.PA))
+			if pa, off := f.offFabric(r); off {
+				errs = append(errs, inUsef("lookup record %s needs its provider address %s to stay reachable", r.Key(), pa))
 				if len(errs) >= 10 {
 					return errs
 				}

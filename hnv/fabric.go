@@ -25,12 +25,14 @@ type Fabric struct {
 	proutes  map[string]ProviderRoute
 	ports    map[string]Port
 	mappings map[string]NATMapping
-	routes   map[string]CustomerRoute
-	acls     map[Name]map[Name]ACL         // by tenant
+	acls     map[Name]map[Name]ACL // by tenant
+	routes   map[VSID]map[string]CustomerRoute
 	records  map[VSID]map[RecordKey]Record // by VSID: a tenant's are found without a walk over all
 
-	owners map[VSID]Name // derived: which tenant a VSID belongs to
-	rdids  map[RDID]Name // derived
+	owners map[VSID]Name       // derived: which tenant a VSID belongs to
+	rdids  map[RDID]Name       // derived
+	groups map[netip.Addr]Name // derived: whose broadcasts a PA multicast group carries
+	index  index               // derived
 }
 
 // NewFabric gives the empty state of a machine.
@@ -42,11 +44,13 @@ func NewFabric(site Site) *Fabric {
 		proutes:  map[string]ProviderRoute{},
 		ports:    map[string]Port{},
 		mappings: map[string]NATMapping{},
-		routes:   map[string]CustomerRoute{},
 		acls:     map[Name]map[Name]ACL{},
+		routes:   map[VSID]map[string]CustomerRoute{},
 		records:  map[VSID]map[RecordKey]Record{},
 		owners:   map[VSID]Name{},
 		rdids:    map[RDID]Name{},
+		groups:   map[netip.Addr]Name{},
+		index:    newIndex(),
 	}
 }
 
@@ -189,7 +193,7 @@ func (f *Fabric) release(changes []Change) map[Name]Tenant {
 // it replaced or removed, or what was released for it.
 func (f *Fabric) one(c Change, released map[Name]Tenant) (before Object, err error) {
 	o := c.object()
-	before, exists := f.Get(o.Kind(), o.Key())
+	before, exists := f.standing(o)
 	if t, ok := c.Put.(Tenant); ok {
 		if old, was := released[t.Name]; was {
 			before, exists = old, true
@@ -228,6 +232,16 @@ func (f *Fabric) one(c Change, released map[Name]Tenant) (before Object, err err
 	}
 	f.place(o)
 	return before, nil
+}
+
+// standing finds what has o's key. Records, of which there are a million, are
+// found without their key being written out.
+func (f *Fabric) standing(o Object) (Object, bool) {
+	if r, ok := o.(Record); ok {
+		at, there := f.records[r.VSID][r.RecordKey()]
+		return found(at, there)
+	}
+	return f.Get(o.Kind(), o.Key())
 }
 
 // keepIdentity leaves a tenant its RDID when a replacement drew a new one for
@@ -279,6 +293,9 @@ func (f *Fabric) place(o Object) {
 		f.rdids[o.RDID] = o.Name
 		for _, s := range o.Subnets {
 			f.owners[s.VSID] = o.Name
+			if s.MulticastGroup.IsValid() {
+				f.groups[s.MulticastGroup] = o.Name
+			}
 		}
 	case ACL:
 		m := f.acls[o.Tenant]
@@ -294,8 +311,14 @@ func (f *Fabric) place(o Object) {
 			f.records[o.VSID] = m
 		}
 		m[o.RecordKey()] = o
+		f.index.add(&o, m)
 	case CustomerRoute:
-		f.routes[o.Key()] = o
+		m := f.routes[o.VSID]
+		if m == nil {
+			m = map[string]CustomerRoute{}
+			f.routes[o.VSID] = m
+		}
+		m[o.Key()] = o
 	case ProviderAddress:
 		f.paddrs[o.Addr.Addr()] = o
 	case ProviderRoute:
@@ -322,6 +345,9 @@ func (f *Fabric) take(o Object) {
 			if f.owners[s.VSID] == t.Name {
 				delete(f.owners, s.VSID)
 			}
+			if f.groups[s.MulticastGroup] == t.Name {
+				delete(f.groups, s.MulticastGroup)
+			}
 		}
 	case ACL:
 		delete(f.acls[o.Tenant], o.Name)
@@ -329,12 +355,20 @@ func (f *Fabric) take(o Object) {
 			delete(f.acls, o.Tenant)
 		}
 	case Record:
+		r, ok := f.records[o.VSID][o.RecordKey()]
+		if !ok {
+			return
+		}
 		delete(f.records[o.VSID], o.RecordKey())
+		f.index.remove(&r, len(f.records[o.VSID]))
 		if len(f.records[o.VSID]) == 0 {
 			delete(f.records, o.VSID)
 		}
 	case CustomerRoute:
-		delete(f.routes, o.Key())
+		delete(f.routes[o.VSID], o.Key())
+		if len(f.routes[o.VSID]) == 0 {
+			delete(f.routes, o.VSID)
+		}
 	case ProviderAddress:
 		delete(f.paddrs, o.Addr.Addr())
 	case ProviderRoute:

@@ -3,9 +3,11 @@ package hnv
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -254,6 +256,30 @@ func TestSwap(t *testing.T) {
 	}
 }
 
+// Where a tenant takes over another's VSID, what stays in it must fit.
+func TestTakenVSID(t *testing.T) {
+	f := base(t)
+	old, _ := f.Tenant(must(ParseName("contoso")))
+	heir := tenant("northwind", 5001, "203.0.113.30")
+	heir.Subnets[0].Prefixes[0].Prefix = prefix("10.7.1.0/24")
+	gone := []Change{{Delete: old}, {Delete: mapping("contoso", "203.0.113.10:443", "10.1.1.11:443")}}
+	before := dump(f)
+	_, err := f.Apply(append(gone, Change{Put: heir}))
+	if !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), "10.1.1.11 is outside VSID 5001 (10.7.1.0/24)") {
+		t.Errorf("a record that fits no more: %v", err)
+	}
+	if got := dump(f); got != before {
+		t.Errorf("refused, it left\n%s\nof\n%s", got, before)
+	}
+	heir.Subnets[0].Prefixes[0].Prefix = prefix("10.1.1.0/25")
+	if _, err := f.Apply(append(gone, Change{Put: heir})); err != nil {
+		t.Error(err)
+	}
+	if rs := f.TenantRecords(heir.Name); len(rs) != 1 {
+		t.Errorf("the heir has records %v", rs)
+	}
+}
+
 func TestCascade(t *testing.T) {
 	f := base(t)
 	cs, err := f.Cascade(must(ParseName("contoso")))
@@ -273,7 +299,8 @@ func TestCascade(t *testing.T) {
 func TestApplyUndoRandom(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	f := base(t)
-	kept := 0
+	kept, seen := 0, map[Kind]int{}
+	seen[KindCustomerRoute] = 1 // none in this test
 	for range 3000 {
 		var cs []Change
 		for range 1 + rng.IntN(4) {
@@ -293,30 +320,96 @@ func TestApplyUndoRandom(t *testing.T) {
 			}
 		default:
 			kept++
-			for _, o := range f.List(KindRecord) {
-				if err := f.admitRecord(o.(Record)); err != nil {
-					t.Fatalf("after %+v: %v", cs, err)
-				}
+			if err := sound(f); err != nil {
+				t.Fatalf("after %+v: %v", cs, err)
 			}
+		}
+		derived(t, f)
+		if t.Failed() {
+			t.Fatalf("after %+v: %v", cs, err)
+		}
+		for _, k := range Kinds() {
+			seen[k] = max(seen[k], len(f.List(k)))
 		}
 	}
 	if kept < 200 {
 		t.Fatalf("only %d sets were taken: the test says little", kept)
 	}
+	if slices.Contains(slices.Collect(maps.Values(seen)), 0) || seen[KindACL] < 3 {
+		t.Errorf("the most of each kind was %v: the test says little", seen)
+	}
+}
+
+// sound goes through everything, pair by pair, without any index.
+func sound(f *Fabric) error {
+	for _, o := range f.List(KindRecord) {
+		r := o.(Record)
+		if err := f.admitRecord(r, nil); err != nil {
+			return err
+		}
+		for _, o := range f.List(KindRecord) {
+			p := o.(Record)
+			if p.Equal(r) {
+				continue
+			}
+			if r.Rule == RuleRewrite && slices.Contains(p.PAs(), r.PA) {
+				return fmt.Errorf("%s shares its PA with %s", r.Key(), p.Key())
+			}
+			if bound := r.Type == L2Only || r.Type == Dynamic; bound && p.VSID == r.VSID && p.MAC == r.MAC {
+				if !samePAs(p, r) || (r.Type == L2Only || p.Type == L2Only) && p.Rule != r.Rule {
+					return fmt.Errorf("%s is elsewhere than %s", r.Key(), p.Key())
+				}
+			}
+		}
+	}
+	for _, t := range f.Tenants() {
+		if err := f.admitTenant(t); err != nil {
+			return err
+		}
+		for _, s := range t.Subnets {
+			if _, ok := f.ACL(t.Name, s.ACL); !ok && s.ACL.IsValid() {
+				return fmt.Errorf("VSID %s names ACL %s", s.VSID, s.ACL)
+			}
+		}
+	}
+	for _, p := range f.Ports() {
+		if err := f.admitPort(p); err != nil {
+			return err
+		}
+	}
+	for _, a := range f.ACLs() {
+		if err := errors.Join(a.Check(), f.admitACL(a)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func randomChange(rng *rand.Rand) Change {
 	v := []uint32{5001, 5002, 6001, 6002, 7001}[rng.IntN(5)]
 	var o Object
-	switch rng.IntN(6) {
+	name := []string{"contoso", "fabrikam", "northwind"}[rng.IntN(3)]
+	web := []Name{{}, must(ParseName("web")), must(ParseName("db"))}[rng.IntN(3)]
+	switch rng.IntN(9) {
 	case 0:
-		o = tenant("northwind", 7001, "203.0.113.30")
+		x := tenant(name, map[string]uint32{"contoso": 5001, "fabrikam": 6001, "northwind": 7001}[name],
+			map[string]string{"contoso": "203.0.113.10", "fabrikam": "203.0.113.20", "northwind": "203.0.113.30"}[name])
+		x.Subnets[0].ACL = web
+		if rng.IntN(2) == 0 {
+			x.Subnets[1].MulticastGroup = addr(fmt.Sprintf("239.1.1.%d", rng.IntN(2)))
+		}
+		o = x
 	case 1:
 		o = mapping([]string{"contoso", "fabrikam"}[rng.IntN(2)], fmt.Sprintf("203.0.113.%d:%d", 10+10*rng.IntN(2), 80+rng.IntN(3)), "10.1.1.11:80")
 	case 2:
-		o = Port{Interface: fmt.Sprintf("tap%d", rng.IntN(3)), VSID: vsid(v), MAC: stationMAC(byte(rng.IntN(3)))}
+		o = Port{Interface: fmt.Sprintf("tap%d", rng.IntN(3)), VSID: vsid(v), MAC: stationMAC(byte(rng.IntN(3))), ACL: web}
 	case 3:
 		o = ProviderRoute{Prefix: prefix("172.16.0.0/12"), NextHop: addr("192.168.1.254")}
+	case 4, 5:
+		o = acl(name, []string{"web", "db"}[rng.IntN(2)], fmt.Sprintf("%d inbound allow tcp * *@80", 1+rng.IntN(3)))
+	case 6:
+		r := record(v, fmt.Sprintf("10.1.%d.%d", 1+rng.IntN(2), 20+rng.IntN(2)), fmt.Sprintf("192.168.1.%d", 11+rng.IntN(4)))
+		o = at(r, mac(byte(rng.IntN(2))), as([]RecordType{Dynamic, L2Only, Static}[rng.IntN(3)]), by([]Rule{RuleNVGRE, RuleNVGRE, RuleRewrite}[rng.IntN(3)]))
 	default:
 		o = record(v, fmt.Sprintf("10.1.%d.%d", 1+rng.IntN(2), 10+rng.IntN(4)), []string{"192.168.1.11", "172.16.0.1"}[rng.IntN(2)])
 	}

@@ -159,7 +159,10 @@ func (r Record) Check() error {
 	if err := r.checkTeam(); err != nil {
 		return invalidf("lookup record %s: %v", r.Key(), err)
 	}
-	if r.Rule == RuleRewrite && r.CA.IsValid() && r.CA.Is4() != r.PA.Is4() {
+	if r.Rule == RuleRewrite && !r.CA.IsValid() {
+		return invalidf("lookup record %s: rewriting stands one provider address for one customer address, which is missing", r.Key())
+	}
+	if r.Rule == RuleRewrite && r.CA.Is4() != r.PA.Is4() {
 		return invalidf("lookup record %s: rewriting cannot turn %s into %s: the provider address must be of the customer address's family", r.Key(), r.CA, r.PA)
 	}
 	for what, s := range map[string]string{"VM name": r.VMName, "context": r.Context} {

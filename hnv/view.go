@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // Get finds one object.
@@ -23,7 +24,12 @@ func (f *Fabric) Get(k Kind, key string) (Object, bool) {
 	case KindRecord:
 		return f.getRecord(key)
 	case KindCustomerRoute:
-		r, ok := f.routes[key]
+		vs, _, _ := strings.Cut(key, "/")
+		v, err := ParseVSID(vs)
+		if err != nil {
+			return nil, false
+		}
+		r, ok := f.routes[v][key]
 		return found(r, ok)
 	case KindProviderAddress:
 		a, err := netip.ParseAddr(key)
@@ -76,7 +82,12 @@ func (f *Fabric) List(k Kind) []Object {
 		slices.SortFunc(all, compareRecords)
 		return objects(all)
 	case KindCustomerRoute:
-		return objects(sorted(f.routes))
+		var all []CustomerRoute
+		for _, m := range f.routes {
+			all = slices.AppendSeq(all, maps.Values(m))
+		}
+		slices.SortFunc(all, compareRoutes)
+		return objects(all)
 	case KindProviderAddress:
 		return objects(f.ProviderAddresses())
 	case KindProviderRoute:
@@ -110,6 +121,15 @@ func compareRecords(a, b Record) int {
 		cmp.Compare(a.VSID.n, b.VSID.n),
 		a.CA.Compare(b.CA),
 		slices.Compare(a.MAC.b[:], b.MAC.b[:]),
+	)
+}
+
+func compareRoutes(a, b CustomerRoute) int {
+	return cmp.Or(
+		cmp.Compare(a.VSID.n, b.VSID.n),
+		a.Prefix.Addr().Compare(b.Prefix.Addr()),
+		cmp.Compare(a.Prefix.Bits(), b.Prefix.Bits()),
+		a.NextHop.Compare(b.NextHop),
 	)
 }
 
@@ -154,12 +174,12 @@ func (f *Fabric) TenantRecords(n Name) []Record {
 
 // TenantRoutes gives a tenant's customer routes.
 func (f *Fabric) TenantRoutes(n Name) []CustomerRoute {
+	t := f.tenants[n]
 	var out []CustomerRoute
-	for _, r := range sorted(f.routes) {
-		if f.owners[r.VSID] == n {
-			out = append(out, r)
-		}
+	for _, s := range t.Subnets {
+		out = slices.AppendSeq(out, maps.Values(f.routes[s.VSID]))
 	}
+	slices.SortFunc(out, compareRoutes)
 	return out
 }
 

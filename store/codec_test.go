@@ -11,7 +11,7 @@ import (
 func TestCodec(t *testing.T) {
 	l2 := record(5001, "10.1.1.11", "00:15:5d:00:00:01", hnv.RuleNVGRE)
 	l2.CA, l2.Type = netip.Addr{}, hnv.L2Only
-	for _, o := range append(twoTenants(), l2) {
+	for _, o := range append(append(twoTenants(), l2), full()...) {
 		if tn, ok := o.(hnv.Tenant); ok {
 			tn.RDID = hnv.NewRDID() // a drawn one is marked until it is placed
 			o = tn.Defaulted()
@@ -32,7 +32,7 @@ func TestCodec(t *testing.T) {
 
 // FuzzDecode: whatever lies in etcd is read as it would be written, or refused.
 func FuzzDecode(f *testing.F) {
-	for _, o := range twoTenants() {
+	for _, o := range append(twoTenants(), full()...) {
 		if tn, ok := o.(hnv.Tenant); ok {
 			o = tn.Defaulted()
 		}
@@ -54,8 +54,13 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p, err := decode(key, []byte(again)); err != nil || !reflect.DeepEqual(o, p) {
-			t.Errorf("%s: %v", again, err)
+		// An empty list and none are one; written, they are none.
+		p, err := decode(key, []byte(again))
+		if err != nil {
+			t.Fatalf("%s: %v", again, err)
+		}
+		if third, err := encode(p); err != nil || third != again {
+			t.Errorf("%s\nbecame %s: %v", again, third, err)
 		}
 	})
 }

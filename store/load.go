@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -61,23 +62,62 @@ func (s *Store) load(ctx context.Context) (*state, error) {
 			break
 		}
 	}
-	// One by one in the order of dependencies, so that a refusal is known to be
-	// that of one key.
-	for _, k := range hnv.Kinds() {
-		for _, o := range byKind[k] {
-			if len(bad) >= maxLoadErrors {
-				break
-			}
-			if _, err := st.fabric.Apply([]hnv.Change{{Put: o}}); err != nil {
-				bad = append(bad, fmt.Errorf("stored object %s is invalid: %w", keyOf(k, o.Key()), err))
-			}
-			st.objects++
-		}
-	}
-	if len(bad) > 0 {
+	if bad = st.apply(byKind, bad); len(bad) > 0 {
 		return nil, errors.Join(bad...)
 	}
 	return st, nil
+}
+
+// apply puts what was read in the order of dependencies, one by one, so that one
+// refusal does not hide another; tenants together with their ACLs, of which each
+// may name the other. It adds to the errors.
+func (st *state) apply(byKind map[hnv.Kind][]hnv.Object, bad []error) []error {
+	acls := map[string][]hnv.Object{} // by tenant
+	for _, o := range byKind[hnv.KindACL] {
+		tenant, _, _ := strings.Cut(o.Key(), "/")
+		acls[tenant] = append(acls[tenant], o)
+	}
+	for _, k := range hnv.Kinds() {
+		for _, o := range byKind[k] {
+			if len(bad) >= maxLoadErrors {
+				return bad
+			}
+			set := []hnv.Change{{Put: o}}
+			switch k {
+			case hnv.KindTenant:
+				for _, a := range acls[o.Key()] {
+					set = append(set, hnv.Change{Put: a})
+				}
+				delete(acls, o.Key())
+			case hnv.KindACL:
+				if tenant, _, _ := strings.Cut(o.Key(), "/"); acls[tenant] == nil {
+					continue // put with its tenant
+				}
+			}
+			st.objects += len(set)
+			if _, err := st.fabric.Apply(set); err != nil {
+				bad = append(bad, inStore(k, o, err)...)
+			}
+		}
+	}
+	return bad
+}
+
+// inStore says of each refusal which key of etcd it is about.
+func inStore(k hnv.Kind, o hnv.Object, err error) []error {
+	all := []error{err}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		all = joined.Unwrap()
+	}
+	for i, e := range all {
+		key := keyOf(k, o.Key())
+		var of *hnv.ObjectError
+		if errors.As(e, &of) {
+			key = keyOf(of.Kind, of.Key)
+		}
+		all[i] = fmt.Errorf("stored object %s is invalid: %w", key, e)
+	}
+	return all
 }
 
 func checkGeneration(value []byte) error {

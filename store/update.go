@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 	"time"
@@ -16,8 +15,6 @@ const (
 	// commitTimeout bounds one transaction, whatever the caller's context says:
 	// once sent, it is better known than cancelled.
 	commitTimeout = 15 * time.Second
-	// importBatch is how many records one transaction of an import holds.
-	importBatch = 1000
 	// compactEvery is after how many operations old revisions are dropped, and
 	// compactKeep how many of the last ones stay for a watch that lags.
 	compactEvery = 20_000
@@ -59,60 +56,13 @@ func (s *Store) CheckFunc(ctx context.Context, plan func(f *hnv.Fabric) ([]hnv.C
 	if err != nil {
 		return err
 	}
-	st, err := s.stage(changes)
+	st, err := s.stage(s.fabric.WithFollowers(changes))
 	if err != nil {
 		return err
 	}
 	defer st.undo()
 	_, err = st.ops()
 	return err
-}
-
-// ImportFunc puts lookup records, as many as plan gives. All are checked
-// together before the first is written; then they are written in transactions
-// of a bounded size. So a refusal leaves nothing behind, but a failure of the
-// storage half way leaves the first part, which importing again completes. With
-// check nothing is written at all.
-func (s *Store) ImportFunc(ctx context.Context, plan func(f *hnv.Fabric) ([]hnv.Change, error), check bool) (int64, error) {
-	if err := s.acquire(ctx); err != nil {
-		return 0, err
-	}
-	defer s.release()
-	changes, err := s.rehearse(plan)
-	if err != nil {
-		return 0, err
-	}
-	revision := s.Revision()
-	for done := 0; done < len(changes) && !check; {
-		part := changes[done:min(done+importBatch, len(changes))]
-		rev, err := s.update(ctx, func(*hnv.Fabric) ([]hnv.Change, error) { return part, nil })
-		if err != nil {
-			return revision, fmt.Errorf("import stopped after %d of %d records, import again to complete it: %w", done, len(changes), err)
-		}
-		revision = rev
-		done += len(part)
-	}
-	return revision, nil
-}
-
-func (s *Store) rehearse(plan Plan) ([]hnv.Change, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	changes, err := plan(s.fabric)
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range changes {
-		if c.Put == nil || c.Put.Kind() != hnv.KindRecord {
-			return nil, errors.New("import: only lookup records can be imported")
-		}
-	}
-	undo, err := s.fabric.Apply(changes)
-	if err != nil {
-		return nil, err
-	}
-	undo()
-	return changes, nil
 }
 
 func (s *Store) acquire(ctx context.Context) error {
@@ -158,7 +108,7 @@ func (s *Store) attempt(ctx context.Context, plan Plan) (revision, behind int64,
 	if err != nil {
 		return 0, 0, err
 	}
-	st, err := s.stage(changes)
+	st, err := s.stage(s.fabric.WithFollowers(changes))
 	if err != nil {
 		return 0, 0, err
 	}
