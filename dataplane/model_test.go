@@ -115,7 +115,7 @@ func (w *world) fromPort(n *nic, p probe) []*nic {
 				mac = hnv.RouterMAC
 			}
 			inner := probe{mac, q.mac, p.from, p.to, p.icmp}
-			if q.rule == hnv.RuleRewrite || w.byPA[q.pa] == nil || w.fromFabric(w.byPA[q.pa], n.host.pa, q.rule, q.vsid, inner) != to {
+			if w.byPA[q.pa] == nil || w.fromFabric(w.byPA[q.pa], n.host.pa, q.rule, q.vsid, inner) != to {
 				to = nil
 			}
 		}
@@ -184,7 +184,7 @@ func randomWorld(t *testing.T, r *rand.Rand) *world {
 		c := &Tenant{Name: mustName(name), RDID: hnv.NewRDID(), Encap: []hnv.Encap{hnv.NVGRE, hnv.VXLAN}[r.IntN(2)]}
 		rules := map[netip.Addr]hnv.Rule{} // a host has one kind of tunnel for a tenant
 		for h := range 4 {
-			rules[netip.AddrFrom4([4]byte{192, 168, 0, byte(h + 1)})] = []hnv.Rule{hnv.RuleNVGRE, hnv.RuleVXLAN, hnv.Rule(c.Encap), hnv.Rule(c.Encap), hnv.RuleRewrite}[r.IntN(5)]
+			rules[netip.AddrFrom4([4]byte{192, 168, 0, byte(h + 1)})] = []hnv.Rule{hnv.RuleNVGRE, hnv.RuleVXLAN, hnv.Rule(c.Encap), hnv.Rule(c.Encap)}[r.IntN(4)]
 		}
 		for s := range uint32(2) {
 			c.Subnets = append(c.Subnets, subnet(base+s, fmt.Sprintf("10.0.%d.0/24", s)))

@@ -99,7 +99,10 @@ func (w *Worker) give(to *port) drop.Reason {
 // complete: the fabric gets no super-packets and no partial checksums.
 func (w *Worker) forwardFabric(to way) drop.Reason {
 	x := &w.x
-	tunnel, r := x.tunnel(to)
+	if to.to.rec.Rule == lookup.RuleRewrite && to.src.rec != nil && to.src.rec.Rule == lookup.RuleRewrite {
+		return w.forwardRewritten(to)
+	}
+	tunnel, r := w.tunnel(to)
 	if r != drop.None {
 		return r
 	}
@@ -113,7 +116,7 @@ func (w *Worker) forwardFabric(to way) drop.Reason {
 }
 
 // emit sends the packet under way through the tunnel, cut into pieces of the MTU
-// if it must be.
+// if it must be. Without a tunnel it goes as the IP packet that it is.
 func (w *Worker) emit(tunnel *encap.Header, mtu int, cut bool) drop.Reason {
 	x := &w.x
 	switch {
@@ -150,14 +153,15 @@ func (w *Worker) emit(tunnel *encap.Header, mtu int, cut bool) drop.Reason {
 // tunnel gives the outer headers towards a record. The outer source is a PA of
 // the record that vouched for the inner one, as the receiver will check; where
 // hosts have several, flows spread over those that are up.
-func (x *transit) tunnel(to way) (h encap.Header, r drop.Reason) {
+func (w *Worker) tunnel(to way) (h encap.Header, r drop.Reason) {
+	x := &w.x
 	kind := kindOf(to.to.rec.Rule)
-	if kind == 0 {
-		return h, drop.RuleUnsupported
+	if kind == 0 { // only one end is rewritten
+		kind = kindOf(x.domain.Rule)
 	}
 	hash := x.h.FlowHash()
 	dst := x.choosePA(to.to.rec, hash)
-	src := x.provider.source(dst)
+	src := w.sourcePA(dst)
 	if to.src.rec != nil {
 		src = x.choosePA(to.src.rec, hash)
 	}
@@ -193,7 +197,10 @@ func (x *transit) choosePA(rec *lookup.Record, hash uint32) lookup.Addr {
 
 // encapsulate sends an inner frame to the fabric.
 func (w *Worker) encapsulate(f *packet.Frame, tunnel *encap.Header) drop.Reason {
-	if !encap.Push(f, tunnel) {
+	switch {
+	case tunnel == nil:
+		f.TrimFront(packet.EthernetLen)
+	case !encap.Push(f, tunnel):
 		return drop.NoBuffer
 	}
 	w.toFabric(w.x.c, f)

@@ -20,6 +20,9 @@ func (w *Worker) FromProvider(frames []*packet.Frame) {
 // receive takes one outer packet to a local port, and nowhere else. It gives the
 // cell to count in and why the packet was dropped, or drop.None.
 func (w *Worker) receive(f *packet.Frame) (*cell, drop.Reason) {
+	if c, r, taken := w.receiveRewritten(f); taken {
+		return c, r
+	}
 	// The outer headers, and between whom the packet travelled. The frame is
 	// the inner one afterwards.
 	outer := &w.outer
@@ -63,18 +66,23 @@ func (w *Worker) receive(f *packet.Frame) (*cell, drop.Reason) {
 		return x.c, w.spread()
 	}
 
-	// What was decided for the flow, or else a decision.
 	to := w.sw.ports.Load().at(x.vsid, x.h.DstMAC)
 	if to == nil || to.tenant != x.tenant {
 		return x.c, w.astray()
 	}
+	return x.c, w.enter(to)
+}
+
+// enter takes a packet from the fabric to the port by what was decided for its
+// flow, or else by a decision.
+func (w *Worker) enter(to *port) drop.Reason {
 	fl := w.flowOf(to, inbound)
-	if a := fl.current(x); a != nil && a.fromFabric {
+	if a := fl.current(&w.x); a != nil && a.fromFabric {
 		if r, ok := w.replayInbound(&fl, a); ok {
-			return x.c, r
+			return r
 		}
 	}
-	return x.c, w.decideInbound(&fl)
+	return w.decideInbound(&fl)
 }
 
 // astray says why a packet that is for none of our ports is dropped: that its

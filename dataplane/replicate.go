@@ -156,9 +156,12 @@ func (w *Worker) copyTo(t lookup.Target, src place) drop.Reason {
 	whole := *x
 	defer func() { *x = whole }()
 	kind := kindOf(t.Rule)
-	from := x.provider.source(t.PA)
+	from := w.sourcePA(t.PA)
 	if src.rec != nil {
 		from = x.choosePA(src.rec, 0)
+	}
+	if kind == 0 {
+		kind = kindOf(x.domain.Rule)
 	}
 	if kind == 0 || !from.IsValid() || from.Is6() != t.PA.Is6() {
 		return drop.NoSourcePA

@@ -287,20 +287,6 @@ func TestSubnetMovesToAnotherTenant(t *testing.T) {
 	}
 }
 
-// A record whose rule is IP rewrite is not sent to by another one instead.
-func TestRewriteIsNotYetCarriedOut(t *testing.T) {
-	l, contoso, fabrikam := exampleLab(t)
-	r := record(5001, "10.1.1.12", mac12, paHost2, hnv.RuleRewrite)
-	if err := l.hosts[1].sw.UpdateRecords(contoso.RDID, []hnv.Record{r}, nil); err != nil {
-		t.Fatal(err)
-	}
-	contoso.vm11.send(udp(mac11, mac12, "10.1.1.11", "10.1.1.12", "x"))
-	expect(t, l, nil, "", contoso, fabrikam)
-	if n := l.hosts[1].drops("contoso")[drop.RuleUnsupported]; n != 1 || len(l.tap) != 0 {
-		t.Errorf("drops are %v, %d packets on the fabric", l.hosts[1].allDrops(), len(l.tap))
-	}
-}
-
 // UseVMMAC keeps the VM's MAC as the source of its routed packets, and receivers
 // take that.
 func TestUseVMMAC(t *testing.T) {

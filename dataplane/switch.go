@@ -77,6 +77,8 @@ type Switch struct {
 	provider atomic.Pointer[provider]
 	tenants  atomic.Pointer[tenantTable]
 	ports    atomic.Pointer[portTable]
+	// rewritten has the PAs that stand for a CA of some tenant.
+	rewritten atomic.Pointer[rewritten]
 
 	// mu serialises changes. It is never held while packets wait.
 	mu         sync.Mutex
@@ -150,10 +152,12 @@ func (p *provider) owns(pa lookup.Addr) bool {
 	return false
 }
 
-// source gives our first PA of the family of to, if possible one that is up.
-func (p *provider) source(to lookup.Addr) (first lookup.Addr) {
+// sourcePA gives our first PA of the family of to, if possible one that is up.
+// Those that stand for a CA are nobody else's source.
+func (w *Worker) sourcePA(to lookup.Addr) (first lookup.Addr) {
+	p, taken := w.x.provider, w.sw.rewritten.Load()
 	for _, a := range p.own {
-		if a.Is6() != to.Is6() {
+		if a.Is6() != to.Is6() || taken.Get(a) != nil {
 			continue
 		}
 		if !p.isDown(a) {
@@ -184,6 +188,7 @@ func New(o Options) *Switch {
 	s.provider.Store(&provider{})
 	s.tenants.Store(&tenantTable{})
 	s.ports.Store(newPortTable())
+	s.rewritten.Store(&rewritten{})
 	return s
 }
 
@@ -212,6 +217,9 @@ func (s *Switch) Apply(t Tenant) error {
 		qos = *t.QoS
 	}
 	in, out := to.in.at(qos.InKbps), to.out.at(qos.OutKbps)
+	if err := s.claimPAs(t.RDID, d); err != nil {
+		return fmt.Errorf("apply tenant %s: %w", t.Name, err)
+	}
 	policies, err := s.policies(t.RDID, d, in, out)
 	if err != nil {
 		return fmt.Errorf("apply tenant %s: %w", t.Name, err)
@@ -230,6 +238,7 @@ func (s *Switch) Apply(t Tenant) error {
 		edit.Put(lookup.Number(v), to)
 	}
 	s.tenants.Store(edit.Done())
+	s.registerPAs(to, old, d)
 	if !known {
 		s.rebind(to)
 	}
@@ -255,6 +264,7 @@ func (s *Switch) Remove(rdid hnv.RDID) {
 		edit.Delete(lookup.Number(v))
 	}
 	s.tenants.Store(edit.Done())
+	s.registerPAs(t, old, nil)
 }
 
 // UpdateRecords removes the records of del and sets those of put, in one step
@@ -262,9 +272,7 @@ func (s *Switch) Remove(rdid hnv.RDID) {
 // migration.
 func (s *Switch) UpdateRecords(rdid hnv.RDID, put []hnv.Record, del []hnv.RecordKey) error {
 	for {
-		s.mu.Lock()
-		t := s.byRDID[rdid]
-		s.mu.Unlock()
+		t := s.tenantBy(rdid)
 		if t == nil {
 			return fmt.Errorf("update lookup records: routing domain %s: %w", rdid, ErrUnknown)
 		}
@@ -276,10 +284,34 @@ func (s *Switch) UpdateRecords(rdid hnv.RDID, put []hnv.Record, del []hnv.Record
 		if err != nil {
 			return fmt.Errorf("update lookup records: %w", err)
 		}
-		if t.domain.CompareAndSwap(old, next) {
+		if !old.SameRewrites(next) {
+			if done, err := s.swapRewrites(t, old, next); done {
+				return err
+			}
+		} else if t.domain.CompareAndSwap(old, next) {
 			return nil
 		}
 	}
+}
+
+func (s *Switch) tenantBy(rdid hnv.RDID) *tenant {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.byRDID[rdid]
+}
+
+// swapRewrites publishes a domain in which other PAs stand for CAs.
+func (s *Switch) swapRewrites(t *tenant, old, next *lookup.Domain) (done bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.claimPAs(t.rdid, next); err != nil {
+		return true, fmt.Errorf("update lookup records: %w", err)
+	}
+	if !t.domain.CompareAndSwap(old, next) {
+		return false, nil
+	}
+	s.registerPAs(t, old, next)
+	return true, nil
 }
 
 // SetProvider sets our own PAs and the fabric's MTU.

@@ -171,8 +171,15 @@ const (
 	// DHCPRogue: The sender answers DHCP clients and is not the subnet's DHCP server.
 	DHCPRogue Reason = 69
 
+	// IP rewrite.
+
+	// RewriteImpossible: The packet cannot travel rewritten: it is not from one rewritten address to another, or has options or extension headers that routers of the fabric would act upon.
+	RewriteImpossible Reason = 70
+	// RewriteUnknown: A packet to an address that stands for a VM comes from none that does, and is no tunnel packet or error about one of the VM's flows.
+	RewriteUnknown Reason = 71
+
 	// Count is one more than the greatest reason.
-	Count = 70
+	Count = 72
 )
 
 var table = [Count]struct{ name, meaning, source string }{
@@ -246,4 +253,6 @@ var table = [Count]struct{ name, meaning, source string }{
 	GroupMismatch:        {"group-mismatch", "The frame is for several stations by its MAC address or its IP address, and not by the other.", "RFC 1122 section 3.3.6"},
 	NoStation:            {"no-station", "Nobody else is in the virtual subnet of a broadcast or multicast packet.", "RFC 7637 section 4.2"},
 	DHCPRogue:            {"dhcp-rogue", "The sender answers DHCP clients and is not the subnet's DHCP server.", "RFC 7513 section 6"},
+	RewriteImpossible:    {"rewrite-impossible", "The packet cannot travel rewritten: it is not from one rewritten address to another, or has options or extension headers that routers of the fabric would act upon.", ""},
+	RewriteUnknown:       {"rewrite-unknown", "A packet to an address that stands for a VM comes from none that does, and is no tunnel packet or error about one of the VM's flows.", ""},
 }

@@ -11,6 +11,10 @@ func (d *Domain) Rewrites(yield func(pa Addr, k Key) bool) {
 	}
 }
 
+// SameRewrites tells whether the rewrite records of both domains, of which one
+// is the other's successor, are the same.
+func (d *Domain) SameRewrites(o *Domain) bool { return d.rewrites == o.rewrites }
+
 // Rewritten finds the CA that the PA stands for.
 func (d *Domain) Rewritten(pa Addr) (k Key, ok bool) {
 	if c := d.rewrites.Get(pa); c != nil && c.n == 1 {
