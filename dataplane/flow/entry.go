@@ -47,18 +47,31 @@ type pair[A any] struct {
 const noteEvery = 1e6
 
 // Hit takes a packet into account: its length in bytes, and of TCP its flags.
-// now is the clock of Lookup. It begins or goes on with what Reopens tells.
+// now is the clock of Lookup. What Reopens speaks of should not come this far;
+// if it does, a SYN of the opener makes the flow new, and one of the other end
+// changes nothing.
 func (e *Entry[A]) Hit(now int64, bytes int, tcpFlags uint8) {
 	e.packets.Add(1)
 	e.bytes.Add(uint64(bytes))
 	f := e.flow
-	w := word(f.word.Load())
-	if n := w.next(f.tcp, e.Reply, tcpFlags); n != w {
-		w = f.advance(e.Reply, tcpFlags)
+	w, moved := word(f.word.Load()), false
+	if w.next(f.tcp, e.Reply, tcpFlags) != w {
+		w, moved = f.advance(e.Reply, tcpFlags), true
 	}
-	expires := now + f.limits[w.state()]
-	if d := expires - f.expires.Load(); d >= noteEvery || d <= -noteEvery {
+	for {
+		// Only another state may bring the end nearer, or workers whose clocks
+		// differ by a little would write in turn.
+		expires := now + f.limits[w.state()]
+		if !moved && expires-f.expires.Load() < noteEvery {
+			return
+		}
 		f.expires.Store(expires)
+		// What was stored must be the timeout of the state that was reached last.
+		latest := word(f.word.Load())
+		if latest.state() == w.state() {
+			return
+		}
+		w, moved = latest, true
 	}
 }
 
@@ -77,7 +90,7 @@ func (f *flow[A]) advance(reply bool, flags uint8) word {
 // on a flow whose connection is over. It is to be decided as the first packet of
 // a flow is, whichever end it comes from: the entry removed, and inserted anew.
 func (e *Entry[A]) Reopens(tcpFlags uint8) bool {
-	return tcpFlags&openMask == opensWith && e.flow.tcp && e.State() == StateClosing
+	return opens(tcpFlags) && e.flow.tcp && e.State() == StateClosing
 }
 
 // Key gives the key.

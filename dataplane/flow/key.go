@@ -49,18 +49,24 @@ type Key struct {
 // An echo request and the reply to it have kinds of their own, so that a peer
 // may answer the requests sent to it, and not send some under the same
 // identifier.
-func KeyOf(dir uint8, h *packet.Headers) Key {
+func KeyOf(dir uint8, h *packet.Headers) (k Key) {
+	k.Set(dir, h)
+	return k
+}
+
+// Set makes k what KeyOf gives. It saves the copy, which takes as long as all
+// the rest.
+func (k *Key) Set(dir uint8, h *packet.Headers) {
 	if h.Version == 0 || h.FragOffset != 0 {
-		return keyWithoutPorts(dir, h)
+		*k = keyWithoutPorts(dir, h)
+		return
 	}
-	k := Key{
-		Src: h.Src.As16(), Dst: h.Dst.As16(), SrcPort: h.SrcPort, DstPort: h.DstPort,
-		Proto: h.Proto, Family: h.Version, Dir: dir,
-	}
+	k.Src, k.Dst = h.Src.As16(), h.Dst.As16()
+	k.SrcPort, k.DstPort = h.SrcPort, h.DstPort
+	k.Proto, k.Family, k.Dir, k.Kind = h.Proto, h.Version, dir, KindPorts
 	if h.Proto == packet.ProtoICMP && h.Version == 4 || h.Proto == packet.ProtoICMPv6 && h.Version == 6 {
 		k.setICMP(h)
 	}
-	return k
 }
 
 func keyWithoutPorts(dir uint8, h *packet.Headers) Key {
@@ -105,9 +111,10 @@ func FragmentKey(dir uint8, h *packet.Headers, id uint32) Key {
 // Reverse gives the key of the replies: ends and direction swapped, and the
 // kind of ICMP query and answer. Reverse of Reverse is the key itself.
 func (k Key) Reverse() Key {
-	r := k
-	r.Src, r.Dst = k.Dst, k.Src
-	r.Dir = (k.Dir>>1 | k.Dir<<1) & 3
+	r := Key{
+		Src: k.Dst, Dst: k.Src, SrcPort: k.SrcPort, DstPort: k.DstPort,
+		Proto: k.Proto, Family: k.Family, Dir: (k.Dir>>1 | k.Dir<<1) & 3, Kind: k.Kind,
+	}
 	switch k.Kind {
 	case KindPorts:
 		r.SrcPort, r.DstPort = k.DstPort, k.SrcPort

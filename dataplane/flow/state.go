@@ -76,10 +76,10 @@ func (w word) next(tcp, reply bool, flags uint8) word {
 	return w.nextTCP(reply, flags).settle()
 }
 
-const (
-	opensWith = packet.TCPSyn
-	openMask  = packet.TCPSyn | packet.TCPAck | packet.TCPRst
-)
+// opens tells a SYN that begins a connection.
+func opens(flags uint8) bool {
+	return flags&(packet.TCPSyn|packet.TCPAck|packet.TCPRst) == packet.TCPSyn
+}
 
 // nextTCP follows RFC 9293 section 3.3.2 as far as it can be seen without
 // sequence numbers, which a packet that nobody checks could set at will anyway.
@@ -96,7 +96,7 @@ func (w word) nextTCP(reply bool, flags uint8) word {
 			w = w&^(openerAfter|replyAfter) | reset
 		}
 		return w
-	case flags&openMask == packet.TCPSyn && w.state() == StateClosing:
+	case opens(flags) && w.state() == StateClosing:
 		// A new connection between the same ends (RFC 9293 section 3.6.1). That
 		// of the other end is not ours to let in: see Reopens.
 		if reply {

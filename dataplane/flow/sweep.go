@@ -1,5 +1,7 @@
 package flow
 
+import "math"
+
 // Sweep removes flows that have been idle for too long, and gives memory back
 // that the table no longer needs. It goes on where it stopped last time, looks
 // at no more than max slots, and at each at most once; max <= 0 means all. A
@@ -12,41 +14,45 @@ func (t *Table[A]) Sweep(now int64, max int) (removed int) {
 	}
 	defer t.sweep.mu.Unlock()
 	left := max
+	if max <= 0 {
+		left, t.sweep.slot = math.MaxInt, 0
+	}
 	for range shards {
-		if left = t.sweepShard(now, max > 0, left, &removed); left <= 0 && max > 0 {
+		removed += t.sweepShard(now, &left)
+		if left == 0 {
 			break
 		}
 	}
 	return removed
 }
 
-// sweepShard goes on in the shard where the last Sweep stopped, and to the next
-// one after its end. It gives what is left of the budget.
-func (t *Table[A]) sweepShard(now int64, bounded bool, left int, removed *int) int {
+// sweepShard goes on in the shard where the last Sweep stopped, for as many
+// slots as are left, and to the next shard after its end.
+func (t *Table[A]) sweepShard(now int64, left *int) (removed int) {
 	i := t.sweep.shard
 	if s := t.slots[i].Load(); s != nil {
-		for j := int(t.sweep.slot); j < len(s.entries); j++ {
-			if bounded {
-				if left == 0 {
-					t.sweep.slot = uint32(j)
-					return 0
-				}
-				left--
-			}
+		from := min(t.sweep.slot, len(s.entries)) // they may have become fewer
+		to := from + min(*left, len(s.entries)-from)
+		for j := from; j < to; j++ {
 			e := s.entries[j].Load()
 			if e != nil && e.flow.expires.Load() <= now && t.retire(e.flow, Expired) {
-				*removed++
+				removed++
 			}
+		}
+		*left -= to - from
+		if to < len(s.entries) {
+			t.sweep.slot = to
+			return removed
 		}
 		t.trim(i)
 	}
 	t.sweep.shard, t.sweep.slot = (i+1)%shards, 0
-	return left
+	return removed
 }
 
 // trim gives a shard smaller slots if they are too large for what they hold by
 // far, or none if they hold nothing.
-func (t *Table[A]) trim(i uint32) {
+func (t *Table[A]) trim(i int) {
 	sh := &t.shards[i]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

@@ -37,9 +37,8 @@ type Table[A any] struct {
 	evicted [Reasons]atomic.Uint64
 
 	sweep struct {
-		mu    sync.Mutex
-		shard uint32
-		slot  uint32
+		mu          sync.Mutex
+		shard, slot int // where the next one goes on
 	}
 }
 
@@ -75,7 +74,7 @@ func (t *Table[A]) Lookup(k *Key, now int64) *Entry[A] {
 	h := t.seed.hash(k)
 	i := h >> shardShift
 	if s := t.slots[i].Load(); s != nil {
-		if e := s.find(k, tagOf(h)); e != nil && e.flow.expires.Load() > now {
+		if e := s.find(k, tagOf(h)); e != nil && e.flow.live(now) {
 			return e
 		}
 	}
@@ -132,8 +131,7 @@ func (t *Table[A]) insert(f *flow[A], now int64) (*Entry[A], error) {
 		if e != nil || err != nil {
 			return e, err
 		}
-		if t.flows.Add(1) > t.max {
-			t.flows.Add(-1)
+		if !t.reserve() {
 			if !t.makeRoom(now) {
 				break
 			}
@@ -147,6 +145,19 @@ func (t *Table[A]) insert(f *flow[A], now int64) (*Entry[A], error) {
 	}
 	t.full.Add(1)
 	return nil, ErrFull
+}
+
+// reserve counts one more flow if there may be one.
+func (t *Table[A]) reserve() bool {
+	for {
+		n := t.flows.Load()
+		if n >= t.max {
+			return false
+		}
+		if t.flows.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
 }
 
 // admit looks at what has the keys of a new flow. It gives the entry that was
@@ -165,10 +176,12 @@ func (t *Table[A]) admit(f *flow[A], now int64) (*Entry[A], error) {
 		switch {
 		case !e.flow.live(now):
 			t.retire(e.flow, Expired)
-		case e.Peer() != nil:
-			return nil, ErrConflict
-		default:
+		case e.Peer() == nil:
 			t.retire(e.flow, Replaced)
+		case e.Peer().key == f.opener.key: // the same flow, that was just being added
+			return e.Peer(), nil
+		default:
+			return nil, ErrConflict
 		}
 	}
 	return nil, nil

@@ -9,7 +9,8 @@ import (
 // key gives the n-th of a family of TCP keys.
 func key(n int) Key {
 	k := Key{Proto: 6, Family: 4, Dir: Outbound, SrcPort: uint16(n), DstPort: 443}
-	k.Src[13], k.Src[14], k.Src[15] = byte(n>>32), byte(n>>24), byte(n>>16)
+	k.Src = [16]byte{10: 255, 11: 255, 12: 10, 13: byte(n >> 32), 14: byte(n >> 24), 15: byte(n >> 16)}
+	k.Dst = [16]byte{10: 255, 11: 255, 12: 10, 15: 1}
 	return k
 }
 
