@@ -82,7 +82,7 @@ func TestPaths(t *testing.T) {
 		},
 		"DELETE /v1/ports/..%2Ftenants?":          func() error { return c.DeletePort(ctx, "../tenants") },
 		"DELETE /v1/tenants/contoso?cascade=true": func() error { _, err := c.DeleteTenant(ctx, "contoso", true); return err },
-		"GET /v1/lookup-records?ca=10.0.0.0%2F8&tenant=a%26b&vsid=5": func() error {
+		"GET /v1/lookup-records?ca=10.0.0.0%2F8&limit=5000&tenant=a%26b&vsid=5": func() error {
 			_, err := c.Records(ctx, RecordFilter{Tenant: "a&b", VSID: 5, CA: "10.0.0.0/8"})
 			return err
 		},

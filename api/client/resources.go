@@ -61,53 +61,6 @@ func (c *Client) DeleteACL(ctx context.Context, tenant, name string, opts ...Opt
 	return c.remove(ctx, path("acls", tenant, name), opts)
 }
 
-// RecordFilter chooses lookup records; what is unset chooses all.
-type RecordFilter struct {
-	Tenant string
-	VSID   uint32
-	CA     string // an address or a prefix
-}
-
-// Records lists lookup records, those of the compartments among them.
-func (c *Client) Records(ctx context.Context, f RecordFilter) ([]v1.LookupRecord, error) {
-	vsid := ""
-	if f.VSID != 0 {
-		vsid = number(f.VSID)
-	}
-	l, err := get[v1.LookupRecordList](ctx, c, with(path("lookup-records"), "tenant", f.Tenant, "vsid", vsid, "ca", f.CA))
-	return l.Items, err
-}
-
-// Record reads one lookup record; address is its CA, or for l2only its MAC.
-func (c *Client) Record(ctx context.Context, vsid uint32, address string) (r v1.LookupRecord, etag string, err error) {
-	return read[v1.LookupRecord](ctx, c, path("lookup-records", number(vsid), address))
-}
-
-// CreateRecord creates a lookup record.
-func (c *Client) CreateRecord(ctx context.Context, r v1.LookupRecord) (v1.LookupRecord, error) {
-	return send[v1.LookupRecord](ctx, c, http.MethodPost, path("lookup-records"), r)
-}
-
-// PutRecord creates or replaces a lookup record.
-func (c *Client) PutRecord(ctx context.Context, r v1.LookupRecord, opts ...Option) (v1.LookupRecord, error) {
-	address := r.CA
-	if address == "" {
-		address = r.MAC
-	}
-	return send[v1.LookupRecord](ctx, c, http.MethodPut, path("lookup-records", number(r.VSID), address), r, opts...)
-}
-
-// DeleteRecord deletes a lookup record; address is its CA, or for l2only its
-// MAC.
-func (c *Client) DeleteRecord(ctx context.Context, vsid uint32, address string, opts ...Option) error {
-	return c.remove(ctx, path("lookup-records", number(vsid), address), opts)
-}
-
-// ImportRecords creates or replaces many lookup records.
-func (c *Client) ImportRecords(ctx context.Context, records []v1.LookupRecord, dryRun bool) (v1.RecordImportResult, error) {
-	return send[v1.RecordImportResult](ctx, c, http.MethodPost, with(path("lookup-records", "import"), "dryRun", boolText(dryRun)), v1.RecordImport{Items: records})
-}
-
 // CustomerRoutes lists the customer routes, of one tenant if named.
 func (c *Client) CustomerRoutes(ctx context.Context, tenant string) ([]v1.CustomerRoute, error) {
 	l, err := get[v1.CustomerRouteList](ctx, c, with(path("customer-routes"), "tenant", tenant))

@@ -65,6 +65,7 @@ func (p *parser) json(b []byte) {
 				p.add(inner.file.Lines[i]+first, r)
 			}
 			p.file.Gateway += inner.file.Gateway
+			p.file.Subnet += inner.file.Subnet
 		default:
 			p.object(line, object)
 		}
@@ -125,6 +126,9 @@ func (p *parser) object(line int, object map[string]json.RawMessage) {
 			continue
 		}
 		text, ok := scalar(object[name])
+		if !ok && (key == "teampas" || key == "teamprovideraddresses") {
+			text, ok = list(object[name])
+		}
 		if !ok {
 			p.fail(line, "%s must be one value, not a list or an object", name)
 			continue
@@ -163,6 +167,15 @@ func scalar(raw json.RawMessage) (string, bool) {
 		return "", true
 	}
 	return string(t), true
+}
+
+// list gives a list of strings as text with blanks between.
+func list(raw json.RawMessage) (string, bool) {
+	var all []string
+	if err := json.Unmarshal(raw, &all); err != nil {
+		return "", false
+	}
+	return strings.Join(all, " "), true
 }
 
 // newlines gives where lines end.

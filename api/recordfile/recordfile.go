@@ -2,6 +2,7 @@ package recordfile
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -15,9 +16,14 @@ import (
 type File struct {
 	Records []v1.LookupRecord
 	Lines   []int // Lines[i] is where Records[i] begins, counted from 1
-	// Gateway counts records that a gateway made for its compartments; they
-	// are left out, since every gateway makes its own.
-	Gateway int
+	// Gateway counts records that a gateway made for its compartments, Subnet
+	// those that virtual subnets have of themselves: router and DHCP server. They
+	// are left out, since every gateway and every host makes its own.
+	Gateway, Subnet int
+	// Wildcards counts records of the addresses 0.0.0.0 and ::, by which Windows
+	// says that a gateway speaks for addresses that no record has: the record of
+	// the gateway's own address has type gateway-wildcard for it.
+	Wildcards int
 }
 
 // Error is one thing that is wrong and its line.
@@ -47,6 +53,9 @@ func Parse(name string, data []byte) (*File, error) {
 		p.csv(text)
 	}
 	if len(p.errs) == 0 {
+		p.wildcards()
+	}
+	if len(p.errs) == 0 {
 		p.duplicates()
 	}
 	if n := len(p.errs); n > maxErrors {
@@ -55,7 +64,7 @@ func Parse(name string, data []byte) (*File, error) {
 	if len(p.errs) > 0 {
 		return nil, errors.Join(p.errs...)
 	}
-	if len(p.file.Records) == 0 && p.file.Gateway == 0 {
+	if len(p.file.Records) == 0 && p.file.Gateway == 0 && p.file.Subnet == 0 {
 		return nil, &Error{name, 1, "the file holds no lookup record"}
 	}
 	return &p.file, nil
@@ -100,9 +109,17 @@ func (p *parser) fail(line int, format string, args ...any) {
 	p.errs = append(p.errs, &Error{p.name, line, fmt.Sprintf(format, args...)})
 }
 
+// windowsDHCP is the VM name under which a Windows host lists the DHCP service
+// of its own switch.
+const windowsDHCP = "DHCPExt.sys"
+
 func (p *parser) add(line int, r v1.LookupRecord) {
-	if r.Origin == v1.OriginGateway {
+	switch {
+	case r.Origin == v1.OriginGateway:
 		p.file.Gateway++
+		return
+	case r.Origin == v1.OriginSubnet, r.VMName == windowsDHCP:
+		p.file.Subnet++
 		return
 	}
 	r.Origin = ""
@@ -120,10 +137,10 @@ func (p *parser) duplicates() {
 	for i, r := range p.file.Records {
 		k := key{r.VSID, r.CA}
 		if r.CA == "" {
-			k.id = r.MAC
+			k.id = plainMAC(r.MAC)
 		}
 		if first, ok := seen[k]; ok {
-			p.fail(p.file.Lines[i], "record %d/%s is given twice: it is in line %d already", k.vsid, k.id, first)
+			p.fail(p.file.Lines[i], "record %d/%s is given twice: it is in line %d already", k.vsid, cmp.Or(r.CA, r.MAC), first)
 			continue
 		}
 		seen[k] = p.file.Lines[i]

@@ -42,7 +42,7 @@ const (
         "MACAddress":  "00155D000002",
         "ProviderAddress":  "192.168.2.10",
         "Rule":  0,
-        "Type":  3,
+        "Type":  6,
         "UseVmMACAddress":  true,
         "VirtualSubnetID":  5001
     }
@@ -103,7 +103,8 @@ func TestSingleObject(t *testing.T) {
 func TestOwnListIsReadAgain(t *testing.T) {
 	list := v1.LookupRecordList{Items: []v1.LookupRecord{
 		{VSID: 5000, CA: "10.254.254.2", MAC: "02:68:6e:00:13:88", PA: "192.168.1.1", Rule: "nvgre", Type: "static", Tenant: "contoso", Origin: v1.OriginGateway},
-		{VSID: 5001, CA: "10.1.1.11", MAC: "00:15:5d:00:00:01", PA: "192.168.1.10", Rule: "nvgre", Type: "gateway-wildcard", Tenant: "contoso", Origin: v1.OriginConfigured, UseVMMAC: true},
+		{VSID: 5001, CA: "10.1.1.11", MAC: "00:15:5d:00:00:01", PA: "192.168.1.10", Rule: "nvgre", Type: "gateway-wildcard", Tenant: "contoso", Origin: v1.OriginConfigured, UseVMMAC: true, TeamPAs: []string{"192.168.1.11", "192.168.1.12"}},
+		{VSID: 5001, CA: "10.1.1.1", MAC: "02:68:6e:00:00:01", Rule: "nvgre", Type: "static", Tenant: "contoso", Origin: v1.OriginSubnet},
 	}}
 	b, err := json.MarshalIndent(list, "", "  ")
 	if err != nil {
@@ -115,8 +116,8 @@ func TestOwnListIsReadAgain(t *testing.T) {
 	}
 	want := list.Items[1]
 	want.Origin = ""
-	if diff := cmp.Diff([]v1.LookupRecord{want}, f.Records); diff != "" || f.Gateway != 1 {
-		t.Errorf("%d of a gateway; %s", f.Gateway, diff)
+	if diff := cmp.Diff([]v1.LookupRecord{want}, f.Records); diff != "" || f.Gateway != 1 || f.Subnet != 1 {
+		t.Errorf("%d of a gateway, %d of subnets; %s", f.Gateway, f.Subnet, diff)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -52,6 +51,10 @@ type recordFilter struct {
 	Tenant string `query:"tenant" doc:"Only records of this tenant." example:"contoso"`
 	VSID   uint32 `query:"vsid" doc:"Only records of this virtual subnet." example:"5001"`
 	CA     string `query:"ca" doc:"Only records of this customer address, or inside this prefix." example:"10.1.1.11"`
+	Origin string `query:"origin" doc:"Only records of this origin." enum:"configured,gateway,subnet"`
+
+	Limit    int    `query:"limit" doc:"How many at most in one answer." minimum:"1" maximum:"10000" default:"1000"`
+	Continue string `query:"continue" doc:"Where to go on: what the answer before this one gave. The other parameters stay the same."`
 }
 
 type importInput struct {
@@ -62,13 +65,17 @@ type importInput struct {
 func (s *Server) registerRecords() {
 	r := records()
 	list := operation("list-lookup-records", http.MethodGet, r.path, r.plural, "List the lookup records")
-	list.Description = "The records of the compartments are among them, with origin gateway. A tenant or virtual subnet that does not exist is refused."
+	list.Description = "In pages: while an answer has continue, there are more. " +
+		"The records of the compartments are among them, with origin gateway, and those that every virtual subnet has of itself, with origin subnet. " +
+		"A tenant or virtual subnet that does not exist is refused."
 	list.Errors = []int{http.StatusNotFound, http.StatusUnprocessableEntity}
 	huma.Register(s.api, list, s.listRecords)
 	r.registerCreate(s)
 	huma.Register(s.api, r.getOperation(), s.getRecord)
 	registerPut[recordPut](s, r)
-	registerDelete[recordKey](s, r)
+	del := r.deleteOperation()
+	del.DefaultStatus = http.StatusNoContent
+	huma.Register(s.api, del, s.deleteRecord)
 
 	imp := operation("import-lookup-records", http.MethodPost, r.path+"/import", r.plural, "Create or replace many lookup records")
 	imp.Description = "All records are checked together before the first is written, so a refusal changes nothing. " +
@@ -87,60 +94,76 @@ func (s *Server) getRecord(_ context.Context, in *recordKey) (*one[v1.LookupReco
 	if v, ok := records().find(s, want.Key()); ok {
 		return &one[v1.LookupRecord]{etag(v), v}, nil
 	}
-	for _, r := range s.backend.DerivedRecords() {
-		if r.Key() != want.Key() {
-			continue
+	var out one[v1.LookupRecord]
+	derived := s.backend.DerivedRecords()
+	s.store.View(func(f *hnv.Fabric) {
+		if r, origin := nobodys(f, derived, want); origin != "" {
+			out.Body = showRecord(f, r, origin)
+			out.ETag = etag(out.Body)
 		}
-		var out one[v1.LookupRecord]
-		s.store.View(func(f *hnv.Fabric) { out.Body = showRecord(f, r, v1.OriginGateway) })
-		out.ETag = etag(out.Body)
-		return &out, nil
+	})
+	if out.ETag == "" {
+		return nil, s.refuse(absent("lookup record", want.Key()))
 	}
-	return nil, s.refuse(absent("lookup record", want.Key()))
+	return &out, nil
+}
+
+// nobodys finds a record that nobody wrote; its origin is empty where there is
+// none.
+func nobodys(f *hnv.Fabric, derived []hnv.Record, want hnv.Object) (r hnv.Record, origin string) {
+	for _, r := range derived {
+		if r.Key() == want.Key() {
+			return r, v1.OriginGateway
+		}
+	}
+	if t, ok := f.TenantOfVSID(want.(hnv.Record).VSID); ok {
+		for _, r := range f.SubnetRecords(t.Name) {
+			if r.Key() == want.Key() {
+				return r, v1.OriginSubnet
+			}
+		}
+	}
+	return r, ""
+}
+
+func (s *Server) deleteRecord(ctx context.Context, in *recordKey) (*deleted, error) {
+	derived := s.backend.DerivedRecords()
+	return remove(ctx, s, records(), *in, func(f *hnv.Fabric, want hnv.Object) error {
+		if r, origin := nobodys(f, derived, want); origin != "" {
+			return notWritable(f, r, origin)
+		}
+		return absent("lookup record", want.Key())
+	})
 }
 
 func (s *Server) listRecords(_ context.Context, in *recordFilter) (*answer[v1.LookupRecordList], error) {
-	keep, err := caFilter(in.CA)
+	after, err := parseToken(in.Continue)
 	if err != nil {
 		return nil, s.refuse(err)
 	}
+	ca, err := caFilter(in.CA)
+	if err != nil {
+		return nil, s.refuse(err)
+	}
+	origin, err := originFilter(in.Origin)
+	if err != nil {
+		return nil, s.refuse(err)
+	}
+	page := recordPage{after: after, limit: in.Limit, want: func(a netip.Addr, o int) bool { return origin(o) && ca(a) }}
 	derived := s.backend.DerivedRecords()
-	out := v1.LookupRecordList{Items: []v1.LookupRecord{}}
+	var out answer[v1.LookupRecordList]
 	s.store.View(func(f *hnv.Fabric) {
-		var own []hnv.Record
 		var of hnv.Name // of all tenants where it is unset
 		if of, err = in.tenant(f); err != nil {
 			return
 		}
-		if of.IsValid() {
-			own = f.TenantRecords(of)
-		} else {
-			for _, o := range f.List(hnv.KindRecord) {
-				own = append(own, o.(hnv.Record))
-			}
-		}
-		add := func(r hnv.Record, origin string) {
-			if (in.VSID == 0 || r.VSID.Uint32() == in.VSID) && keep(r.CA) {
-				out.Items = append(out.Items, showRecord(f, r, origin))
-			}
-		}
-		for _, r := range own {
-			add(r, v1.OriginConfigured)
-		}
-		n := len(out.Items)
-		for _, r := range derived {
-			if t, ok := f.TenantOfVSID(r.VSID); ok && (!of.IsValid() || t.Name == of) {
-				add(r, v1.OriginGateway)
-			}
-		}
-		if len(out.Items) > n {
-			sortRecords(out.Items)
-		}
+		page.collect(f, of, in.VSID, derived)
+		out.Body = page.answer(f)
 	})
 	if err != nil {
 		return nil, s.refuse(err)
 	}
-	return &answer[v1.LookupRecordList]{out}, nil
+	return &out, nil
 }
 
 // tenant finds out whose records are asked for.
@@ -177,31 +200,6 @@ func tenantNamed(f *hnv.Fabric, name string) (hnv.Name, error) {
 		return n, absent("tenant", name)
 	}
 	return n, nil
-}
-
-func caFilter(s string) (func(netip.Addr) bool, error) {
-	if s == "" {
-		return func(netip.Addr) bool { return true }, nil
-	}
-	if a, err := netip.ParseAddr(s); err == nil {
-		return func(ca netip.Addr) bool { return ca == a }, nil
-	}
-	p, err := netip.ParsePrefix(s)
-	if err != nil {
-		return nil, invalidf("customer address %q is neither an address nor a prefix", s)
-	}
-	return p.Contains, nil
-}
-
-func sortRecords(items []v1.LookupRecord) {
-	slices.SortStableFunc(items, func(a, b v1.LookupRecord) int {
-		if a.VSID != b.VSID {
-			return int(a.VSID) - int(b.VSID)
-		}
-		x, _ := netip.ParseAddr(a.CA)
-		y, _ := netip.ParseAddr(b.CA)
-		return x.Compare(y)
-	})
 }
 
 func (s *Server) importRecords(ctx context.Context, in *importInput) (*answer[v1.RecordImportResult], error) {

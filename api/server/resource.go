@@ -176,28 +176,33 @@ func registerDelete[K keyed, T, L any](s *Server, r resource[T, L]) {
 	op := r.deleteOperation()
 	op.DefaultStatus = http.StatusNoContent
 	huma.Register(s.api, op, func(ctx context.Context, in *K) (*deleted, error) {
-		want, err := (*in).object()
-		if err != nil {
-			return nil, s.refuse(err)
-		}
-		m, err := readIfMatch(ctx)
-		if err != nil {
-			return nil, s.refuse(err)
-		}
-		rev, err := s.store.UpdateFunc(ctx, func(f *hnv.Fabric) ([]hnv.Change, error) {
-			if _, ok := f.Get(r.kind, want.Key()); !ok {
-				return nil, absent(r.noun, want.Key())
-			}
-			if err := r.unchanged(f, m, want.Key()); err != nil {
-				return nil, err
-			}
-			return []hnv.Change{{Delete: want}}, nil
-		})
-		if err != nil {
-			return nil, s.refuse(err)
-		}
-		return &deleted{rev}, nil
+		return remove(ctx, s, r, *in, func(_ *hnv.Fabric, want hnv.Object) error { return absent(r.noun, want.Key()) })
 	})
+}
+
+// remove deletes an object; missing says why one that is not there is not.
+func remove[T, L any](ctx context.Context, s *Server, r resource[T, L], in keyed, missing func(f *hnv.Fabric, want hnv.Object) error) (*deleted, error) {
+	want, err := in.object()
+	if err != nil {
+		return nil, s.refuse(err)
+	}
+	m, err := readIfMatch(ctx)
+	if err != nil {
+		return nil, s.refuse(err)
+	}
+	rev, err := s.store.UpdateFunc(ctx, func(f *hnv.Fabric) ([]hnv.Change, error) {
+		if _, ok := f.Get(r.kind, want.Key()); !ok {
+			return nil, missing(f, want)
+		}
+		if err := r.unchanged(f, m, want.Key()); err != nil {
+			return nil, err
+		}
+		return []hnv.Change{{Delete: want}}, nil
+	})
+	if err != nil {
+		return nil, s.refuse(err)
+	}
+	return &deleted{rev}, nil
 }
 
 func article(noun string) string {

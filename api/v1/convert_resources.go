@@ -1,6 +1,8 @@
 package v1
 
 import (
+	"fmt"
+
 	"github.com/hnvgate/hnvgate/hnv"
 )
 
@@ -21,11 +23,16 @@ func (r LookupRecord) Object() (hnv.Record, error) {
 	if r.CA != "" || out.Type != hnv.L2Only {
 		out.CA = f.addr("ca", "customer address", r.CA)
 	}
+	for i, a := range r.TeamPAs {
+		out.TeamPAs = append(out.TeamPAs, f.addr(fmt.Sprintf("teamPAs[%d]", i), "provider address", a))
+	}
 	optional(&f, "rdid", r.RDID, hnv.ParseRDID) // to be compared by the server
 	switch r.Origin {
 	case "", OriginConfigured:
 	case OriginGateway:
 		f.failf("origin", "the record is made by the gateway for a compartment and cannot be written")
+	case OriginSubnet:
+		f.failf("origin", "the record is the virtual subnet's own, for its router or DHCP server, and cannot be written: change the tenant's virtual subnet instead")
 	default:
 		f.failf("origin", "origin %q is unknown: leave it out", r.Origin)
 	}
@@ -43,7 +50,7 @@ func parseMAC(s string) (hnv.MAC, error) {
 // its tenant.
 func NewLookupRecord(r hnv.Record, tenant, origin string) LookupRecord {
 	return LookupRecord{
-		VSID: r.VSID.Uint32(), CA: addrText(r.CA), MAC: r.MAC.String(), PA: addrText(r.PA),
+		VSID: r.VSID.Uint32(), CA: addrText(r.CA), MAC: r.MAC.String(), PA: addrText(r.PA), TeamPAs: texts(r.TeamPAs),
 		Rule: string(r.Rule), Type: string(r.Type), VMName: r.VMName, Context: r.Context, UseVMMAC: r.UseVMMAC,
 		Tenant: tenant, Origin: origin,
 	}

@@ -36,7 +36,7 @@ func TestThereAndBack(t *testing.T) {
 	}
 	record := hnv.Record{
 		VSID: must(hnv.NewVSID(5001)), CA: netip.MustParseAddr("10.1.1.11"), MAC: must(hnv.ParseMAC("00155D000001")), PA: netip.MustParseAddr("192.168.1.10"),
-		Rule: hnv.RuleRewrite, Type: hnv.GatewayWildcard, VMName: "a", Context: "b", UseVMMAC: true,
+		Rule: hnv.RuleRewrite, Type: hnv.GatewayWildcard, VMName: "a", Context: "b", UseVMMAC: true, TeamPAs: []netip.Addr{netip.MustParseAddr("192.168.1.11")},
 	}
 	if got, err := NewLookupRecord(record, "contoso", OriginConfigured).Object(); err != nil || !got.Equal(record) {
 		t.Errorf("%+v, %v", got, err)

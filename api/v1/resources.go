@@ -4,29 +4,32 @@ package v1
 const (
 	OriginConfigured = "configured" // an operator or orchestrator wrote it
 	OriginGateway    = "gateway"    // derived from a compartment; it cannot be written
+	OriginSubnet     = "subnet"     // what a virtual subnet has of itself: its router, its DHCP server; likewise
 )
 
 // LookupRecord says behind which provider address, and under which MAC, a
 // customer address of a virtual subnet is found.
 type LookupRecord struct {
-	VSID     uint32 `json:"vsid" doc:"Virtual subnet of the customer address." minimum:"4096" maximum:"16777214" example:"5001"`
-	CA       string `json:"ca,omitempty" doc:"Customer address. Only type l2only may leave it out." example:"10.1.1.11"`
-	MAC      string `json:"mac" doc:"MAC address of the VM's network adapter: 00:15:5d:00:00:01, 00-15-5D-00-00-01 or 00155D000001." example:"00:15:5d:00:00:01"`
-	PA       string `json:"pa" doc:"Provider address of the host where the VM runs." example:"192.168.1.10"`
-	Rule     string `json:"rule,omitempty" doc:"How packets reach the provider address. Left out: the tenant's encapsulation." enum:"nvgre,vxlan,rewrite"`
-	Type     string `json:"type,omitempty" doc:"Left out: static." enum:"static,dynamic,l2only,gateway-wildcard"`
-	VMName   string `json:"vmName,omitempty" doc:"Name of the VM, for people." maxLength:"256" example:"SQL"`
-	Context  string `json:"context,omitempty" doc:"The operator's own mark; it has no effect." maxLength:"256"`
-	UseVMMAC bool   `json:"useVMMAC,omitempty" doc:"Keep the VM's source MAC on routed packets."`
+	VSID     uint32   `json:"vsid" doc:"Virtual subnet of the customer address." minimum:"4096" maximum:"16777214" example:"5001"`
+	CA       string   `json:"ca,omitempty" doc:"Customer address. Only type l2only may leave it out." example:"10.1.1.11"`
+	MAC      string   `json:"mac" doc:"MAC address of the VM's network adapter: 00:15:5d:00:00:01, 00-15-5D-00-00-01 or 00155D000001." example:"00:15:5d:00:00:01"`
+	PA       string   `json:"pa" doc:"Provider address of the host where the VM runs; empty for a virtual subnet's router, which every host is itself." example:"192.168.1.10"`
+	TeamPAs  []string `json:"teamPAs,omitempty" doc:"Further provider addresses of the same host, those of the other members of its NIC team: flows are spread over all of them. Of the address family of pa; not with rule rewrite." maxItems:"7" nullable:"false" example:"[\"192.168.1.11\"]"`
+	Rule     string   `json:"rule,omitempty" doc:"How packets reach the provider address. Left out: the tenant's encapsulation." enum:"nvgre,vxlan,rewrite"`
+	Type     string   `json:"type,omitempty" doc:"Left out: static." enum:"static,dynamic,l2only,gateway-wildcard"`
+	VMName   string   `json:"vmName,omitempty" doc:"Name of the VM, for people." maxLength:"256" example:"SQL"`
+	Context  string   `json:"context,omitempty" doc:"The operator's own mark; it has no effect." maxLength:"256"`
+	UseVMMAC bool     `json:"useVMMAC,omitempty" doc:"Keep the VM's source MAC on routed packets."`
 
 	Tenant string `json:"tenant,omitempty" doc:"Tenant of the VSID. It may be left out on writing; given, it must be the right one." example:"contoso"`
 	RDID   string `json:"rdid,omitempty" doc:"Routing domain of the VSID. It may be left out on writing; given, it must be the right one. Lists leave it out."`
-	Origin string `json:"origin,omitempty" doc:"Where the record comes from: configured, or gateway for the record of a compartment, which cannot be written. Ignored on writing unless it says gateway, which is refused." enum:"configured,gateway"`
+	Origin string `json:"origin,omitempty" doc:"Where the record comes from: configured, gateway for the record of a compartment, or subnet for a virtual subnet's distributed router and DHCP server; the latter two cannot be written. On writing it may be left out or say configured." enum:"configured,gateway,subnet"`
 }
 
 // LookupRecordList is what GET /v1/lookup-records answers.
 type LookupRecordList struct {
-	Items []LookupRecord `json:"items" doc:"The records, sorted by VSID and address." nullable:"false"`
+	Items    []LookupRecord `json:"items" doc:"The records, sorted by VSID and address." nullable:"false"`
+	Continue string         `json:"continue,omitempty" doc:"Where the list goes on, for the query parameter of this name; empty at its end. What is added or deleted while a list is read may be missing or not; of all else nothing is missing or given twice."`
 }
 
 // CustomerRoute leads a prefix of a routing domain to a next hop in one of its

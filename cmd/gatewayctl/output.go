@@ -45,31 +45,37 @@ type table struct {
 	header []string
 	rows   [][]string
 	none   string // said instead where there are no rows
+	width  []int  // of the columns so far; nil: nothing was written yet
 }
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
+// write writes the rows there are, and the header once.
 func (t *table) write(w io.Writer) {
-	if len(t.rows) == 0 {
-		if t.none != "" {
-			fmt.Fprintln(w, t.none)
+	rows := t.rows
+	t.rows = nil
+	if t.width == nil {
+		if len(rows) == 0 {
+			if t.none != "" {
+				fmt.Fprintln(w, t.none)
+			}
+			return
 		}
-		return
+		t.width = make([]int, len(t.header))
+		rows = append([][]string{t.header}, rows...)
 	}
-	width := make([]int, len(t.header))
-	all := append([][]string{t.header}, t.rows...)
-	for _, row := range all {
+	for _, row := range rows {
 		for i, cell := range row {
-			width[i] = max(width[i], utf8.RuneCountInString(dash(cell)))
+			t.width[i] = max(t.width[i], utf8.RuneCountInString(dash(cell)))
 		}
 	}
-	for _, row := range all {
+	for _, row := range rows {
 		var b strings.Builder
 		for i, cell := range row {
 			cell = dash(cell)
 			b.WriteString(cell)
 			if i < len(row)-1 {
-				b.WriteString(strings.Repeat(" ", width[i]-utf8.RuneCountInString(cell)+2))
+				b.WriteString(strings.Repeat(" ", t.width[i]-utf8.RuneCountInString(cell)+2))
 			}
 		}
 		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))

@@ -1,29 +1,34 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/hnvgate/hnvgate/api/client"
-	"github.com/hnvgate/hnvgate/api/recordfile"
 	v1 "github.com/hnvgate/hnvgate/api/v1"
 )
 
 func (c *cli) recordCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "record", Aliases: []string{"records", "lookup-record"}, Short: "Lookup records: behind which provider address a customer address is found"}
-	cmd.AddCommand(c.recordAdd(), c.recordSet(), c.recordList(), c.recordDelete(), c.recordImport())
+	cmd.AddCommand(c.recordAdd(), c.recordSet(), c.recordList(), c.recordDelete(), c.recordImport(), c.recordExport())
 	return cmd
 }
 
 // recordFlags fills a record from flags.
-type recordFlags struct{ v1.LookupRecord }
+type recordFlags struct {
+	v1.LookupRecord
+	noTeam bool
+}
+
+// address names the record: its customer address, or of one without its MAC.
+func (f *recordFlags) address() string { return cmp.Or(f.CA, f.MAC) }
 
 func (f *recordFlags) key(cmd *cobra.Command) {
 	fl := cmd.Flags()
@@ -35,6 +40,7 @@ func (f *recordFlags) key(cmd *cobra.Command) {
 func (f *recordFlags) rest(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVar(&f.PA, "pa", "", "provider address of the VM's host")
+	fl.StringSliceVar(&f.TeamPAs, "team-pa", nil, "further provider address of that host, of another member of its NIC team (repeatable)")
 	fl.StringVar(&f.Type, "type", "", "static, dynamic, l2only or gateway-wildcard (default static)")
 	fl.StringVar(&f.Rule, "rule", "", "nvgre, vxlan or rewrite (default: the tenant's encapsulation)")
 	fl.StringVar(&f.VMName, "vm-name", "", "name of the VM, for people")
@@ -48,7 +54,19 @@ func (c *cli) recordAdd() *cobra.Command {
 	var f recordFlags
 	cmd := &cobra.Command{
 		Use: "add --vsid VSID --ca CA --mac MAC --pa PA", Short: "Create a lookup record", Args: takesAtMost(0),
-		Example: `  gatewayctl record add --vsid 5001 --ca 10.1.1.11 --mac 00:15:5d:00:00:01 --pa 192.168.1.10 --vm-name SQL`,
+		Long: `Create a lookup record.
+
+The types are those of Windows: static; dynamic, learned from what a VM sends;
+l2only, a VM whose customer addresses are not known (give no --ca: they are
+learned where the virtual subnet allows it); gateway-wildcard, a gateway in the
+virtual network that also takes what no record or route leads elsewhere.`,
+		Example: `  gatewayctl record add --vsid 5001 --ca 10.1.1.11 --mac 00:15:5d:00:00:01 --pa 192.168.1.10 --vm-name SQL
+
+  # the host has a team of two network adapters
+  gatewayctl record add --vsid 5001 --ca 10.1.1.12 --mac 00:15:5d:00:00:02 --pa 192.168.1.10 --team-pa 192.168.1.11
+
+  # a VM whose addresses are learned
+  gatewayctl record add --vsid 5001 --type l2only --mac 00:15:5d:00:00:03 --pa 192.168.1.10`,
 	}
 	f.key(cmd)
 	f.rest(cmd)
@@ -58,7 +76,7 @@ func (c *cli) recordAdd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		c.say("lookup record %s created: behind %s", recordName(r), r.PA)
+		c.say("lookup record %s created: behind %s", recordName(r), allPAs(r))
 		return nil
 	})
 	return cmd
@@ -68,47 +86,71 @@ func (c *cli) recordSet() *cobra.Command {
 	var f recordFlags
 	cmd := &cobra.Command{
 		Use: "set --vsid VSID --ca CA [flags]", Short: "Change a lookup record, for one when its VM moves", Args: takesAtMost(0),
-		Long: `Change a lookup record: what no flag names stays.
+		Long: `Change a lookup record: what no flag names stays. One without a customer
+address is named by --mac instead of --ca.
 
 When a VM moves to another host, its record gets the provider address of that
-host; traffic follows at once and connections go on.`,
-		Example: `  gatewayctl record set --vsid 5001 --ca 10.1.1.11 --pa 192.168.2.10`,
+host; traffic follows at once and connections go on. A team of provider
+addresses moves with it: name that of the new host with --team-pa, or say
+--no-team-pa.`,
+		Example: `  gatewayctl record set --vsid 5001 --ca 10.1.1.11 --pa 192.168.2.10
+  gatewayctl record set --vsid 5001 --ca 10.1.1.12 --pa 192.168.2.10 --team-pa 192.168.2.11
+  gatewayctl record set --vsid 5001 --mac 00:15:5d:00:00:03 --pa 192.168.2.10`,
 	}
 	f.key(cmd)
 	f.rest(cmd)
-	require(cmd, "vsid", "ca")
+	fl := cmd.Flags()
+	fl.BoolVar(&f.noTeam, "no-team-pa", false, "the host has no further provider address")
+	require(cmd, "vsid")
+	cmd.MarkFlagsOneRequired("ca", "mac")
+	cmd.MarkFlagsMutuallyExclusive("team-pa", "no-team-pa")
 	cmd.RunE = c.does(func(ctx context.Context, _ []string) error {
-		r, err := c.client.UpdateRecord(ctx, f.VSID, f.CA, func(r *v1.LookupRecord) error {
-			if r.Origin == v1.OriginGateway {
+		r, err := c.client.UpdateRecord(ctx, f.VSID, f.address(), func(r *v1.LookupRecord) error {
+			switch r.Origin {
+			case v1.OriginGateway:
 				return fmt.Errorf("lookup record %s is made by the gateway for the compartment of tenant %s: change the tenant instead", recordName(*r), r.Tenant)
+			case v1.OriginSubnet:
+				return fmt.Errorf("lookup record %s is the virtual subnet's own, for its distributed router or DHCP server: change the virtual subnet of tenant %s instead", recordName(*r), r.Tenant)
 			}
-			f.change(cmd, r)
-			return nil
+			return f.change(fl.Changed, r)
 		})
 		if err != nil {
 			return err
 		}
-		c.say("lookup record %s set: behind %s", recordName(r), r.PA)
+		c.say("lookup record %s set: behind %s", recordName(r), allPAs(r))
 		return nil
 	})
 	return cmd
 }
 
 // change brings what the flags say into r.
-func (f *recordFlags) change(cmd *cobra.Command, r *v1.LookupRecord) {
+func (f *recordFlags) change(given func(string) bool, r *v1.LookupRecord) error {
 	for name, move := range map[string]func(){
 		"mac":        func() { r.MAC = f.MAC },
 		"pa":         func() { r.PA = f.PA },
+		"team-pa":    func() { r.TeamPAs = f.TeamPAs },
 		"type":       func() { r.Type = f.Type },
 		"rule":       func() { r.Rule = f.Rule },
 		"vm-name":    func() { r.VMName = f.VMName },
 		"context":    func() { r.Context = f.Context },
 		"use-vm-mac": func() { r.UseVMMAC = f.UseVMMAC },
 	} {
-		if cmd.Flags().Changed(name) {
+		if given(name) {
 			move()
 		}
 	}
+	if f.noTeam {
+		r.TeamPAs = nil
+	}
+	if given("pa") && len(r.TeamPAs) > 0 && !given("team-pa") {
+		return usagef("lookup record %s has further provider addresses (%s), which are of the old host: name those of the new one with --team-pa, or say --no-team-pa", recordName(*r), strings.Join(r.TeamPAs, ", "))
+	}
+	return nil
+}
+
+// allPAs are the provider addresses in a cell.
+func allPAs(r v1.LookupRecord) string {
+	return strings.Join(append([]string{r.PA}, r.TeamPAs...), ",")
 }
 
 func recordName(r v1.LookupRecord) string {
@@ -125,26 +167,36 @@ func (c *cli) recordList() *cobra.Command {
 		Long: `List the lookup records.
 
 Those with origin gateway are made by this gateway for its compartments: hosts
-need them to reach the outside.`,
-		Example: "  gatewayctl record list --tenant contoso\n  gatewayctl record list --ca 10.1.1.0/28 -o json",
+need them to reach the outside. Those with origin subnet are what every virtual
+subnet has of itself, its distributed router (GW) and its DHCP server. A record
+of type l2only has no customer address.
+
+The list is printed as it comes, however long it is.`,
+		Example: `  gatewayctl record list --tenant contoso
+  gatewayctl record list --vsid 5001 --origin configured
+  gatewayctl record list --ca 10.1.1.0/28 -o json`,
 	}
-	cmd.Flags().StringVar(&f.Tenant, "tenant", "", "only of this tenant")
-	cmd.Flags().Uint32Var(&f.VSID, "vsid", 0, "only of this virtual subnet")
-	cmd.Flags().StringVar(&f.CA, "ca", "", "only of this customer address, or in this prefix")
+	c.recordFilter(cmd, &f)
+	origins := []string{v1.OriginConfigured, v1.OriginGateway, v1.OriginSubnet}
+	cmd.Flags().StringVar(&f.Origin, "origin", "", "only of this origin: configured, gateway or subnet")
+	_ = cmd.RegisterFlagCompletionFunc("origin", cobra.FixedCompletions(origins, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RunE = c.does(func(ctx context.Context, _ []string) error {
-		items, err := c.client.Records(ctx, f)
-		if err != nil {
-			return err
+		if f.Origin != "" && !slices.Contains(origins, f.Origin) {
+			return usagef("--origin %q is unknown: use %s", f.Origin, strings.Join(origins, ", "))
 		}
-		return c.show(v1.LookupRecordList{Items: items}, func(w io.Writer) {
-			t := table{header: []string{"TENANT", "VSID", "CA", "MAC", "PA", "RULE", "TYPE", "ORIGIN", "VM"}, none: "No lookup records."}
-			for _, r := range items {
-				t.add(r.Tenant, number(r.VSID), r.CA, r.MAC, r.PA, r.Rule, r.Type, r.Origin, r.VMName)
-			}
-			t.write(w)
+		t := &table{header: []string{"TENANT", "VSID", "CA", "MAC", "PA", "RULE", "TYPE", "ORIGIN", "VM"}, none: "No lookup records."}
+		return stream(c, c.client.EachRecord(ctx, f), t, func(r v1.LookupRecord) []string {
+			return []string{r.Tenant, number(r.VSID), r.CA, r.MAC, allPAs(r), r.Rule, r.Type, r.Origin, r.VMName}
 		})
 	})
 	return c.shows(cmd)
+}
+
+// recordFilter chooses records by flags.
+func (c *cli) recordFilter(cmd *cobra.Command, f *client.RecordFilter) {
+	cmd.Flags().StringVar(&f.Tenant, "tenant", "", "only of this tenant")
+	cmd.Flags().Uint32Var(&f.VSID, "vsid", 0, "only of this virtual subnet")
+	cmd.Flags().StringVar(&f.CA, "ca", "", "only of this customer address, or in this prefix")
 }
 
 func (c *cli) recordDelete() *cobra.Command {
@@ -152,18 +204,14 @@ func (c *cli) recordDelete() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "delete --vsid VSID --ca CA", Short: "Delete a lookup record", Args: takesAtMost(0),
 		Long:    "Delete a lookup record. One of type l2only without a customer address is named by --mac.",
-		Example: "  gatewayctl record delete --vsid 5001 --ca 10.1.1.11",
+		Example: "  gatewayctl record delete --vsid 5001 --ca 10.1.1.11\n  gatewayctl record delete --vsid 5001 --mac 00:15:5d:00:00:03",
 	}
 	f.key(cmd)
 	require(cmd, "vsid")
 	cmd.MarkFlagsOneRequired("ca", "mac")
 	cmd.MarkFlagsMutuallyExclusive("ca", "mac")
 	cmd.RunE = c.does(func(ctx context.Context, _ []string) error {
-		address := f.CA
-		if address == "" {
-			address = f.MAC
-		}
-		if err := c.client.DeleteRecord(ctx, f.VSID, address); err != nil {
+		if err := c.client.DeleteRecord(ctx, f.VSID, f.address()); err != nil {
 			return err
 		}
 		c.say("lookup record %s deleted", recordName(f.LookupRecord))
@@ -171,111 +219,6 @@ func (c *cli) recordDelete() *cobra.Command {
 	})
 	return cmd
 }
-
-// importBatch is how many records one request holds.
-const importBatch = 100_000
-
-func (c *cli) recordImport() *cobra.Command {
-	var dryRun bool
-	cmd := &cobra.Command{
-		Use: "import FILE", Short: "Create or replace lookup records from a JSON or CSV file", Args: takes("FILE"),
-		Long: `Create or replace lookup records from a JSON or CSV file, or from standard
-input where FILE is a dash.
-
-The file is what Get-NetVirtualizationLookupRecord gives on Windows Server
-through ConvertTo-Json or Export-Csv, or what 'gatewayctl record list -o json'
-prints. Rule TranslationMethodEncap becomes the tenant's encapsulation;
-TranslationMethodNat becomes rewrite. A CustomerID must be the RDID of the
-tenant that has the VSID.
-
-All records are checked before the first is written, in batches of 100000.`,
-		Example: `  Get-NetVirtualizationLookupRecord | Export-Csv records.csv      # on Windows Server
-  gatewayctl record import records.csv --dry-run
-  gatewayctl record import records.csv`,
-	}
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "check everything and write nothing")
-	cmd.RunE = c.does(func(ctx context.Context, args []string) error {
-		name, data, err := c.read(args[0])
-		if err != nil {
-			return err
-		}
-		file, err := recordfile.Parse(name, data)
-		if err != nil {
-			return err
-		}
-		total, err := c.importAll(ctx, name, file, dryRun)
-		if err != nil {
-			return err
-		}
-		words := fmt.Sprintf("%s imported", plural(len(file.Records), "lookup record"))
-		if dryRun {
-			words = fmt.Sprintf("%s can be imported, nothing was written", plural(len(file.Records), "lookup record"))
-		}
-		c.say("%s: %d created, %d updated, %d unchanged", words, total.Created, total.Updated, total.Unchanged)
-		if file.Gateway > 0 {
-			c.say("%s left out: a gateway made them for its compartments", plural(file.Gateway, "lookup record"))
-		}
-		return nil
-	})
-	return cmd
-}
-
-// importAll checks all batches before it writes the first.
-func (c *cli) importAll(ctx context.Context, name string, file *recordfile.File, dryRun bool) (total v1.RecordImportResult, err error) {
-	rounds := []bool{dryRun}
-	if len(file.Records) > importBatch && !dryRun {
-		rounds = []bool{true, false}
-	}
-	for _, check := range rounds {
-		total = v1.RecordImportResult{}
-		for first := 0; first < len(file.Records); first += importBatch {
-			end := min(first+importBatch, len(file.Records))
-			res, err := c.client.ImportRecords(ctx, file.Records[first:end], check)
-			if err != nil {
-				return total, locate(err, func(at string) string {
-					var i int
-					if _, err := fmt.Sscanf(at, "body.items[%d]", &i); err != nil || first+i >= len(file.Lines) || i < 0 {
-						return name
-					}
-					return fmt.Sprintf("%s:%d", name, file.Lines[first+i])
-				})
-			}
-			total.Created += res.Created
-			total.Updated += res.Updated
-			total.Unchanged += res.Unchanged
-		}
-	}
-	return total, nil
-}
-
-// locate puts the place in the file in front of every message of a refusal.
-func locate(err error, place func(location string) string) error {
-	var p *v1.Problem
-	if !errors.As(err, &p) || len(p.Errors) == 0 {
-		return err
-	}
-	q := *p
-	q.Errors = nil
-	for _, e := range p.Errors {
-		// "it is at body.tenants[0] already" means a place in the file too.
-		e.Message = bodyPlace.ReplaceAllStringFunc(e.Message, func(at string) string {
-			if p := place(at); p != "" {
-				return p
-			}
-			return at
-		})
-		if at := place(e.Location); at != "" {
-			e.Message = at + ": " + e.Message
-		}
-		q.Errors = append(q.Errors, e)
-	}
-	if len(q.Errors) == 1 {
-		q.Detail = q.Errors[0].Message
-	}
-	return &q
-}
-
-var bodyPlace = regexp.MustCompile(`\bbody\.[A-Za-z]+\[[0-9]+\]`)
 
 // read gives a file's content, or that of standard input for a dash.
 func (c *cli) read(path string) (name string, data []byte, err error) {
