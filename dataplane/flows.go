@@ -225,7 +225,7 @@ func headersOf(k flow.Key) packet.Headers {
 // that deny something are pairs, as are those with new addresses.
 func (w *Worker) remember(fl *flowState, a *action) drop.Reason {
 	x, v := &w.x, &w.verdict
-	if fl.alone {
+	if fl.alone || x.nameless {
 		fl.pol.prog.Count(v.Steps(), 1, uint64(x.f.Len()))
 		return w.rememberFragment(fl)
 	}

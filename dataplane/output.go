@@ -71,6 +71,9 @@ func (w *Worker) forwardLocal(to way) drop.Reason {
 // port takes none.
 func (w *Worker) give(to *port) drop.Reason {
 	x := &w.x
+	if x.h.IsDHCPToClient() {
+		w.watchDHCPServer(to)
+	}
 	if !to.spec.Plain {
 		w.toPort(to, x.c, x.f)
 		return drop.None

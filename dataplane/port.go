@@ -50,7 +50,11 @@ func (w *Worker) send(in *port, c *cell, f *packet.Frame) drop.Reason {
 		return drop.EtherTypeUnsupported
 	case x.h.IsND():
 		return w.ndFromPort()
-	case isGroup(&x.h):
+	}
+	if x.h.IsDHCPToServer() {
+		w.watchDHCPClient()
+	}
+	if isGroup(&x.h) {
 		return w.replicate()
 	}
 
@@ -73,8 +77,11 @@ func (w *Worker) decideOutbound(fl *flowState) drop.Reason {
 		return r
 	}
 	src, r := x.checkPortSource()
-	if r != drop.None {
+	switch {
+	case r != drop.None:
 		return r
+	case x.h.IsDHCPToClient() && !x.mayServe(src):
+		return drop.DHCPRogue
 	}
 	if r := w.judge(fl); r != drop.None {
 		return r
@@ -144,6 +151,11 @@ func (w *Worker) bridge() (way, drop.Reason) {
 	case rec != nil:
 		return way{}, drop.WrongPort
 	case rt.OnLink():
+		// A station whose CAs are not known is found by its MAC.
+		if rec := x.domain.Station(x.vsid, x.h.DstMAC); rt.VSID == x.vsid && rec != nil && rec.Type == lookup.L2Only {
+			x.nameless = true
+			return way{to: place{rec, lookup.KeyOf(x.vsid, x.h.Dst)}}, drop.None
+		}
 		return way{}, drop.DestinationUnknown
 	default:
 		hops = rt.Hops

@@ -107,8 +107,11 @@ func (w *Worker) decideInbound(fl *flowState) drop.Reason {
 		return r
 	}
 	src, r := x.checkFabricSource()
-	if r != drop.None {
+	switch {
+	case r != drop.None:
 		return r
+	case x.h.IsDHCPToClient() && !x.mayServe(src):
+		return drop.DHCPRogue
 	}
 	to, r := x.destination(fl.port)
 	if r != drop.None {
@@ -173,6 +176,10 @@ func (x *transit) destination(to *port) (place, drop.Reason) {
 	case rt.OnLink() && x.h.Dst == rt.Gateway:
 		return place{}, drop.RouterAddress
 	case rt.OnLink():
+		if rec := x.domain.Station(x.vsid, to.mac); rt.VSID == x.vsid && rec != nil && rec.Type == lookup.L2Only {
+			x.nameless = true
+			return place{}, drop.None
+		}
 		return place{}, drop.DestinationUnknown
 	default:
 		hops = rt.Hops

@@ -59,7 +59,7 @@ func (w *Worker) arpFromPort() drop.Reason {
 		return r
 	}
 	probe := q.SenderIP.IsUnspecified()
-	if q.SenderMAC != x.in.mac || !probe && !x.mayAsk(q.SenderIP) {
+	if q.SenderMAC != x.in.mac || !probe && !w.mayClaim(q.SenderIP) && !x.mayAsk(q.SenderIP) {
 		return drop.ARPSpoofed
 	}
 	if q.Op != packet.ARPRequest || q.TargetIP == q.SenderIP {
@@ -67,7 +67,7 @@ func (w *Worker) arpFromPort() drop.Reason {
 	}
 	mac, _, ok := x.macOf(q.TargetIP)
 	if !ok {
-		return drop.ARPUnknown
+		return w.discover(drop.ARPUnknown)
 	}
 	if mac == x.in.mac {
 		return drop.ARPIgnored
@@ -100,7 +100,10 @@ func (w *Worker) arpFromFabric() drop.Reason {
 		return drop.ARPIgnored
 	}
 	rec, r := x.localRecord(q.TargetIP, drop.ARPUnknown)
-	if r != drop.None {
+	switch {
+	case r == drop.ARPUnknown && x.rule == x.srcRule:
+		return w.discover(r)
+	case r != drop.None:
 		return r
 	}
 	if !replyTo(&q, rec.MAC).Build(x.f, q.SenderMAC, rec.MAC) {
@@ -129,14 +132,16 @@ func (w *Worker) ndFromPort() drop.Reason {
 	switch {
 	case q.HasLinkAddr && q.LinkAddr != x.in.mac:
 		return drop.NDSpoofed
-	case !probe && !x.h.Src.IsLinkLocalUnicast() && !x.mayAsk(x.h.Src):
+	case !probe && !x.h.Src.IsLinkLocalUnicast() && !w.mayClaim(x.h.Src) && !x.mayAsk(x.h.Src):
 		return drop.NDSpoofed
+	case q.Type == packet.NDNeighborAdvertisement && w.mayClaim(q.Target):
+		return drop.NDIgnored // but learned
 	case q.Type != packet.NDNeighborSolicitation || q.Target == x.h.Src:
 		return drop.NDIgnored
 	}
 	mac, router, ok := x.macOf(q.Target)
 	if !ok {
-		return drop.NDUnknown
+		return w.discover(drop.NDUnknown)
 	}
 	if mac == x.in.mac {
 		return drop.NDIgnored
@@ -172,7 +177,10 @@ func (w *Worker) ndFromFabric() drop.Reason {
 		return drop.NDIgnored
 	}
 	rec, r := x.localRecord(q.Target, drop.NDUnknown)
-	if r != drop.None {
+	switch {
+	case r == drop.NDUnknown && x.rule == x.srcRule:
+		return w.discover(r)
+	case r != drop.None:
 		return r
 	}
 	if !advertise(q.Target, rec.MAC, false, true).Build(x.f, x.h.SrcMAC, rec.MAC, q.Target, x.h.Src) {

@@ -51,7 +51,7 @@ func (w *Worker) replicate() drop.Reason {
 		return drop.StormLimited
 	}
 	sub := x.domain.Subnet(x.vsid)
-	if sub.DHCP.IsValid() && x.h.Version == 4 && x.h.Proto == packet.ProtoUDP && x.h.DstPort == dhcpServer && x.h.SrcPort == dhcpClient {
+	if sub.DHCP.IsValid() && x.h.Version == 4 && x.h.IsDHCPToServer() {
 		return w.toDHCPServer(sub.DHCP, src)
 	}
 	targets := 0
@@ -75,12 +75,6 @@ func (w *Worker) replicate() drop.Reason {
 	}
 	return r
 }
-
-// The ports of DHCPv4 (RFC 2131 section 4.1).
-const (
-	dhcpServer = 67
-	dhcpClient = 68
-)
 
 // spread takes a broadcast or multicast packet from the fabric to the ports of
 // its virtual subnet, and never back to the fabric.
@@ -245,14 +239,14 @@ func (x *transit) isDirectedBroadcast(a netip.Addr) bool {
 func (x *transit) checkGroupSource() (place, drop.Reason) {
 	switch {
 	case x.h.Src.IsLinkLocalUnicast() && x.h.Version == 6:
-	case x.h.Src.IsUnspecified() && x.isDHCPClient():
+	case x.h.Src.IsUnspecified() && x.h.Version == 4 && x.h.IsDHCPToServer():
 	case x.h.Src.IsUnspecified() && x.h.Proto == packet.ProtoICMPv6: // MLD (RFC 3810 section 5.2.13)
 	default:
 		if r := checkGroupAddress(x.h.Src); r != drop.None {
 			return place{}, r
 		}
 		src, r := x.checkPortSource()
-		if r == drop.None && x.isDHCPServer() && !x.mayServe(src) {
+		if r == drop.None && x.h.IsDHCPToClient() && !x.mayServe(src) {
 			r = drop.DHCPRogue
 		}
 		return src, r
@@ -270,7 +264,7 @@ func (x *transit) checkGroupSource() (place, drop.Reason) {
 // checkFabricGroupSource makes the same check on a packet from the fabric.
 func (x *transit) checkFabricGroupSource() drop.Reason {
 	nameless := x.h.Src.IsLinkLocalUnicast() && x.h.Version == 6 ||
-		x.h.Src.IsUnspecified() && (x.isDHCPClient() || x.h.Proto == packet.ProtoICMPv6)
+		x.h.Src.IsUnspecified() && (x.h.Version == 4 && x.h.IsDHCPToServer() || x.h.Proto == packet.ProtoICMPv6)
 	if !nameless {
 		if r := checkGroupAddress(x.h.Src); r != drop.None {
 			return r
@@ -281,7 +275,7 @@ func (x *transit) checkFabricGroupSource() drop.Reason {
 			return r
 		case x.rule != x.srcRule:
 			return drop.EncapMismatch
-		case x.isDHCPServer() && !x.mayServe(src):
+		case x.h.IsDHCPToClient() && !x.mayServe(src):
 			return drop.DHCPRogue
 		}
 		return drop.None
@@ -305,19 +299,11 @@ func checkGroupAddress(src netip.Addr) drop.Reason {
 	return drop.None
 }
 
-func (x *transit) isDHCPClient() bool {
-	return x.h.Version == 4 && x.h.Proto == packet.ProtoUDP && x.h.SrcPort == dhcpClient && x.h.DstPort == dhcpServer
-}
-
-func (x *transit) isDHCPServer() bool {
-	return x.h.Version == 4 && x.h.Proto == packet.ProtoUDP && x.h.SrcPort == dhcpServer && x.h.DstPort == dhcpClient
-}
-
 // mayServe tells whether the station may answer DHCP clients: anyone where no
 // server is configured, and that one where it is.
 func (x *transit) mayServe(src place) bool {
 	sub := x.domain.Subnet(x.vsid)
-	return sub == nil || !sub.DHCP.IsValid() || src.rec != nil && src.key == lookup.KeyOf(src.key.VSID(), sub.DHCP)
+	return sub == nil || !sub.DHCP.IsValid() || sub.DHCP.Is4() != (x.h.Version == 4) || src.rec != nil && src.key == lookup.KeyOf(src.key.VSID(), sub.DHCP)
 }
 
 // stormRate is how many broadcasts a second the tenant may have.

@@ -35,6 +35,9 @@ type Options struct {
 	// "provider", from any goroutine and at most once a second for each worker;
 	// nil is nobody.
 	OnError func(port string, err error)
+	// OnLearn is told of what is learned of the stations of this machine, by
+	// whoever calls Run or Upkeep; nil is nobody.
+	OnLearn func(LearnEvent)
 }
 
 // The limits where Options say nothing (RFC 1812 section 4.3.2.8 and RFC 4443
@@ -86,6 +89,8 @@ type Switch struct {
 	lastPort   PortID
 	lastPolicy uint64
 
+	learner *learner
+
 	frames  sync.Pool // of readers
 	scratch sync.Pool // of workers
 	nowhere tenant    // counts what is dropped before the tenant is known
@@ -101,6 +106,7 @@ type tenant struct {
 	// What its broadcasts have used up of its rate: those of our ports, and
 	// those from the fabric.
 	sent, received limiter
+	sightings      limiter
 	mark           atomic.Uint32 // the outer DSCP, or copyDSCP
 	in, out        meter         // with Switch.mu
 }
@@ -184,7 +190,7 @@ func New(o Options) *Switch {
 	if o.FlowsPerPort <= 0 {
 		o.FlowsPerPort = DefaultFlowsPerPort
 	}
-	s := &Switch{opt: o, byRDID: map[hnv.RDID]*tenant{}}
+	s := &Switch{opt: o, byRDID: map[hnv.RDID]*tenant{}, learner: newLearner()}
 	s.provider.Store(&provider{})
 	s.tenants.Store(&tenantTable{})
 	s.ports.Store(newPortTable())
@@ -196,6 +202,16 @@ func New(o Options) *Switch {
 // next packet, or, if it is refused, not at all. Calls for one RDID must not
 // overlap.
 func (s *Switch) Apply(t Tenant) error {
+	configured := t.Records
+	t.Records = s.heed(t.RDID, t.Records, nil, true)
+	if err := s.apply(t); err != nil {
+		return err
+	}
+	s.adopt(t.RDID, configured)
+	return nil
+}
+
+func (s *Switch) apply(t Tenant) error {
 	d, err := lookup.Build(lookup.Config(t))
 	if err != nil {
 		return fmt.Errorf("apply tenant %s: %w", t.Name, err)
@@ -271,6 +287,15 @@ func (s *Switch) Remove(rdid hnv.RDID) {
 // that takes effect for the next packet: a record with another PA is a live
 // migration.
 func (s *Switch) UpdateRecords(rdid hnv.RDID, put []hnv.Record, del []hnv.RecordKey) error {
+	configured := put
+	if err := s.updateRecords(rdid, s.heed(rdid, put, del, false), del); err != nil {
+		return err
+	}
+	s.adopt(rdid, configured)
+	return nil
+}
+
+func (s *Switch) updateRecords(rdid hnv.RDID, put []hnv.Record, del []hnv.RecordKey) error {
 	for {
 		t := s.tenantBy(rdid)
 		if t == nil {

@@ -12,7 +12,7 @@ const (
 	sweepShare     = 1 << 16
 )
 
-// Run does the Switch's upkeep until ctx ends.
+// Run does the Switch's upkeep, and learns, until ctx ends.
 func (s *Switch) Run(ctx context.Context) {
 	t := time.NewTicker(upkeepInterval)
 	defer t.Stop()
@@ -22,13 +22,18 @@ func (s *Switch) Run(ctx context.Context) {
 			return
 		case <-t.C:
 			s.Upkeep()
+		case first := <-s.learner.queue:
+			s.learn(first)
 		}
 	}
 }
 
-// Upkeep lets age what ages: flows of all ports. Run calls it every second;
+// Upkeep takes up what there is to learn and lets age what ages: flows of all
+// ports, and what was learned. Run calls it every second;
 // whoever steps a Switch by hand calls it as often as time passes.
 func (s *Switch) Upkeep() {
+	s.learn()
+	s.age()
 	now := s.opt.Now().UnixNano()
 	for _, p := range s.ports.Load().byID.All {
 		p.flows.Sweep(now, sweepShare)

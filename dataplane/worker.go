@@ -68,6 +68,8 @@ type transit struct {
 
 	srcRule, dstRule lookup.Rule // of the records of both ends, from the fabric
 
+	nameless bool // it is for a station whose CAs are not known
+
 	tenant   *tenant
 	domain   *lookup.Domain // the only one that decides about the packet
 	provider *provider

@@ -24,6 +24,19 @@ func ruleFrom(r hnv.Rule) Rule {
 	return 0
 }
 
+// Hnv gives the rule as records have it.
+func (r Rule) Hnv() hnv.Rule {
+	switch r {
+	case RuleNVGRE:
+		return hnv.RuleNVGRE
+	case RuleVXLAN:
+		return hnv.RuleVXLAN
+	case RuleRewrite:
+		return hnv.RuleRewrite
+	}
+	return ""
+}
+
 // RecordType says where a record comes from.
 type RecordType uint8
 

@@ -1,0 +1,199 @@
+package dataplane
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/hnvgate/hnvgate/dataplane/drop"
+	"github.com/hnvgate/hnvgate/dataplane/lookup"
+	"github.com/hnvgate/hnvgate/dataplane/packet"
+)
+
+// Learning is for stations whose CAs nobody configured: a port whose MAC has an
+// L2Only record here, in a virtual subnet that allows it. Such a port claims a CA
+// by ARP or neighbor discovery in its name, or by the lease that a DHCP server
+// gives it; data packets claim nothing.
+//
+//	worker                      learner (Run, Upkeep)              control plane
+//	port --> ARP, ND -----.
+//	     --> DHCP release -+-> sighting --> limit, moves, ageing --> OnLearn
+//	port <-- DHCP ack -----'                      |                      |
+//	                                              v                      v
+//	                                 Dynamic record in the domain    store, peers
+//
+// A worker only says what it saw, into a queue that loses what does not fit; all
+// else happens outside the packets' way. Whatever is configured wins: no claim
+// replaces a record that is not Dynamic.
+
+// sighting is what a worker saw of a station that may claim CAs.
+type sighting struct {
+	what  seen
+	port  *port
+	ca    netip.Addr
+	lease time.Duration // of a DHCP lease
+}
+
+type seen uint8
+
+const (
+	claimed  seen = iota + 1 // in the name of the CA
+	leased                   // a DHCP server gave it the CA
+	released                 // it gave the CA back
+)
+
+// maxSightings is how many may wait for the learner, and sightingRate how many a
+// tenant may have in a second, so that none crowds the others out.
+const (
+	maxSightings = 1024
+	sightingRate = 200
+)
+
+// learning gives the L2Only record of the port if it may learn, nil if not.
+func (x *transit) learning(p *port) *lookup.Record {
+	sub := x.domain.Subnet(p.vsid)
+	if sub == nil || sub.Learning == nil {
+		return nil
+	}
+	rec := x.domain.Station(p.vsid, p.mac)
+	if rec == nil || rec.Type != lookup.L2Only || !x.isHere(rec) {
+		return nil
+	}
+	return rec
+}
+
+// mayClaim tells whether the port may say that the CA is its own, and reports
+// that it did. It may where nobody else was configured to have it.
+func (w *Worker) mayClaim(ca netip.Addr) bool {
+	x := &w.x
+	if x.learning(x.in) == nil || !x.claimable(x.in.vsid, ca) {
+		return false
+	}
+	w.report(sighting{what: claimed, port: x.in, ca: ca})
+	return true
+}
+
+// claimable tells whether a station of the virtual subnet can have the CA at
+// all, as far as the configuration says.
+func (x *transit) claimable(vsid uint32, ca netip.Addr) bool {
+	if x.domain.IsGateway(vsid, ca) {
+		return false
+	}
+	if rec := x.domain.Record(vsid, ca); rec != nil && rec.Type != lookup.Dynamic {
+		return false
+	}
+	for _, p := range x.domain.Subnet(vsid).Prefixes {
+		if p.Prefix.Contains(ca) {
+			return ca != p.Prefix.Masked().Addr() && !packet.IsBroadcastAddr(ca, p.Prefix)
+		}
+	}
+	return false
+}
+
+// report puts a sighting before the learner.
+func (w *Worker) report(s sighting) {
+	if !s.port.tenant.sightings.allow(w.now, sightingRate, sightingRate) {
+		w.sw.learner.lost.Add(1)
+		return
+	}
+	select {
+	case w.sw.learner.queue <- s:
+	default:
+		w.sw.learner.lost.Add(1)
+	}
+}
+
+// watchDHCPClient reports what the port's DHCP client gives back.
+func (w *Worker) watchDHCPClient() {
+	x := &w.x
+	if x.h.Version != 4 || !x.h.IsDHCPToServer() || x.learning(x.in) == nil || x.f.Offload.GSO != packet.GSONone || !packet.CompleteChecksum(x.f) {
+		return
+	}
+	var m packet.DHCP
+	if !m.Parse(x.f.Bytes(), &x.h) || m.ClientMAC != x.in.mac {
+		return
+	}
+	switch m.Type {
+	case packet.DHCPRelease:
+		w.report(sighting{what: released, port: x.in, ca: m.ClientIP})
+	case packet.DHCPDecline:
+		w.report(sighting{what: released, port: x.in, ca: m.Requested})
+	}
+}
+
+// watchDHCPServer reports what a DHCP server gives to the station at the port.
+// That the server may do so has been found.
+func (w *Worker) watchDHCPServer(to *port) {
+	x := &w.x
+	if x.learning(to) == nil || x.f.Offload.GSO != packet.GSONone || !packet.CompleteChecksum(x.f) {
+		return
+	}
+	if x.h.Version == 6 {
+		var m packet.DHCPv6
+		if !m.Parse(x.f.Bytes(), &x.h) || m.Type != packet.DHCPv6Reply {
+			return
+		}
+		for _, l := range m.Leases() {
+			w.reportLease(to, l.Addr, l.Valid)
+		}
+		return
+	}
+	var m packet.DHCP
+	if m.Parse(x.f.Bytes(), &x.h) && m.Type == packet.DHCPAck && m.ClientMAC == to.mac && m.YourIP.IsValid() {
+		w.reportLease(to, m.YourIP, m.Lease)
+	}
+}
+
+func (w *Worker) reportLease(to *port, ca netip.Addr, seconds uint32) {
+	if w.x.claimable(to.vsid, ca) {
+		w.report(sighting{what: leased, port: to, ca: ca, lease: time.Duration(seconds) * time.Second})
+	}
+}
+
+// discover takes a question for an address that nobody is known to have to the
+// stations whose addresses are not known: one of them may have it, and what it
+// answers is learned. Others are not bothered. It gives the reason unknown where
+// there is nobody to ask.
+func (w *Worker) discover(unknown drop.Reason) drop.Reason {
+	x := &w.x
+	sub := x.domain.Subnet(x.vsid)
+	if sub == nil || sub.Learning == nil {
+		return unknown
+	}
+	asked := w.askStations()
+	if x.in != nil {
+		src := place{rec: x.domain.Station(x.vsid, x.in.mac)}
+		for _, t := range x.domain.Flood(x.vsid) {
+			if !t.L2Only || x.provider.owns(t.PA) {
+				continue
+			}
+			if !x.tenant.sent.allow(w.now, x.tenant.stormRate(), x.tenant.stormRate()) {
+				return drop.StormLimited
+			}
+			w.copyTo(t, src)
+			asked++
+		}
+	}
+	if asked == 0 {
+		return unknown
+	}
+	return drop.None
+}
+
+// askStations gives a copy of the question to each port with a station whose
+// addresses are not known, and tells how many there are.
+func (w *Worker) askStations() (n int) {
+	x := &w.x
+	for _, p := range w.sw.ports.Load().in(x.vsid) {
+		if x.in != nil && p.id == x.in.id || p.tenant != x.tenant || x.learning(p) == nil {
+			continue
+		}
+		if !x.tenant.sent.allow(w.now, x.tenant.stormRate(), x.tenant.stormRate()) {
+			return n
+		}
+		if f := w.copyOf(x.f); f != nil {
+			w.toPort(p, x.c, f)
+			n++
+		}
+	}
+	return n
+}
