@@ -94,8 +94,8 @@ func testMap[K Hashable](t *testing.T, key func(*rand.Rand) K, rounds, batch int
 	}
 	m = e.Done()
 	checkMap(t, m, map[K]int{}, absent)
-	if len(m.root) != 1 {
-		t.Errorf("an emptied map keeps %d shards", len(m.root))
+	if m.shards() != 1 {
+		t.Errorf("an emptied map keeps %d shards", m.shards())
 	}
 }
 
