@@ -259,6 +259,14 @@ func TestRefusals(t *testing.T) {
 		"CA of the router":       alter(func(c *Config) { c.Records[2].CA = netip.MustParseAddr("10.1.1.1") }),
 		"no PA":                  alter(func(c *Config) { c.Records[2].PA = netip.Addr{} }),
 		"no rule":                alter(func(c *Config) { c.Records[2].Rule = "" }),
+		"no type":                alter(func(c *Config) { c.Records[2].Type = "" }),
+		"a MAC without a PA": alter(func(c *Config) {
+			c.Records[2].CA, c.Records[2].PA, c.Records[2].Type = netip.Addr{}, netip.Addr{}, hnv.L2Only
+		}),
+		"team of two families": alter(func(c *Config) { c.Records[2].TeamPAs = []netip.Addr{netip.MustParseAddr("fd00::1")} }),
+		"team of nobody":       alter(func(c *Config) { c.Records[2].TeamPAs = make([]netip.Addr, 1) }),
+		"too large a team":     alter(func(c *Config) { c.Records[2].TeamPAs = make([]netip.Addr, hnv.MaxTeamPAs+1) }),
+		"ACL that is missing":  alter(func(c *Config) { c.Subnets[1].ACL = name(t, "web") }),
 	} {
 		if _, err := Build(c); err == nil {
 			t.Errorf("%s: accepted", what)

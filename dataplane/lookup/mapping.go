@@ -13,6 +13,10 @@ import (
 // migration at once. Flows that hold no Mapping any more need not give it back.
 type Mapping struct {
 	rec atomic.Pointer[Record]
+	// first is the record it began with. It saves an allocation and, which weighs
+	// more, leaves room for fewer Mappings in a span of the runtime's heap: what
+	// is held weakly there is found in a list.
+	first Record
 }
 
 // Record gives the present record, nil where there is none any more. It must not
@@ -94,7 +98,10 @@ func (in *interned[K]) get(k K, record func() *Record) *Mapping {
 		in.held.Add(1) // before the head is looked at: see aim
 	}
 	m := new(Mapping)
-	m.aim(record())
+	if r := record(); r != nil {
+		m.first = *r
+		m.rec.Store(&m.first)
+	}
 	if s.m == nil {
 		s.m = map[K]weak.Pointer[Mapping]{}
 	}

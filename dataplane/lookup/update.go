@@ -2,6 +2,7 @@ package lookup
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/hnvgate/hnvgate/hnv"
@@ -45,6 +46,8 @@ func (d *Domain) admits(r *hnv.Record) error {
 		return fmt.Errorf("the PA, the MAC address, the rule or the type is missing")
 	case len(r.TeamPAs) > hnv.MaxTeamPAs:
 		return fmt.Errorf("it names %d further PAs, at most %d are taken", len(r.TeamPAs), hnv.MaxTeamPAs)
+	case slices.ContainsFunc(r.TeamPAs, func(a netip.Addr) bool { return a.Is4() != r.PA.Is4() || !a.IsValid() }):
+		return fmt.Errorf("the PAs of its team are not all of one address family")
 	case !r.CA.IsValid() && r.Type == hnv.L2Only:
 		return nil
 	}
