@@ -67,6 +67,9 @@ func (t *Transposition) applyIP(ip []byte, o *packet.Offload, h *packet.Headers)
 		if tr.truncated {
 			return drop.InnerTruncated
 		}
+		if len(l4) < icmpLen { // an echo too short for package packet to know its identifier
+			tr.src, tr.dst = -1, -1
+		}
 		if o.NeedsCsum && tr.sum >= 0 && int(o.CsumStart) <= h.L4 {
 			partial = int(o.CsumStart) == h.L4 && int(o.CsumOffset) == tr.sum
 			if !partial {
@@ -158,7 +161,7 @@ func transportOf(version, proto uint8, l4 []byte) transport {
 		t = transport{src: 0, dst: 2, sum: 6, pseudo: true, udp: true}
 	case proto == protoDCCP, proto == protoUDPLite:
 		t.sum, t.pseudo = 6, true
-	case proto == packet.ProtoICMP && version == 4, proto == packet.ProtoICMPv6 && version == 6:
+	case proto == icmpProto(version):
 		t.sum, t.pseudo = 2, version == 6
 		if len(l4) > 0 {
 			switch l4[0] {
@@ -179,6 +182,13 @@ func transportOf(version, proto uint8, l4 []byte) transport {
 		t.dst = -1
 	}
 	return t
+}
+
+func icmpProto(version uint8) uint8 {
+	if version == 4 {
+		return packet.ProtoICMP
+	}
+	return packet.ProtoICMPv6
 }
 
 func echoRequest(version uint8) uint8 {

@@ -64,6 +64,8 @@ func (b *Bucket) Burst() int {
 
 func (b *Bucket) cost(bytes int) int64 {
 	hi, lo := bits.Mul64(uint64(max(bytes, 0)), b.perByte)
+	lo, carry := bits.Add64(lo, 1<<(fraction-1), 0) // to the nearest tick
+	hi += carry
 	if hi>>fraction != 0 {
 		return farAhead
 	}

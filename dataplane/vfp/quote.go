@@ -7,21 +7,22 @@ import (
 	"github.com/hnvgate/hnvgate/dataplane/packet"
 )
 
-// icmpLen is how much of an ICMP error comes before what it quotes (RFC 792,
-// RFC 4443 section 3).
+// icmpLen is the length of an ICMP header: what comes before the data of an echo
+// and before what an error quotes (RFC 792, RFC 4443).
 const icmpLen = 8
 
 // quotes tells whether the packet is an ICMP error, with the beginning of the
 // packet that it is about.
 func quotes(h *packet.Headers) bool {
-	switch {
-	case h.Version == 4 && h.Proto == packet.ProtoICMP:
-		switch h.ICMPType {
-		case 3, 4, 5, 11, 12: // RFC 1122 section 3.2.2
-			return true
-		}
-	case h.Version == 6 && h.Proto == packet.ProtoICMPv6:
+	if h.Proto != icmpProto(h.Version) {
+		return false
+	}
+	if h.Version == 6 {
 		return h.ICMPType < 128 // RFC 4443 section 2.1
+	}
+	switch h.ICMPType {
+	case 3, 4, 5, 11, 12: // RFC 1122 section 3.2.2
+		return true
 	}
 	return false
 }
@@ -77,23 +78,31 @@ func (q quote) ipv6(msg, ip []byte) (quote, drop.Reason) {
 		return q, drop.InnerTruncated
 	}
 	off, next := packet.IPv6Len, ip[6]
-	for len(ip) >= off+8 {
+	for {
 		switch next {
-		case extHopByHop, extRouting, extDest:
-			next, off = ip[off], off+8+8*int(ip[off+1])
+		case extHopByHop, extRouting, extDest, extAuth, extFragment:
+		default:
+			if off <= len(ip) {
+				q.behind(msg, icmpLen+off, next)
+			}
+			return q, drop.None
+		}
+		if len(ip) < off+8 {
+			return q, drop.None
+		}
+		size := 8
+		switch next {
 		case extAuth:
-			next, off = ip[off], off+8+4*int(ip[off+1])
+			size += 4 * int(ip[off+1])
 		case extFragment:
 			if binary.BigEndian.Uint16(ip[off+2:])&^7 != 0 {
 				return q, drop.None
 			}
-			next, off = ip[off], off+8
 		default:
-			q.behind(msg, icmpLen+off, next)
-			return q, drop.None
+			size += 8 * int(ip[off+1])
 		}
+		next, off = ip[off], off+size
 	}
-	return q, drop.None
 }
 
 // behind notes the transport header.

@@ -25,8 +25,8 @@ const maxDSCP = 63
 // Transposition is how a packet's headers are rewritten: which fields, and what
 // they become. The zero Transposition changes nothing.
 //
-// Ports are those of TCP and UDP. In ICMP and ICMPv6 queries the identifier
-// stands for the port of the side that asks: the source's in a request, the
+// Ports are those of TCP and UDP. In ICMP and ICMPv6 echoes the identifier stands
+// for the port of the side that asks: the source's in a request, the
 // destination's in a reply (RFC 5508 section 3.1). Other packets, and later
 // fragments, have no ports, and only the rest is changed.
 type Transposition struct {
@@ -76,17 +76,27 @@ func (t *Transposition) take(u *Transposition) {
 // Inverse gives what makes a packet with the headers h again of what t makes of
 // it, but for the TTL.
 func (t *Transposition) Inverse(h *packet.Headers) Transposition {
+	src, dst := portsOf(h)
 	return Transposition{
 		Set: t.Set, NewDSCP: h.DSCP, NewSrcMAC: h.SrcMAC, NewDstMAC: h.DstMAC,
-		NewSrcPort: h.SrcPort, NewDstPort: h.DstPort, NewSrc: h.Src, NewDst: h.Dst,
+		NewSrcPort: src, NewDstPort: dst, NewSrc: h.Src, NewDst: h.Dst,
 	}.trim()
+}
+
+// portsOf gives the ports, or for both of them the identifier of an echo.
+func portsOf(h *packet.Headers) (src, dst uint16) {
+	if h.ICMPID != 0 {
+		return h.ICMPID, h.ICMPID
+	}
+	return h.SrcPort, h.DstPort
 }
 
 // Reply gives what is done to the replies to a packet with the headers h that t
 // is applied to: the peers of the flow see each other as before. MAC addresses
 // and DSCP are not part of a flow and stay as they are.
 func (t *Transposition) Reply(h *packet.Headers) Transposition {
-	r := Transposition{DecTTL: t.DecTTL, NewSrc: h.Dst, NewDst: h.Src, NewSrcPort: h.DstPort, NewDstPort: h.SrcPort}
+	src, dst := portsOf(h)
+	r := Transposition{DecTTL: t.DecTTL, NewSrc: h.Dst, NewDst: h.Src, NewSrcPort: dst, NewDstPort: src}
 	for _, f := range [...]struct{ to, from Fields }{{SetSrc, SetDst}, {SetDst, SetSrc}, {SetSrcPort, SetDstPort}, {SetDstPort, SetSrcPort}} {
 		if t.Set&f.from != 0 {
 			r.Set |= f.to
@@ -126,12 +136,26 @@ func (t *Transposition) ApplyHeaders(h *packet.Headers) {
 	if t.DecTTL && h.TTL > 0 {
 		h.TTL--
 	}
-	if h.FragOffset == 0 && (h.Proto == packet.ProtoTCP || h.Proto == packet.ProtoUDP) {
+	if h.FragOffset != 0 {
+		return
+	}
+	switch h.Proto {
+	case packet.ProtoTCP, packet.ProtoUDP:
 		if t.Set&SetSrcPort != 0 {
 			h.SrcPort = t.NewSrcPort
 		}
 		if t.Set&SetDstPort != 0 {
 			h.DstPort = t.NewDstPort
+		}
+	case icmpProto(h.Version):
+		if h.L3+h.Length-h.L4 < icmpLen {
+			return
+		}
+		if t.Set&SetSrcPort != 0 && h.ICMPType == echoRequest(h.Version) {
+			h.ICMPID = t.NewSrcPort
+		}
+		if t.Set&SetDstPort != 0 && h.ICMPType == echoReply(h.Version) {
+			h.ICMPID = t.NewDstPort
 		}
 	}
 }
