@@ -19,7 +19,7 @@ func acl(n int, f vfp.Family) []vfp.Layer {
 	for i := range rules {
 		r := vfp.Rule{ID: fmt.Sprint("r", i), Priority: uint16(i + 1), Action: vfp.Action{Kind: vfp.Allow}}
 		if i == n-1 {
-			r.Action = vfp.Action{Kind: vfp.Block, Reason: drop.AclDenied}
+			r.Action = vfp.Action{Kind: vfp.Block, Reason: drop.ACLDenied}
 		} else {
 			port := uint16(g.IntN(60000))
 			r.Match = vfp.Match{

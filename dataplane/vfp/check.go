@@ -3,15 +3,13 @@ package vfp
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/hnvgate/hnvgate/dataplane/drop"
 )
 
 // check collects what is wrong with the layers of a program.
-type check struct {
-	p    *Program
-	errs []error
-}
+type check struct{ errs []error }
 
 func (c *check) err() error { return errors.Join(c.errs...) }
 
@@ -20,10 +18,10 @@ func (c *check) refuse(format string, args ...any) {
 }
 
 // names looks for layers, and groups within them, that cannot be told apart.
-func (c *check) names() {
+func (c *check) names(layers []layer) {
 	byName, byPriority := map[string]bool{}, map[int]string{}
-	for i := range c.p.layers {
-		l := &c.p.layers[i]
+	for i := range layers {
+		l := &layers[i]
 		if other, twice := byPriority[l.priority]; twice {
 			c.refuse("layers %q and %q have the same priority %d", other, l.name, l.priority)
 		}
@@ -40,39 +38,39 @@ func (c *check) names() {
 }
 
 func (c *check) groups(l *layer, a, b *group) {
-	if a.Direction != b.Direction || a.Family != b.Family && a.Family != AnyFamily && b.Family != AnyFamily {
+	if a.direction != b.direction || a.family != b.family && a.family != AnyFamily && b.family != AnyFamily {
 		return // no packet meets both
 	}
-	if a.Priority == b.Priority {
-		c.refuse("layer %q: groups %q and %q, both %s, have the same priority %d", l.name, a.Name, b.Name, a.Direction, a.Priority)
+	if a.priority == b.priority {
+		c.refuse("layer %q: groups %q and %q, both %s, have the same priority %d", l.name, a.name, b.name, a.direction, a.priority)
 	}
-	if a.Name == b.Name {
-		c.refuse("layer %q: two %s groups have the name %q", l.name, a.Direction, a.Name)
+	if a.name == b.name {
+		c.refuse("layer %q: two %s groups have the name %q", l.name, a.direction, a.name)
 	}
 }
 
-// group looks at the rules of one group, each by itself, and tells whether they
+// group looks at a group and its rules, each by itself, and tells whether they
 // are good.
-func (c *check) group(l *layer, g *group) bool {
+func (c *check) group(layer string, g *Group, rules []Rule) bool {
 	before := len(c.errs)
-	at := fmt.Sprintf("layer %q, group %q", l.name, g.Name)
+	at := fmt.Sprintf("layer %q, group %q", layer, g.Name)
 	if g.Name == "" {
 		c.refuse("%s of priority %d: the group's name is missing", at, g.Priority)
 	}
-	if g.Direction != Outbound && g.Direction != Inbound {
+	if !g.Direction.valid() {
 		c.refuse("%s: the direction %d is neither outbound nor inbound", at, g.Direction)
 	}
 	if g.Family != AnyFamily && g.Family != IPv4 && g.Family != IPv6 {
 		c.refuse("%s: there is no family %d", at, g.Family)
 	}
-	if len(g.Rules) > maxRules {
-		c.refuse("%s: %d rules are more than %d", at, len(g.Rules), maxRules)
+	if len(rules) > maxRules {
+		c.refuse("%s: %d rules are more than %d", at, len(rules), maxRules)
 	}
-	ids := make(map[string]bool, len(g.Rules))
-	for i := range g.Rules {
-		r := &g.Rules[i]
+	ids := make(map[string]bool, len(rules))
+	for i := range rules {
+		r := &rules[i]
 		if r.ID == "" || ids[r.ID] {
-			c.refuse("%s: rule %q of priority %d: the ID is missing or used twice", at, r.ID, r.Priority)
+			c.refuse("%s, rule %q: priority %d: the ID is missing or used twice", at, r.ID, r.Priority)
 		}
 		ids[r.ID] = true
 		if err := r.Match.check(); err != nil {
@@ -166,52 +164,46 @@ func (a *Action) lacks() string {
 
 // reach refuses rules that no packet ever gets to, and rewriting that would
 // meet packets of another address family.
-func (c *check) reach(l *layer, g *group, reach []reach) {
-	for i, r := range reach {
-		rule := &g.Rules[i]
+func (c *check) reach(layer, group string, rules []Rule, reached []reach) {
+	for i, r := range reached {
+		rule := &rules[i]
+		at := fmt.Sprintf("layer %q, group %q, rule %q", layer, group, rule.ID)
 		switch {
 		case r.matches == 0:
-			c.refuse("layer %q, group %q, rule %q: no packet can match: its conditions exclude each other or the group's family", l.name, g.Name, rule.ID)
+			c.refuse("%s: no packet can match: its conditions exclude each other or the group's family", at)
 		case r.covered == r.matches:
-			c.refuse("layer %q, group %q, rule %q: never reached: rule %q before it matches all that it does", l.name, g.Name, rule.ID, g.Rules[r.by].ID)
-		}
-		if rule.Action.Kind != Rewrite {
-			continue
+			c.refuse("%s: never reached: rule %q before it matches all that it does", at, rules[r.by].ID)
 		}
 		for cl := range classes {
 			if r.matches&(1<<cl) != 0 && !rule.Action.rewrites(cl) {
-				c.refuse("layer %q, group %q, rule %q: what it rewrites does not fit all the packets it matches: name their family, and addresses of that family only", l.name, g.Name, rule.ID)
+				c.refuse("%s: what it rewrites does not fit all the packets it matches: name their family, and addresses of that family only", at)
 				break
 			}
 		}
 	}
 }
 
-// rewrites tells whether the action can be carried out on frames of the class.
+// rewrites tells whether the action's rewriting, if it does any, can be carried
+// out on frames of the class.
 func (a *Action) rewrites(cl class) bool {
 	version := uint8(cl.family())
 	return a.Transposition.fits(version) && (a.Pool == nil || a.Pool.serves(version))
 }
 
 // bounds holds the program to the size of Composed.
-func (c *check) bounds() {
+func (c *check) bounds(p *Program) {
 	for _, dir := range []Direction{Outbound, Inbound} {
 		for cl := range classes {
 			meters, pools := 0, 0
-			for _, pl := range c.p.plans[dir][cl] {
-				meter, pool := false, false
-				for i := range pl.rules {
-					meter = meter || pl.rules[i].Action.Kind == Meter
-					pool = pool || pl.rules[i].Action.Pool != nil
-				}
-				if meter {
+			for _, pl := range p.plans[dir][cl] {
+				if slices.ContainsFunc(pl.rules, func(r Rule) bool { return r.Action.Kind == Meter }) {
 					meters++
 				}
-				if pool {
+				if slices.ContainsFunc(pl.rules, func(r Rule) bool { return r.Action.Pool != nil }) {
 					pools++
 				}
 			}
-			if n := len(c.p.plans[dir][cl]); n > MaxSteps {
+			if n := len(p.plans[dir][cl]); n > MaxSteps {
 				c.refuse("a packet, %s, may meet %d groups, more than %d", dir, n, MaxSteps)
 			}
 			if meters > MaxMeters {

@@ -29,6 +29,13 @@ func (p *Program) Count(steps []Step, packets, bytes uint64) {
 	}
 }
 
+// Name says which rule a step is: its layer, its group and its ID.
+func (p *Program) Name(s Step) [3]string {
+	l := &p.layers[s.Layer]
+	g := &l.groups[s.Group]
+	return [3]string{l.name, g.name, g.rules[s.Rule].ID}
+}
+
 // Inherit lets p go on counting where old stands: rules of the same ID in the
 // same group and layer share their counters from then on, so that nothing is
 // lost while both are in use. It must be called before p is used.
@@ -40,10 +47,10 @@ func (p *Program) Inherit(old *Program) {
 	}
 	had := map[place]*counter{}
 	old.each(func(l *layer, g *group, i int) {
-		had[place{l.name, g.Name, g.Rules[i].ID, g.Direction, g.Family}] = g.counters[i]
+		had[place{l.name, g.name, g.rules[i].ID, g.direction, g.family}] = g.counters[i]
 	})
 	p.each(func(l *layer, g *group, i int) {
-		if c := had[place{l.name, g.Name, g.Rules[i].ID, g.Direction, g.Family}]; c != nil {
+		if c := had[place{l.name, g.name, g.rules[i].ID, g.direction, g.family}]; c != nil {
 			g.counters[i] = c
 		}
 	})
@@ -53,7 +60,7 @@ func (p *Program) each(yield func(l *layer, g *group, rule int)) {
 	for i := range p.layers {
 		for j := range p.layers[i].groups {
 			g := &p.layers[i].groups[j]
-			for n := range g.Rules {
+			for n := range g.rules {
 				yield(&p.layers[i], g, n)
 			}
 		}
@@ -91,8 +98,8 @@ func (p *Program) Counters() []LayerCounters {
 		l := LayerCounters{Name: p.layers[i].name, Priority: p.layers[i].priority}
 		for j := range p.layers[i].groups {
 			g := &p.layers[i].groups[j]
-			of := GroupCounters{Name: g.Name, Priority: g.Priority, Direction: g.Direction, Family: g.Family}
-			for n, r := range g.Rules {
+			of := GroupCounters{Name: g.name, Priority: g.priority, Direction: g.direction, Family: g.family}
+			for n, r := range g.rules {
 				c := g.counters[n]
 				of.Rules = append(of.Rules, RuleCounters{r.ID, r.Priority, r.Action.Kind, c.packets.Load(), c.bytes.Load()})
 			}

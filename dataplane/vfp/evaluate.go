@@ -67,7 +67,7 @@ func (c *Composed) Action(k Kind) *Action {
 // neither blocks nor allocates, unless a rule takes a lease from a NAT pool.
 func (p *Program) Evaluate(dir Direction, h *packet.Headers, c *Composed) {
 	*c = Composed{}
-	if dir != Outbound && dir != Inbound {
+	if !dir.valid() {
 		return
 	}
 	c.run(p.plans[dir][classOf(h)], h)
@@ -77,7 +77,7 @@ func (p *Program) Evaluate(dir Direction, h *packet.Headers, c *Composed) {
 // flow pass, say. An unknown layer has no say.
 func (p *Program) EvaluateLayer(name string, dir Direction, h *packet.Headers, c *Composed) {
 	*c = Composed{}
-	if dir != Outbound && dir != Inbound {
+	if !dir.valid() {
 		return
 	}
 	plans := p.plans[dir][classOf(h)]

@@ -39,34 +39,36 @@ func oracle(layers []vfp.Layer, dir vfp.Direction, in *packet.Headers) (v verdic
 			if g.Direction != dir || g.Family != vfp.AnyFamily && uint8(g.Family) != h.Version {
 				continue
 			}
-			rules := slices.Clone(g.Rules)
-			slices.SortStableFunc(rules, func(a, b vfp.Rule) int { return int(a.Priority) - int(b.Priority) })
-			for _, r := range rules {
-				all, needs := matches(&r.Match, &h)
-				if !all {
-					continue
+			var r *vfp.Rule
+			needs := false
+			for i := range g.Rules {
+				all, n := matches(&g.Rules[i].Match, &h)
+				if all && (r == nil || g.Rules[i].Priority < r.Priority) {
+					r, needs = &g.Rules[i], n
 				}
-				if needs {
-					v.NeedsL4 = true
-					return v
-				}
-				v.Path = append(v.Path, [3]string{l.Name, g.Name, r.ID})
-				switch r.Action.Kind {
-				case vfp.Block:
-					v.Blocked, v.Reason = true, r.Action.Reason
-					return v
-				case vfp.Rewrite:
-					t := r.Action.Transposition
-					h.DstMAC = t.NewDstMAC
-					if t.Set&vfp.SetDst != 0 {
-						h.Dst = t.NewDst
-						if h.FragOffset == 0 && (h.Proto == 6 || h.Proto == 17) {
-							h.DstPort = t.NewDstPort
-						}
+			}
+			if r == nil {
+				continue
+			}
+			if needs {
+				v.NeedsL4 = true
+				return v
+			}
+			v.Path = append(v.Path, [3]string{l.Name, g.Name, r.ID})
+			switch r.Action.Kind {
+			case vfp.Block:
+				v.Blocked, v.Reason = true, r.Action.Reason
+				return v
+			case vfp.Rewrite:
+				t := r.Action.Transposition
+				h.DstMAC = t.NewDstMAC
+				if t.Set&vfp.SetDst != 0 {
+					h.Dst = t.NewDst
+					if h.FragOffset == 0 && (h.Proto == 6 || h.Proto == 17) {
+						h.DstPort = t.NewDstPort
 					}
-					v.Transposition = v.Transposition.Then(t)
 				}
-				break
+				v.Transposition = v.Transposition.Then(t)
 			}
 		}
 	}
@@ -87,15 +89,8 @@ func matches(m *vfp.Match, h *packet.Headers) (all, needs bool) {
 		if h.Version == 0 || h.Proto != 6 && h.Proto != 17 {
 			return false
 		}
-		every := true
-		for p := range 65536 {
-			every = every && slices.ContainsFunc(rs, func(r vfp.PortRange) bool { return int(r.Lo) <= p && p <= int(r.Hi) })
-			if !every {
-				break
-			}
-		}
 		if later {
-			needs = needs || !every
+			needs = needs || !everyPort(rs)
 			return true
 		}
 		return slices.ContainsFunc(rs, func(r vfp.PortRange) bool { return r.Lo <= p && p <= r.Hi })
@@ -128,6 +123,18 @@ func matches(m *vfp.Match, h *packet.Headers) (all, needs bool) {
 	return all, needs
 }
 
+// everyPort tells whether the ranges leave no port out.
+func everyPort(rs []vfp.PortRange) bool {
+	for next := 0; next < 65536; {
+		i := slices.IndexFunc(rs, func(r vfp.PortRange) bool { return int(r.Lo) <= next && next <= int(r.Hi) })
+		if i < 0 {
+			return false
+		}
+		next = int(rs[i].Hi) + 1
+	}
+	return true
+}
+
 // compileSome compiles the layers without the rules that Compile refuses.
 func compileSome(t testing.TB, layers []vfp.Layer) (*vfp.Program, []vfp.Layer) {
 	t.Helper()
@@ -156,11 +163,8 @@ func compileSome(t testing.TB, layers []vfp.Layer) (*vfp.Program, []vfp.Layer) {
 
 func verdictOf(p *vfp.Program, c *vfp.Composed) verdict {
 	v := verdict{Blocked: c.Blocked, NeedsL4: c.NeedsL4, Reason: c.Reason, Transposition: c.Transposition}
-	counters := p.Counters()
 	for _, s := range c.Steps() {
-		l := counters[s.Layer]
-		g := l.Groups[s.Group]
-		v.Path = append(v.Path, [3]string{l.Name, g.Name, g.Rules[s.Rule].ID})
+		v.Path = append(v.Path, p.Name(s))
 	}
 	return v
 }
@@ -168,10 +172,7 @@ func verdictOf(p *vfp.Program, c *vfp.Composed) verdict {
 var compareAddr = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 
 func TestEvaluateIsFirstMatch(t *testing.T) {
-	sets, packets := 1500, 60
-	if testing.Short() {
-		sets = 200
-	}
+	const sets, packets = 3000, 40
 	seen := map[string]int{}
 	for seed := range uint64(sets) {
 		g := newGen(seed)
@@ -190,38 +191,7 @@ func TestEvaluateIsFirstMatch(t *testing.T) {
 		}
 		p, layers := compileSome(t, layers)
 		for range packets {
-			h := g.headers()
-			before := *h
-			dir := pick(g, vfp.Outbound, vfp.Inbound)
-			want := oracle(layers, dir, h)
-			var c vfp.Composed
-			p.Evaluate(dir, h, &c)
-			if want.NeedsL4 || want.Blocked {
-				want.Transposition = c.Transposition
-			}
-			got := verdictOf(p, &c)
-			if want.NeedsL4 {
-				got.Path, want.Path = nil, nil
-			}
-			if d := cmp.Diff(want, got, compareAddr); d != "" {
-				t.Fatalf("seed %d, %s %+v: -want +got\n%s", seed, dir, *h, d)
-			}
-			if *h != before {
-				t.Fatalf("seed %d: Evaluate changed the headers", seed)
-			}
-			checkExplain(t, p, dir, h, want)
-			switch {
-			case want.NeedsL4:
-				seen["needs L4"]++
-			case want.Blocked:
-				seen["blocked"]++
-			case !want.Transposition.IsZero():
-				seen["rewritten"]++
-			case len(want.Path) == 0:
-				seen["no say"]++
-			default:
-				seen["allowed"]++
-			}
+			seen[compare(t, seed, p, layers, pick(g, vfp.Outbound, vfp.Inbound), g.headers())]++
 		}
 	}
 	for _, k := range []string{"needs L4", "blocked", "rewritten", "no say", "allowed"} {
@@ -229,6 +199,71 @@ func TestEvaluateIsFirstMatch(t *testing.T) {
 			t.Errorf("only %d packets of %d were %q", seen[k], sets*packets, k)
 		}
 	}
+}
+
+// Groups that do not fit one matrix.
+func TestEvaluateBigGroups(t *testing.T) {
+	for seed, n := range []int{300, 700, 2000, 5000} {
+		g := newGen(uint64(seed))
+		f := pick(g, vfp.AnyFamily, vfp.IPv4, vfp.IPv6)
+		rules := g.rules(n, 90, f)
+		for i := range rules { // many that are hard to meet, or the first few would match everything
+			m := &rules[i].Match
+			m.Src, m.Dst = []netip.Prefix{g.prefix(4), g.prefix(6)}, []netip.Prefix{g.prefix(4), g.prefix(6)}
+			if g.chance(90) {
+				m.SrcPorts = []vfp.PortRange{{Lo: uint16(i), Hi: uint16(i + g.IntN(100))}}
+			}
+		}
+		layers := []vfp.Layer{{Name: "a", Groups: []vfp.Group{{Name: "b", Direction: vfp.Inbound, Family: f, Rules: rules}}}}
+		p, layers := compileSome(t, layers)
+		if left := len(layers[0].Groups[0].Rules); left < n/4 {
+			t.Fatalf("only %d of %d rules are left", left, n)
+		}
+		places := map[string]bool{}
+		for range 2000 {
+			h := g.headers()
+			if h.SrcPort != 0 {
+				h.SrcPort = uint16(g.IntN(n + 100))
+			}
+			compare(t, uint64(seed), p, layers, vfp.Inbound, h)
+			var c vfp.Composed
+			if p.Evaluate(vfp.Inbound, h, &c); len(c.Steps()) > 0 {
+				places[fmt.Sprint(c.Steps()[0].Rule/256)] = true
+			}
+		}
+		if len(places) < n/256/4 {
+			t.Errorf("%d rules: only %d parts of them were met", n, len(places))
+		}
+	}
+}
+
+// compare holds Evaluate and Explain to the oracle, and says what became of the
+// packet.
+func compare(t *testing.T, seed uint64, p *vfp.Program, layers []vfp.Layer, dir vfp.Direction, h *packet.Headers) string {
+	t.Helper()
+	before, want := *h, oracle(layers, dir, h)
+	var c vfp.Composed
+	p.Evaluate(dir, h, &c)
+	got := verdictOf(p, &c)
+	if !slices.Equal(want.Path, got.Path) || want.Transposition != got.Transposition || want.Blocked != got.Blocked ||
+		want.NeedsL4 != got.NeedsL4 || want.Reason != got.Reason {
+		t.Fatalf("seed %d, %s %+v: -want +got\n%s", seed, dir, *h, cmp.Diff(want, got, compareAddr))
+	}
+	if *h != before {
+		t.Fatalf("seed %d: Evaluate changed the headers", seed)
+	}
+	checkExplain(t, p, dir, h, want)
+	switch {
+	case want.NeedsL4:
+		return "needs L4"
+	case want.Blocked:
+		return "blocked"
+	case !want.Transposition.IsZero():
+		return "rewritten"
+	case len(want.Path) == 0:
+		return "no say"
+	}
+	return "allowed"
 }
 
 // checkExplain holds Explain to what was decided.
@@ -243,7 +278,7 @@ func checkExplain(t *testing.T, p *vfp.Program, dir vfp.Direction, h *packet.Hea
 			t.Fatalf("no reason given for group %s of layer %s", d.Group, d.Layer)
 		}
 	}
-	if !want.NeedsL4 && !slices.Equal(path, want.Path) {
+	if !slices.Equal(path, want.Path) {
 		t.Fatalf("Explain says %v, and it was %v", path, want.Path)
 	}
 }

@@ -2,7 +2,6 @@ package vfp
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/hnvgate/hnvgate/dataplane/packet"
@@ -26,25 +25,25 @@ func (p *Program) Explain(dir Direction, h *packet.Headers) []Decision {
 	p.Evaluate(dir, h, &c)
 	c.Lease.Release()
 	now, steps, over := *h, c.Steps(), ""
-	for _, at := range p.everyGroup(dir) {
+	for _, at := range p.order(dir) {
 		l := &p.layers[at.Layer]
 		g := &l.groups[at.Group]
-		d := Decision{Layer: l.name, Group: g.Name}
+		d := Decision{Layer: l.name, Group: g.name}
 		switch {
 		case over != "":
 			d.Why = over
-		case g.Family == IPv4 && h.Version != 4, g.Family == IPv6 && h.Version != 6:
-			d.Why = fmt.Sprintf("the group is for %s packets only", g.Family)
+		case g.family == IPv4 && h.Version != 4, g.family == IPv6 && h.Version != 6:
+			d.Why = fmt.Sprintf("the group is for %s packets only", g.family)
 		case len(steps) > 0 && steps[0].in(at):
-			r := &g.Rules[steps[0].Rule]
+			r := &g.rules[steps[0].Rule]
 			steps = steps[1:]
 			d.Matched, d.Rule, d.Action, d.Why = true, r.ID, r.Action, r.Match.met(&now)
 			r.explain(&now, &c)
 			if len(steps) == 0 && c.Blocked {
-				over = fmt.Sprintf("not reached: rule %q of group %q dropped the packet: %s", r.ID, g.Name, c.Reason)
+				over = fmt.Sprintf("not reached: rule %q of group %q dropped the packet: %s", r.ID, g.name, c.Reason)
 			}
 		case c.NeedsL4 && c.asks.in(at):
-			r := &g.Rules[c.asks.Rule]
+			r := &g.rules[c.asks.Rule]
 			d.Why = fmt.Sprintf("rule %q asks for what only the first fragment has", r.ID)
 			over = "not reached: the first fragment decides"
 		default:
@@ -69,34 +68,19 @@ func (r *Rule) explain(h *packet.Headers, c *Composed) {
 	}
 }
 
-// everyGroup lists the groups of a direction in the order of Evaluate.
-func (p *Program) everyGroup(dir Direction) (list []Step) {
-	for i := range p.layers {
-		for j := range p.layers[i].groups {
-			if p.layers[i].groups[j].Direction == dir {
-				list = append(list, Step{Layer: uint16(i), Group: uint16(j)})
-			}
-		}
-	}
-	if dir == Inbound {
-		slices.SortStableFunc(list, func(a, b Step) int { return int(b.Layer) - int(a.Layer) })
-	}
-	return list
-}
-
 // explained is how many rules are named that do not match.
 const explained = 8
 
 func (g *group) whyNot(h *packet.Headers) string {
-	if len(g.Rules) == 0 {
+	if len(g.rules) == 0 {
 		return "the group has no rules"
 	}
-	if len(g.Rules) > explained {
-		return fmt.Sprintf("none of its %d rules matches", len(g.Rules))
+	if len(g.rules) > explained {
+		return fmt.Sprintf("none of its %d rules matches", len(g.rules))
 	}
 	var why []string
-	for i := range g.Rules {
-		r := &g.Rules[i]
+	for i := range g.rules {
+		r := &g.rules[i]
 		why = append(why, fmt.Sprintf("%q: %s", r.ID, r.Match.unmet(h)))
 	}
 	return "no rule matches: " + strings.Join(why, "; ")

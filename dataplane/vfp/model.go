@@ -15,6 +15,8 @@ const (
 	Inbound  Direction = 2 // from the switch to the port
 )
 
+func (d Direction) valid() bool { return d == Outbound || d == Inbound }
+
 func (d Direction) String() string {
 	switch d {
 	case Outbound:

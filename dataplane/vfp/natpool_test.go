@@ -201,7 +201,7 @@ func natLayers(pool *vfp.NATPool, block vfp.Match) []vfp.Layer {
 			{ID: "snat", Action: vfp.Action{Kind: vfp.Rewrite, Pool: pool}},
 		}}}},
 		{Name: "after", Priority: 2, Groups: []vfp.Group{{Name: "check", Direction: vfp.Outbound, Family: vfp.IPv4, Rules: []vfp.Rule{
-			{ID: "bad", Match: block, Action: vfp.Action{Kind: vfp.Block, Reason: drop.AclDenied}},
+			{ID: "bad", Match: block, Action: vfp.Action{Kind: vfp.Block, Reason: drop.ACLDenied}},
 		}}}},
 	}
 }

@@ -19,7 +19,7 @@ type Program struct {
 	plans  [Inbound + 1][classes][]plan
 }
 
-// layer, group and their rules are as the caller gave them, but in order.
+// layer and group are as the caller gave them, but in order.
 type layer struct {
 	name     string
 	priority int
@@ -27,80 +27,143 @@ type layer struct {
 }
 
 type group struct {
-	Group
+	name      string
+	priority  int
+	direction Direction
+	family    Family
+	*tables
 	counters []*counter // of each rule
 }
 
-// plan is a group as it is for the frames of one class.
+// tables are a group's rules in order and what finds them, for each class of
+// frames. They are immutable, and shared by all groups that have the same ones.
+type tables struct {
+	family Family
+	rules  []Rule
+	by     [classes]table
+}
+
+// table is the rules of a group that can match frames of one class.
+type table struct {
+	places      []int32 // in tables.rules
+	behindPorts []bool  // it asks for what later fragments lack
+	classifier  *classifier
+}
+
+// plan is a group as packets of one class meet it.
 type plan struct {
 	layer, group uint16
-	rules        []Rule  // of the group, all of them
-	places       []int32 // in rules, of those that can match
-	behindPorts  []bool  // of those: it asks for what later fragments lack
-	classifier   *classifier
+	rules        []Rule
+	*table
 }
 
 // Compile makes a Program of the layers of a port, or says all that is wrong
-// with them: two of the same priority or name, rules that never match, actions
-// that lack something. The layers' slices are not kept, but what their rules
-// point to is, and must not change any more.
-func Compile(layers []Layer) (*Program, error) {
+// with them: two of the same priority or name, rules that can never match
+// because of one before them with another action, actions that lack something.
+// The layers' slices are not kept, but what their rules point to is, and must
+// not change any more.
+func Compile(layers []Layer) (*Program, error) { return compile(layers, nil) }
+
+func compile(layers []Layer, cache *Cache) (*Program, error) {
 	p := new(Program)
+	var c check
 	for _, l := range layers {
 		n := layer{name: l.Name, priority: l.Priority}
 		for _, g := range l.Groups {
-			g.Rules = slices.Clone(g.Rules)
-			slices.SortStableFunc(g.Rules, func(a, b Rule) int { return cmp.Compare(a.Priority, b.Priority) })
-			n.groups = append(n.groups, group{Group: g, counters: newCounters(len(g.Rules))})
+			n.groups = append(n.groups, group{
+				name: g.Name, priority: g.Priority, direction: g.Direction, family: g.Family,
+				tables: c.tables(l.Name, &g, cache), counters: newCounters(len(g.Rules)),
+			})
 		}
-		slices.SortStableFunc(n.groups, func(a, b group) int { return cmp.Compare(a.Priority, b.Priority) })
+		slices.SortStableFunc(n.groups, func(a, b group) int { return cmp.Compare(a.priority, b.priority) })
 		p.layers = append(p.layers, n)
 	}
 	slices.SortStableFunc(p.layers, func(a, b layer) int { return cmp.Compare(a.priority, b.priority) })
-	c := check{p: p}
-	c.names()
-	for i := range p.layers {
-		for j := range p.layers[i].groups {
-			if c.group(&p.layers[i], &p.layers[i].groups[j]) {
-				p.plan(i, j, &c)
-			}
-		}
+	c.names(p.layers)
+	if err := c.err(); err != nil {
+		return nil, err
 	}
-	for cl := range classes { // inbound: the layers in reverse, their groups as they are
-		slices.SortStableFunc(p.plans[Inbound][cl], func(a, b plan) int { return cmp.Compare(b.layer, a.layer) })
+	for _, dir := range []Direction{Outbound, Inbound} {
+		p.plan(dir)
 	}
-	c.bounds()
+	c.bounds(p)
 	if err := c.err(); err != nil {
 		return nil, err
 	}
 	return p, nil
 }
 
-// plan adds the tables of a group.
-func (p *Program) plan(i, j int, c *check) {
-	g := &p.layers[i].groups[j]
-	reached := make([]reach, len(g.Rules))
-	for cl := range classes {
-		if g.Family != AnyFamily && g.Family != cl.family() {
-			continue
-		}
-		pl := plan{layer: uint16(i), group: uint16(j), rules: g.Rules}
-		var tuples []tuple
-		for n := range g.Rules {
-			if t, ok := tupleOf(&g.Rules[n].Match, cl); ok {
-				pl.places = append(pl.places, int32(n))
-				pl.behindPorts = append(pl.behindPorts, t.uses()&behindPorts != 0)
-				tuples = append(tuples, t)
+// plan lists what packets of a direction meet: inbound, the layers in reverse,
+// their groups as they are.
+func (p *Program) plan(dir Direction) {
+	for _, at := range p.order(dir) {
+		g := &p.layers[at.Layer].groups[at.Group]
+		for cl := range classes {
+			if t := &g.by[cl]; len(t.places) > 0 {
+				p.plans[dir][cl] = append(p.plans[dir][cl], plan{at.Layer, at.Group, g.rules, t})
 			}
 		}
-		if len(tuples) == 0 {
-			continue
-		}
-		pl.classifier = newClassifier(tuples, cl)
-		pl.note(tuples, cl, reached)
-		p.plans[g.Direction][cl] = append(p.plans[g.Direction][cl], pl)
 	}
-	c.reach(&p.layers[i], g, reached)
+}
+
+// order lists every group of a direction as packets meet them.
+func (p *Program) order(dir Direction) (list []Step) {
+	for i := range p.layers {
+		for j := range p.layers[i].groups {
+			if p.layers[i].groups[j].direction == dir {
+				list = append(list, Step{Layer: uint16(i), Group: uint16(j)})
+			}
+		}
+	}
+	if dir == Inbound {
+		slices.SortStableFunc(list, func(a, b Step) int { return int(b.Layer) - int(a.Layer) })
+	}
+	return list
+}
+
+// tables makes those of a group.
+func (c *check) tables(layer string, g *Group, cache *Cache) *tables {
+	rules := slices.Clone(g.Rules)
+	slices.SortStableFunc(rules, func(a, b Rule) int { return cmp.Compare(a.Priority, b.Priority) })
+	if t := cache.find(g.Family, rules); t != nil && g.Name != "" && g.Direction.valid() {
+		return t
+	}
+	t := &tables{family: g.Family, rules: rules}
+	if !c.group(layer, g, rules) {
+		return t
+	}
+	before := len(c.errs)
+	reached := make([]reach, len(rules))
+	for cl := range classes {
+		if g.Family == AnyFamily || g.Family == cl.family() {
+			t.by[cl] = newTable(rules, cl, reached)
+		}
+	}
+	c.reach(layer, g.Name, rules, reached)
+	if len(c.errs) == before {
+		cache.keep(t)
+	}
+	return t
+}
+
+func newTable(rules []Rule, cl class, reached []reach) (t table) {
+	var tuples []tuple
+	for n := range rules {
+		if m, ok := tupleOf(&rules[n].Match, cl); ok {
+			t.places = append(t.places, int32(n))
+			t.behindPorts = append(t.behindPorts, m.uses()&behindPorts != 0)
+			tuples = append(tuples, m)
+		}
+	}
+	if len(tuples) == 0 {
+		return t
+	}
+	t.places, t.behindPorts = slices.Clip(t.places), slices.Clip(t.behindPorts)
+	t.classifier = newClassifier(tuples, cl)
+	for n := range tuples {
+		t.note(n, rules, tuples, cl, reached)
+	}
+	return t
 }
 
 // reach is what became of a rule: the classes of frames that it can match, those
@@ -111,22 +174,20 @@ type reach struct {
 	by               int32
 }
 
-// note looks, for each rule, for an earlier one that covers it. Only those
-// that match one packet of the rule's can.
-func (pl *plan) note(tuples []tuple, cl class, to []reach) {
-	for n := range tuples {
-		r := &to[pl.places[n]]
-		r.matches |= 1 << cl
-		k := tuples[n].witness()
-		pl.classifier.all(&k, n, func(earlier int) bool {
-			if !tuples[earlier].covers(&tuples[n]) {
-				return true
-			}
-			if by := pl.places[earlier]; pl.rules[by].Action != pl.rules[pl.places[n]].Action {
-				r.covered |= 1 << cl
-				r.by = by
-			}
-			return false
-		})
-	}
+// note looks for a rule before the n-th one that covers it. Only those that
+// match one packet of the n-th rule's can.
+func (t *table) note(n int, rules []Rule, tuples []tuple, cl class, reached []reach) {
+	r := &reached[t.places[n]]
+	r.matches |= 1 << cl
+	k := tuples[n].witness()
+	t.classifier.all(&k, n, func(earlier int) bool {
+		if !tuples[earlier].covers(&tuples[n]) {
+			return true
+		}
+		if by := t.places[earlier]; rules[by].Action != rules[t.places[n]].Action {
+			r.covered |= 1 << cl
+			r.by = by
+		}
+		return false
+	})
 }
