@@ -121,6 +121,8 @@ func (t Type) value(lo, hi []byte) (Value, error) {
 		return Name(name), nil
 	case t == IfIndex && one:
 		return Index(int(binary.NativeEndian.Uint32(lo))), nil
+	case t == VSID && one:
+		return Subnet(uint32(lo[0])<<16 | uint32(lo[1])<<8 | uint32(lo[2])), nil
 	}
 	return Value{}, fmt.Errorf("an element of type %s that is not of our making", t.name)
 }

@@ -90,7 +90,11 @@ func steering() Table {
 		R(append(ICMPError(IPv4), Accept())...),
 		R(append(ICMPError(IPv6), Accept())...),
 		R(FwdTo(IPv4, netip.MustParseAddr("169.254.1.1"), "whole4", DAddr4)),
+		R(Tagged(), Accept()),
+		R(DAddr(netip.MustParsePrefix("192.0.2.1/32")), NVGRE("vsids"), Drop()),
+		R(DAddr(netip.MustParsePrefix("2001:db8::1/128")), VXLAN("vsids"), NotMark(0x484e56), Drop()),
 	}
-	return Table{Family: NetDev, Name: "steering", Sets: []Set{whole, ids, ICMPErrors()}, Chains: []Chain{
+	vsids := Set{Name: "vsids", Key: []Type{VSID}, Elements: []Element{E(Subnet(5001)), E(Subnet(0xfffffe))}}
+	return Table{Family: NetDev, Name: "steering", Sets: []Set{whole, ids, ICMPErrors(), vsids}, Chains: []Chain{
 		{Name: "ingress", Hook: &Hook{Type: Filter, At: Ingress, Priority: -10, Device: "lo"}, Rules: rules}}}
 }

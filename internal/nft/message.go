@@ -55,8 +55,12 @@ func (p *planner) set(s compiledSet) {
 	if len(desc) > 0 {
 		b = nfnl.AppendNested(b, setDesc, desc)
 	}
+	note := setOrder(s.def.keyType, s.def.dataType)
+	if s.def.keyType == VSID.magic && s.def.keyLen == uint32(VSID.size) {
+		note = append(note, setTypeof()...)
+	}
 	b = nfnl.AppendUint32(b, setID, 0)
-	b = nfnl.Append(b, setUserdata, setOrder(s.def.keyType, s.def.dataType))
+	b = nfnl.Append(b, setUserdata, note)
 	p.add(msgNewSet, unix.NLM_F_CREATE, "add set "+s.name, b)
 }
 
@@ -73,6 +77,32 @@ func setOrder(keyType, dataType uint32) []byte {
 	}
 	b := binary.NativeEndian.AppendUint32([]byte{keyOrder, 4}, key)
 	return binary.NativeEndian.AppendUint32(append(b, dataOrder, 4), data)
+}
+
+// setTypeof is the note by which nft list knows that a key of the plain number
+// type is what stands in a packet 32 bits behind the transport header's start
+// and is 24 bits long (libnftnl's udata.h, payload_expr_build_udata in nft's
+// payload.c).
+func setTypeof() []byte {
+	const (
+		keyTypeof                              = 3
+		exprType, exprBody                     = 0, 1
+		payload                                = 7
+		proto, field, base, offset, bits       = 0, 1, 2, 3, 4
+		unknown, transportHeader, at, vsidBits = 0, 3, 32, 24
+	)
+	number := func(b []byte, typ byte, n uint32) []byte {
+		return binary.NativeEndian.AppendUint32(append(b, typ, 4), n)
+	}
+	nested := func(b []byte, typ byte, body []byte) []byte { return append(append(b, typ, byte(len(body))), body...) }
+	var where []byte
+	for _, f := range []struct {
+		typ byte
+		n   uint32
+	}{{proto, unknown}, {field, unknown}, {base, transportHeader}, {offset, at}, {bits, vsidBits}} {
+		where = number(where, f.typ, f.n)
+	}
+	return nested(nil, keyTypeof, nested(number(nil, exprType, payload), exprBody, where))
 }
 
 // elements adds or deletes elements, in as many messages as it takes.

@@ -43,7 +43,11 @@ func (s Set) write(b *strings.Builder) {
 		kind = "map"
 		types += " : " + typesText(s.Value)
 	}
-	fmt.Fprintf(b, "\t%s %s {\n\t\ttype %s\n", kind, s.Name, types)
+	word := "type"
+	if s.Key[0].typeof() {
+		word = "typeof"
+	}
+	fmt.Fprintf(b, "\t%s %s {\n\t\t%s %s\n", kind, s.Name, word, types)
 	if s.Dynamic {
 		fmt.Fprintf(b, "\t\tsize %d\n\t\tflags dynamic\n", s.Size)
 	}

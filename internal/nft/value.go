@@ -23,7 +23,12 @@ var (
 	ICMPv6Type  = Type{"icmpv6_type", 1, 29}
 	IfName      = Type{"ifname", 16, 41}
 	Mark        = Type{"mark", 4, 19} // any number in host order
+	VSID        = Type{"@th,32,24", 3, 4}
 )
+
+// typeof tells whether nft names the type after where it stands in a packet,
+// having no word for it. See setTypeof.
+func (t Type) typeof() bool { return t == VSID }
 
 func align4(n int) int { return (n + 3) &^ 3 }
 
@@ -94,6 +99,11 @@ func ICMP(t uint8) Value { return single([]byte{t}, icmpName(t)) }
 
 // ICMPv6 is an ICMPv6 type.
 func ICMPv6(t uint8) Value { return single([]byte{t}, icmpv6Name(t)) }
+
+// Subnet is a virtual subnet ID, as NVGRE and VXLAN carry it.
+func Subnet(vsid uint32) Value {
+	return single(binary.BigEndian.AppendUint32(nil, vsid)[1:], strconv.FormatUint(uint64(vsid), 10))
+}
 
 // Name is an interface's name.
 func Name(ifname string) Value { return single(ifnameBytes(ifname), strconv.Quote(ifname)) }
