@@ -20,6 +20,7 @@ type entry struct {
 	addr   netip.Addr
 	proto  nft.Protocol
 	lo, hi uint16
+	vsid   uint32
 	index  int // a map's value
 }
 
@@ -28,6 +29,8 @@ const (
 	setPALinks  = "pa-links"  // interfaces of the fabric
 	setPA4      = "pa4"       // provider addresses
 	setPA6      = "pa6"       //
+	setVM4      = "vm4"       // provider addresses that stand for one CA each
+	setVM6      = "vm6"       //
 	setDeaf     = "deaf"      // interfaces of VMs
 	setNotes    = "notes"     // what we must remember over a restart
 	setExits    = "exits"     // ext peer . uplink it may leave by
@@ -37,8 +40,11 @@ const (
 	setPartial6 = "partial6"  //
 	setShared4  = "shared4"   // ext peer . address . protocol . ports or echo identifiers
 	setShared6  = "shared6"   //
-	setGuard4   = "guard4"    // provider addresses again, for the other table
+	setGuard4   = "guard4"    // provider addresses again, for the other table, and multicast groups of theirs
 	setGuard6   = "guard6"    //
+	setVMGuard4 = "vm-guard4" // likewise
+	setVMGuard6 = "vm-guard6" //
+	setVSIDs    = "vsids"     // virtual subnets of the dataplane
 	setSteer4   = "steer4"    // address . protocol . ports -> ext peer
 	setSteer6   = "steer6"    //
 	noteIPv6    = "ipv6-only" // in setNotes: IPv6 forwarding was off before us
@@ -53,11 +59,12 @@ const (
 	partAddr6
 	partProto
 	partPorts
+	partVSID
 	partIndex
 )
 
 func (p part) typ() nft.Type {
-	return [...]nft.Type{nft.IfName, nft.IfName, nft.IPv4Addr, nft.IPv6Addr, nft.InetProto, nft.InetService, nft.IfIndex}[p]
+	return [...]nft.Type{nft.IfName, nft.IfName, nft.IPv4Addr, nft.IPv6Addr, nft.InetProto, nft.InetService, nft.VSID, nft.IfIndex}[p]
 }
 
 type setSpec struct {
@@ -71,6 +78,8 @@ var setSpecs = []setSpec{
 	{setPALinks, nft.Inet, []part{partLink}, false},
 	{setPA4, nft.Inet, []part{partAddr4}, false},
 	{setPA6, nft.Inet, []part{partAddr6}, false},
+	{setVM4, nft.Inet, []part{partAddr4}, false},
+	{setVM6, nft.Inet, []part{partAddr6}, false},
 	{setDeaf, nft.Inet, []part{partLink}, false},
 	{setNotes, nft.Inet, []part{partLink}, false},
 	{setExits, nft.Inet, []part{partLink, partOther}, false},
@@ -82,6 +91,9 @@ var setSpecs = []setSpec{
 	{setShared6, nft.Inet, []part{partLink, partAddr6, partProto, partPorts}, false},
 	{setGuard4, nft.NetDev, []part{partAddr4}, false},
 	{setGuard6, nft.NetDev, []part{partAddr6}, false},
+	{setVMGuard4, nft.NetDev, []part{partAddr4}, false},
+	{setVMGuard6, nft.NetDev, []part{partAddr6}, false},
+	{setVSIDs, nft.NetDev, []part{partVSID}, false},
 	{setSteer4, nft.NetDev, []part{partAddr4, partProto, partPorts}, true},
 	{setSteer6, nft.NetDev, []part{partAddr6, partProto, partPorts}, true},
 }
@@ -122,6 +134,8 @@ func (e entry) value(p part) nft.Value {
 		return nft.Proto(e.proto)
 	case partPorts:
 		return nft.Ports(e.lo, e.hi)
+	case partVSID:
+		return nft.Subnet(e.vsid)
 	}
 	return nft.Index(e.index)
 }
@@ -152,6 +166,8 @@ func (e *entry) read(p part, v nft.Value) {
 		e.proto = nft.Protocol(lo[0])
 	case partPorts:
 		e.lo, e.hi = binary.BigEndian.Uint16(lo), binary.BigEndian.Uint16(hi)
+	case partVSID:
+		e.vsid = uint32(lo[0])<<16 | uint32(lo[1])<<8 | uint32(lo[2])
 	case partIndex:
 		e.index = int(binary.NativeEndian.Uint32(lo))
 	}
@@ -186,7 +202,7 @@ func (e entry) overlaps(o entry) bool {
 
 func (e entry) compare(o entry) int {
 	return cmp.Or(cmp.Compare(e.set, o.set), cmp.Compare(e.link, o.link), cmp.Compare(e.other, o.other), e.addr.Compare(o.addr),
-		cmp.Compare(e.proto, o.proto), cmp.Compare(e.lo, o.lo), cmp.Compare(e.hi, o.hi), cmp.Compare(e.index, o.index))
+		cmp.Compare(e.proto, o.proto), cmp.Compare(e.lo, o.lo), cmp.Compare(e.hi, o.hi), cmp.Compare(e.vsid, o.vsid), cmp.Compare(e.index, o.index))
 }
 
 func (e entry) String() string {

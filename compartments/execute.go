@@ -76,7 +76,7 @@ func (x *executor) do(s step) error {
 		return x.in.SetLinkOffloads(s.link, nl.Offloads{})
 	case addAddr:
 		return x.onLink(s.side, s.link, func(h *nl.Handle, i int) error {
-			return h.AddAddr(nl.Addr{Prefix: s.prefix, Link: i, Protocol: nl.Protocol})
+			return h.AddAddr(nl.Addr{Prefix: s.prefix, Link: i, Protocol: nl.Protocol, NoSource: s.noSource})
 		})
 	case delAddr:
 		return x.onLink(s.side, s.link, func(h *nl.Handle, i int) error {

@@ -27,6 +27,8 @@ type gateway struct {
 	gen     uint32
 	entries map[entry]bool
 	guarded map[string]int // VMs' ports that have a chain, with the interface's index
+
+	provider ProviderState
 }
 
 // resyncs bounds how often the image is read anew because others keep changing

@@ -157,7 +157,7 @@ func planAddrs(at side, link string, want []netip.Prefix, have []nl.Addr) []step
 	}
 	for _, p := range want {
 		if !slices.ContainsFunc(have, func(a nl.Addr) bool { return a.Prefix == p }) {
-			out = append(out, addAddr{at, link, p})
+			out = append(out, addAddr{side: at, link: link, prefix: p})
 		}
 	}
 	return out

@@ -263,6 +263,7 @@ func TestPlanProvider(t *testing.T) {
 		Addresses: []hnv.ProviderAddress{{Addr: prefix("192.168.1.10/24"), Interface: "pa0"}, {Addr: prefix("192.168.7.10/24"), Interface: "pa0", VLAN: 7},
 			{Addr: prefix("fd00:aa::10/64"), Interface: "pa0"}},
 		Routes: []hnv.ProviderRoute{{Prefix: prefix("192.168.2.0/24"), NextHop: mustAddr("192.168.1.1")}, {Prefix: prefix("192.168.8.0/24"), NextHop: mustAddr("192.168.7.1"), Metric: 5}},
+		VSIDs:  []hnv.VSID{vsid(t, 5001), vsid(t, 5002)}, Rewrite: []RewriteAddress{{Addr: mustAddr("192.168.7.77")}, {Addr: mustAddr("fd00:bb::77")}}, Groups: []netip.Addr{mustAddr("239.1.1.1")},
 	}
 	plan := func(s ProviderSpec, seen seenProvider) string {
 		steps, err := planProvider(testNames, []string{"pa0", "pa1"}, s, seen)
@@ -297,7 +298,8 @@ func TestPlanProvider(t *testing.T) {
 func TestTables(t *testing.T) {
 	w := wantOf(t, bothFamilies(t))
 	entries := append(rightOutside(t, w).entries, entry{set: setNotes, link: noteIPv6}, entry{set: setPALinks, link: "pa0"},
-		entry{set: setPA4, addr: mustAddr("192.168.1.10")}, entry{set: setGuard4, addr: mustAddr("192.168.1.10")})
+		entry{set: setPA4, addr: mustAddr("192.168.1.10")}, entry{set: setGuard4, addr: mustAddr("192.168.1.10")},
+		entry{set: setVM4, addr: mustAddr("192.168.1.77")}, entry{set: setVMGuard6, addr: mustAddr("fd00:aa::77")}, entry{set: setVSIDs, vsid: 5001})
 	golden(t, "inet", inetTable(testNames, []string{"eth1"}, entries).String())
 	golden(t, "netdev", netdevTable(testNames, []string{"pa0"}, []string{"vm0"}, entries).String())
 	// Each element can be read back.

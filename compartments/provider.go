@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/nl"
 )
 
@@ -56,6 +57,10 @@ func (e *Engine) applyProvider(ctx context.Context, s ProviderSpec) ([]string, e
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	x := &executor{ctx: ctx, e: e}
+	s, err := e.present(s)
+	if err != nil {
+		return nil, err
+	}
 	repaired, err := e.ensureSteer(x)
 	if err != nil {
 		return nil, err
@@ -75,6 +80,7 @@ func (e *Engine) applyProvider(ctx context.Context, s ProviderSpec) ([]string, e
 			return repaired, err
 		}
 		if len(steps) == 0 {
+			g.provider = stateOf(s)
 			_, err = g.sync(true)
 			return repaired, err
 		}
@@ -90,8 +96,37 @@ func (e *Engine) applyProvider(ctx context.Context, s ProviderSpec) ([]string, e
 	return repaired, fmt.Errorf("it does not settle: %s is undone each time it is done; does somebody else change it?", steps[0])
 }
 
+// present leaves out what stands for VMs that are not here.
+func (e *Engine) present(s ProviderSpec) (ProviderSpec, error) {
+	var here []RewriteAddress
+	for _, r := range s.Rewrite {
+		if r.Port != "" {
+			_, err := e.out.Link(r.Port)
+			if errors.Is(err, nl.ErrNotFound) {
+				continue
+			}
+			if err != nil {
+				return s, err
+			}
+		}
+		here = append(here, r)
+	}
+	s.Rewrite = here
+	return s, nil
+}
+
 func (e *Engine) checkProvider(s ProviderSpec) error {
 	var errs []error
+	for _, r := range s.Rewrite {
+		if slices.ContainsFunc(s.Addresses, func(p hnv.ProviderAddress) bool { return p.Addr.Addr() == r.Addr }) {
+			errs = append(errs, fmt.Errorf("provider address %s: it cannot carry tunnels and stand for one CA at once", r.Addr))
+		}
+	}
+	for _, g := range s.Groups {
+		if !g.IsMulticast() {
+			errs = append(errs, fmt.Errorf("multicast group %s: it is no multicast address", g))
+		}
+	}
 	for _, a := range s.Addresses {
 		if !slices.Contains(e.cfg.PAInterfaces, a.Interface) {
 			errs = append(errs, fmt.Errorf("provider address %s: interface %s is not one of this gateway's PA interfaces %v", a.Addr, a.Interface, e.cfg.PAInterfaces))
@@ -210,9 +245,13 @@ func planProvider(n names, interfaces []string, s ProviderSpec, seen seenProvide
 func planProviderLink(name string, l nl.Link, s ProviderSpec, have []nl.Addr) []step {
 	var out []step
 	var want []netip.Prefix
-	for _, a := range s.Addresses {
-		if ProviderLink(a) == name {
-			want = append(want, a.Addr)
+	var rewrite []netip.Prefix
+	for _, h := range held(s) {
+		if h.home == name {
+			want = append(want, h.prefix)
+			if h.rewrite {
+				rewrite = append(rewrite, h.prefix)
+			}
 		}
 	}
 	if v, ok := l.Conf4(nl.Forwarding4); !ok || v != 0 {
@@ -228,43 +267,17 @@ func planProviderLink(name string, l nl.Link, s ProviderSpec, have []nl.Addr) []
 			out = append(out, delAddr{outward, name, a.Prefix})
 		}
 	}
+	var fresh []netip.Addr
 	for _, p := range want {
 		if !slices.ContainsFunc(have, func(a nl.Addr) bool { return a.Prefix == p }) {
-			out = append(out, addAddr{outward, name, p})
+			out = append(out, addAddr{outward, name, p, slices.Contains(rewrite, p)})
+			fresh = append(fresh, p.Addr())
 		}
+	}
+	if len(fresh) > 0 { // it may have been another machine's
+		out = append(out, announce{name, fresh})
 	}
 	return out
-}
-
-// planGuard keeps the rules' knowledge of the fabric.
-func planGuard(links []string, s ProviderSpec, have []entry) changeEntries {
-	var want []entry
-	for _, l := range links {
-		want = append(want, entry{set: setPALinks, link: l})
-	}
-	for _, a := range s.Addresses {
-		ip := a.Addr.Addr()
-		inet, guard := setPA4, setGuard4
-		if ip.Is6() {
-			inet, guard = setPA6, setGuard6
-		}
-		want = append(want, entry{set: inet, addr: ip}, entry{set: guard, addr: ip})
-	}
-	sets := []string{setPALinks, setPA4, setPA6, setGuard4, setGuard6}
-	var c changeEntries
-	for _, e := range want {
-		if !slices.Contains(have, e) && !slices.Contains(c.put, e) {
-			c.put = append(c.put, e)
-		}
-	}
-	for _, e := range have {
-		if slices.Contains(sets, e.set) && !slices.Contains(want, e) {
-			c.del = append(c.del, e)
-		}
-	}
-	slices.SortFunc(c.put, entry.compare)
-	slices.SortFunc(c.del, entry.compare)
-	return c
 }
 
 // planProviderRoutes is content with a route that somebody else made.

@@ -18,8 +18,13 @@ import (
 	"github.com/hnvgate/hnvgate/internal/nl"
 )
 
+// provider has the addresses on pa0 and knows virtual subnet 5001.
 func provider(addrs ...string) ProviderSpec {
-	var s ProviderSpec
+	v, err := hnv.NewVSID(5001)
+	if err != nil {
+		panic(err)
+	}
+	s := ProviderSpec{VSIDs: []hnv.VSID{v}}
 	for _, a := range addrs {
 		s.Addresses = append(s.Addresses, hnv.ProviderAddress{Addr: prefix(a), Interface: "pa0"})
 	}
@@ -59,7 +64,7 @@ func TestProviderAddressesAndRoutes(t *testing.T) {
 	}
 	m.ip(m.id+".gw", "route add 192.168.3.0/24 via 192.168.1.1 metric 9")
 	s.Routes = append(s.Routes, hnv.ProviderRoute{Prefix: prefix("192.168.3.0/24"), NextHop: mustAddr("192.168.1.1")}) // as the operator has it
-	put(s, 6)                                                                                                          // rules know, no forwarding, address, route, packets kept of either family
+	put(s, 7)                                                                                                          // rules know, no forwarding, address, announced, route, packets kept of either family
 	put(s, 0)
 	if got := m.addrs("pa0"); !slices.Equal(got, []string{"192.168.1.10/24", "192.168.1.11/24"}) {
 		t.Errorf("addresses %v", got)
@@ -74,7 +79,7 @@ func TestProviderAddressesAndRoutes(t *testing.T) {
 	m.run(m.id+".gw", "nft delete chain netdev "+e.names.table()+" guard-pa0")
 	m.run(m.id+".gw", "sysctl -qw net.ipv4.neigh.pa0.unres_qlen_bytes=212992")
 	m.run(m.id+".gw", "sysctl -qw net.ipv6.neigh.pa0.unres_qlen_bytes=212992")
-	put(s, 5)
+	put(s, 6)
 	put(s, 0)
 
 	// What is no longer wanted goes; what was there before us stays.
@@ -131,7 +136,7 @@ func TestTunnelPacketsAreNotAnswered(t *testing.T) {
 		&layers.GRE{Protocol: 0x6558, KeyPresent: true, Key: 5001 << 8}, gopacket.Payload("gre-packet"))}
 	sent := []packet{
 		gre,
-		udp(t, "vxlan-packet", src, 50000, dst, 4789),
+		vxlan(t, "vxlan-packet", src, dst, 0x08, 5001),
 		udp(t, "other-packet", src, 50000, dst, 4790),
 	}
 	m.send(m.fabric, sent...)

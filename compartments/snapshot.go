@@ -45,7 +45,7 @@ type Drop struct {
 // Routine tells whether the drop is a matter of course: the dataplane has seen
 // the packet, and only the gateway's own stack must not.
 func (d Drop) Routine() bool {
-	return d.Reason == dropTunnel || d.Reason == dropPort || d.Reason == dropOverlay
+	return d.Reason == dropTunnel || d.Reason == dropRewrite || d.Reason == dropPort || d.Reason == dropOverlay
 }
 
 // Snapshot tells the compartments there are, by name.

@@ -69,6 +69,22 @@ type Result struct {
 type ProviderSpec struct {
 	Addresses []hnv.ProviderAddress
 	Routes    []hnv.ProviderRoute
+	// VSIDs are the virtual subnets that the dataplane knows: their tunnel packets
+	// are kept from the gateway's own stack, which has all others.
+	VSIDs []hnv.VSID
+	// Rewrite are provider addresses that stand for one CA each: the kernel answers
+	// for them, and knows nothing else of them.
+	Rewrite []RewriteAddress
+	// Groups are multicast groups that carry tunnel packets.
+	Groups []netip.Addr
+}
+
+// RewriteAddress is a provider address that stands for one CA of a VM.
+type RewriteAddress struct {
+	Addr netip.Addr
+	// Port is the VM's interface: the address is on this machine as long as the
+	// VM is. "" is for always.
+	Port string
 }
 
 func (c Config) check() error {

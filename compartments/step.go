@@ -45,8 +45,9 @@ type (
 
 	addAddr struct {
 		side
-		link   string
-		prefix netip.Prefix
+		link     string
+		prefix   netip.Prefix
+		noSource bool
 	}
 
 	delAddr struct {
@@ -155,12 +156,16 @@ func (s announce) String() string {
 }
 
 func (s changeEntries) String() string {
+	const most = 24 // of many more, as of all virtual subnets, nobody reads
 	var words []string
-	for _, e := range s.put {
+	for _, e := range s.put[:min(len(s.put), most)] {
 		words = append(words, "put "+e.String())
 	}
-	for _, e := range s.del {
+	for _, e := range s.del[:min(len(s.del), most)] {
 		words = append(words, "took "+e.String())
+	}
+	if n := len(s.put) + len(s.del) - len(words); n > 0 {
+		words = append(words, fmt.Sprintf("and %d more", n))
 	}
 	return "nftables: " + strings.Join(words, "; ")
 }

@@ -8,31 +8,34 @@ import (
 )
 
 // The counters of what is dropped in the gateway's namespace, with what they
-// mean. The inet table has the first ones, the netdev table the last three.
+// mean. The inet table has the first ones, the netdev table the last four.
 const (
 	dropSpoofed    = "spoofed"     // from a compartment, not from an external address (or port) of its own
 	dropFragment   = "fragment"    // from a compartment that has only a part of an address: a fragment has no port
 	dropAstray     = "astray"      // from a compartment, neither to its uplink nor to another's external address
 	dropToGateway  = "to-gateway"  // from a compartment to the gateway itself
-	dropToPA       = "to-pa"       // from outside to a provider address
+	dropToPA       = "to-pa"       // from outside to a provider address, or from anywhere but the fabric to one that stands for a CA
 	dropToOther    = "to-other"    // from the fabric or from outside to an address of another interface of the gateway
-	dropAway       = "tunnel-away" // tunnel packets from a provider address that would have left by another way than the fabric
+	dropAway       = "tunnel-away" // packets of the dataplane, which are those with a provider address as source, that would have left by another way than the fabric
+	dropAsVM       = "as-vm"       // from a provider address that stands for a CA, by the gateway's own stack
 	dropFabric     = "fabric"      // would have been forwarded from or to the fabric
 	dropUnknown    = "unknown"     // from outside, to nobody's external address
 	dropIntruder   = "intruder"    // from another interface into an uplink or a compartment
 	dropOverlay    = "overlay"     // of the dataplane's links, for the gateway's own stack
 	dropIPv6       = "ipv6"        // would have been forwarded only because uplinks need IPv6 forwarding
-	dropTunnel     = "tunnel"      // tunnel packets, and fragments that may be of some: the dataplane has seen them, the stack must not answer
+	dropTunnel     = "tunnel"      // tunnel packets of known virtual subnets, and fragments that may be of some: the dataplane has seen them, the stack must not answer
+	dropRewrite    = "rewrite"     // to a provider address that stands for a CA: the dataplane has seen them, the stack must not
 	dropPort       = "port"        // from a VM's port: the dataplane has seen them, the stack must not
 	dropUnsteered  = "unsteered"   // to a shared address, a fragment or to a port that no compartment has
 	setUplinks     = "uplinks"     // static: the uplinks' interfaces
 	setPorts       = "ports"       // static: the protocols that have ports
 	setPortsNetdev = "steer-ports" // the same for the other table
+	setNeighbour   = "nd"          // static: neighbor solicitation and advertisement
 )
 
 var (
-	inetDrops   = []string{dropSpoofed, dropFragment, dropAstray, dropToGateway, dropToPA, dropToOther, dropAway, dropFabric, dropUnknown, dropIntruder, dropOverlay, dropIPv6}
-	netdevDrops = []string{dropTunnel, dropPort, dropUnsteered}
+	inetDrops   = []string{dropSpoofed, dropFragment, dropAstray, dropToGateway, dropToPA, dropToOther, dropAway, dropAsVM, dropFabric, dropUnknown, dropIntruder, dropOverlay, dropIPv6}
+	netdevDrops = []string{dropTunnel, dropRewrite, dropPort, dropUnsteered}
 )
 
 // Ours run a little before those that the operator may have.
@@ -70,7 +73,7 @@ func inetTable(n names, uplinks []string, entries []entry) nft.Table {
 	}
 	t := nft.Table{
 		Family: nft.Inet, Name: n.table(), Counters: inetDrops,
-		Sets: append(sets(nft.Inet, entries), up, portsSet(setPorts), nft.ICMPErrors()),
+		Sets: append(sets(nft.Inet, entries), up, portsSet(setPorts), nft.ICMPErrors(), neighbourSet()),
 		Chains: []nft.Chain{{
 			Name: "deaf", Hook: &nft.Hook{Type: nft.Filter, At: nft.Prerouting, Priority: nft.PriorityRaw},
 			Rules: []nft.Rule{
@@ -85,6 +88,9 @@ func inetTable(n names, uplinks []string, entries []entry) nft.Table {
 				drop(dropToPA, nft.In(setUplinks, nft.IIfField), nft.In(setPA6, nft.DAddr6)),
 				drop(dropToOther, nft.In(setPALinks, nft.IIfField), nft.NotHere()),
 				drop(dropToOther, nft.In(setUplinks, nft.IIfField), nft.NotHere()),
+				nft.R(nft.In(setPALinks, nft.IIfField), nft.In(setVM6, nft.DAddr6), nft.In(setNeighbour, nft.ICMPv6Field), nft.Accept()),
+				drop(dropToPA, nft.In(setVM4, nft.DAddr4)),
+				drop(dropToPA, nft.In(setVM6, nft.DAddr6)),
 			},
 		}, {
 			Name: "output", Hook: &nft.Hook{Type: nft.Filter, At: nft.Output, Priority: priority},
@@ -131,16 +137,26 @@ func inetTable(n names, uplinks []string, entries []entry) nft.Table {
 	return t
 }
 
+// DataplaneMark is the mark of the dataplane's packets to the fabric: only they
+// may have a provider address that stands for a CA as their source.
+const DataplaneMark = 0x484e56 // "HNV"
+
 // tunnelRules keep the dataplane's packets on the fabric, where they are in
 // clear: without the fabric's routes, as when its interface is down, the default
 // route would lead them outside.
 func tunnelRules(drop func(string, ...nft.Stmt) nft.Rule) []nft.Rule {
+	elsewhere := nft.NotIn(setPALinks, nft.OIfField)
 	var out []nft.Rule
 	for _, from := range []nft.Stmt{nft.In(setPA4, nft.SAddr4), nft.In(setPA6, nft.SAddr6)} {
-		elsewhere := nft.NotIn(setPALinks, nft.OIfField)
 		out = append(out,
 			drop(dropAway, from, nft.L4Proto(nft.ProtoGRE), elsewhere),
 			drop(dropAway, from, nft.DPort(nft.ProtoUDP, vxlanPort), elsewhere))
+	}
+	out = append(out, nft.R(nft.In(setVM6, nft.SAddr6), nft.In(setNeighbour, nft.ICMPv6Field), nft.Accept()))
+	for _, from := range []nft.Stmt{nft.In(setVM4, nft.SAddr4), nft.In(setVM6, nft.SAddr6)} {
+		out = append(out,
+			drop(dropAsVM, from, nft.NotMark(DataplaneMark)),
+			drop(dropAway, from, elsewhere))
 	}
 	return out
 }
@@ -203,30 +219,18 @@ func portsSet(name string) nft.Set {
 		nft.E(nft.Proto(nft.ProtoTCP)), nft.E(nft.Proto(nft.ProtoUDP))}}
 }
 
-// netdevTable sits on the devices themselves: it keeps tunnel packets from the
-// stack, behind the packet sockets that serve them, and steers packets to
-// shared addresses. fabric and ports are the links of the fabric and of VMs, as
-// far as they exist.
+// netdevTable sits on the devices themselves: it keeps the dataplane's packets
+// from the stack, behind the packet sockets that serve them, and steers packets
+// to shared addresses. fabric and ports are the links of the fabric and of VMs,
+// as far as they exist.
 func netdevTable(n names, fabric, ports []string, entries []entry) nft.Table {
 	t := nft.Table{
 		Family: nft.NetDev, Name: n.table(), Counters: netdevDrops,
-		Sets: append(sets(nft.NetDev, entries), portsSet(setPortsNetdev), nft.ICMPErrors()),
+		Sets: append(sets(nft.NetDev, entries), portsSet(setPortsNetdev), nft.ICMPErrors(), neighbourSet()),
 	}
 	for _, l := range fabric {
-		var rules []nft.Rule
-		for _, to := range []struct {
-			mine nft.Stmt
-			nft.Family
-		}{{nft.In(setGuard4, nft.DAddr4), nft.IPv4}, {nft.In(setGuard6, nft.DAddr6), nft.IPv6}} {
-			rules = append(rules,
-				nft.R(to.mine, nft.L4Proto(nft.ProtoGRE), nft.Count(dropTunnel), nft.Drop()),
-				// Only the first fragment has the port: all of them, so that none
-				// waits in the stack for others.
-				nft.R(to.mine, nft.Fragment(to.Family), nft.L4Proto(nft.ProtoUDP), nft.Count(dropTunnel), nft.Drop()),
-				nft.R(to.mine, nft.DPort(nft.ProtoUDP, vxlanPort), nft.Count(dropTunnel), nft.Drop()))
-		}
 		t.Chains = append(t.Chains, nft.Chain{
-			Name: "guard-" + l, Rules: rules,
+			Name: "guard-" + l, Rules: guardRules(),
 			Hook: &nft.Hook{Type: nft.Filter, At: nft.Ingress, Priority: nft.PriorityFilter, Device: l},
 		})
 	}
@@ -262,6 +266,48 @@ func netdevTable(n names, fabric, ports []string, entries []entry) nft.Table {
 		Rules: append(rules, nft.R(nft.Count(dropUnsteered), nft.Drop())),
 	})
 	return t
+}
+
+// guardRules tell what of the fabric's packets is the dataplane's. The rest is
+// for the stack, as on a machine without a gateway: its own VXLAN devices, GRE
+// tunnels, and everything else that is no tunnel packet of a known virtual
+// subnet.
+func guardRules() []nft.Rule {
+	count := func(counter string, match ...nft.Stmt) nft.Rule {
+		return nft.R(append(match, nft.Count(counter), nft.Drop())...)
+	}
+	// A VLAN's packets come by here on their way to its link, which has a chain
+	// of its own, behind its own packet socket.
+	rules := []nft.Rule{nft.R(nft.Tagged(), nft.Accept())}
+	for _, to := range []struct {
+		mine, vm nft.Stmt
+		nft.Family
+	}{
+		{nft.In(setGuard4, nft.DAddr4), nft.In(setVMGuard4, nft.DAddr4), nft.IPv4},
+		{nft.In(setGuard6, nft.DAddr6), nft.In(setVMGuard6, nft.DAddr6), nft.IPv6},
+	} {
+		if to.Family == nft.IPv6 { // as ARP, which does not come here, it is the kernel's
+			rules = append(rules, nft.R(to.vm, nft.In(setNeighbour, nft.ICMPv6Field), nft.Accept()))
+		}
+		rules = append(rules,
+			count(dropRewrite, to.vm),
+			// Only the first fragment shows the virtual subnet, and none tells
+			// whose the others are: all of them go, lest those that the stack is
+			// given wait there for the ones that it is not, fill its memory, and
+			// are complained of to the sender. Tunnels do not fragment: who sends
+			// fragments to a provider address loses nothing else by it than GRE
+			// and UDP.
+			count(dropTunnel, to.mine, nft.Fragment(to.Family), nft.L4Proto(nft.ProtoGRE)),
+			count(dropTunnel, to.mine, nft.Fragment(to.Family), nft.L4Proto(nft.ProtoUDP)),
+			count(dropTunnel, to.mine, nft.NVGRE(setVSIDs)),
+			count(dropTunnel, to.mine, nft.VXLAN(setVSIDs)))
+	}
+	return rules
+}
+
+func neighbourSet() nft.Set {
+	return nft.Set{Name: setNeighbour, Key: []nft.Type{nft.ICMPv6Type}, Elements: []nft.Element{
+		nft.E(nft.ICMPv6(nft.ICMPv6NeighSolicit)), nft.E(nft.ICMPv6(nft.ICMPv6NeighAdvert))}}
 }
 
 const vxlanPort = 4789

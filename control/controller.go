@@ -158,6 +158,7 @@ func (c *Controller) handle(ctx context.Context, e store.Event) {
 			case hnv.Tenant:
 				names[o.Name] = true
 				c.ports.wish.wake()
+				c.provider.wish.wake() // it has the virtual subnets
 			case hnv.NATMapping:
 				names[o.Tenant] = true
 			case hnv.CustomerRoute:
@@ -170,6 +171,11 @@ func (c *Controller) handle(ctx context.Context, e store.Event) {
 				c.provider.wish.wake()
 			case hnv.Port:
 				c.ports.wish.wake()
+				c.provider.wish.wake() // it has what stands for VMs, and groups of their subnets
+			case hnv.Record:
+				if o.Rule == hnv.RuleRewrite {
+					c.provider.wish.wake()
+				}
 			}
 		}
 		collectRecord(fast, ch)

@@ -30,6 +30,11 @@ type Compartments interface {
 	Delete(ctx context.Context, n hnv.Name) error
 	Prune(ctx context.Context, keep []hnv.Name) (removed []string, err error)
 	ApplyProvider(ctx context.Context, s compartments.ProviderSpec) (repaired []string, err error)
+	// ProviderState tells where the addresses on the fabric are.
+	ProviderState() compartments.ProviderState
+	// Claim keeps the tunnel packets of more virtual subnets from the machine's own
+	// stack, beside those that ApplyProvider was told of.
+	Claim(ctx context.Context, vsids []hnv.VSID) error
 	// ApplyPorts makes exactly these interfaces safe to plug in: up, and out of
 	// reach of the machine's own network stack. It tells which cannot be, and why.
 	ApplyPorts(ctx context.Context, ifnames []string) map[string]error
@@ -55,8 +60,8 @@ type Dataplane interface {
 
 // Wiring connects Linux interfaces to the dataplane; *Wire is one.
 type Wiring interface {
-	// Provider serves the fabric with these addresses.
-	Provider(addrs []hnv.ProviderAddress) error
+	// Provider serves the fabric.
+	Provider(f FabricSide) error
 	// Attach makes the link a port; it does nothing when it is that already and
 	// still works.
 	Attach(spec dataplane.PortSpec, link string) error

@@ -103,6 +103,9 @@ type engines struct {
 	names   map[hnv.RDID]string
 	plugged map[string]bool
 	routes  []hnv.ProviderRoute // of the provider side, as they are
+	spec    compartments.ProviderSpec
+	claimed map[hnv.VSID]bool
+	fabric  FabricSide
 	broke   chan string
 	log     strings.Builder
 }
@@ -110,7 +113,7 @@ type engines struct {
 func newEngines() *engines {
 	return &engines{
 		calls: map[string][]string{}, fail: map[string]error{}, block: map[string]chan struct{}{}, drift: map[string][]string{},
-		records: map[hnv.RDID]map[hnv.RecordKey]netip.Addr{}, names: map[hnv.RDID]string{}, plugged: map[string]bool{}, broke: make(chan string, 8),
+		records: map[hnv.RDID]map[hnv.RecordKey]netip.Addr{}, names: map[hnv.RDID]string{}, plugged: map[string]bool{}, claimed: map[hnv.VSID]bool{}, broke: make(chan string, 8),
 	}
 }
 
@@ -188,9 +191,35 @@ func (f fakeCompartments) ApplyProvider(_ context.Context, s compartments.Provid
 	if !slices.Equal(f.routes, s.Routes) {
 		f.routes, repaired = s.Routes, []string{"routes"}
 	}
+	f.spec, f.claimed = s, map[hnv.VSID]bool{}
+	for _, v := range s.VSIDs {
+		f.claimed[v] = true
+	}
 	f.mu.Unlock()
 	return repaired, f.call("provider", "")
 }
+func (f fakeCompartments) ProviderState() (out compartments.ProviderState) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, a := range f.spec.Addresses {
+		l := compartments.ProviderLink(a)
+		out.Addresses = append(out.Addresses, compartments.PAState{Addr: a.Addr.Addr(), Home: l, Link: l})
+	}
+	for _, r := range f.spec.Rewrite {
+		out.Rewrite = append(out.Rewrite, compartments.PAState{Addr: r.Addr, Home: "pa0", Link: "pa0"})
+	}
+	return out
+}
+
+func (f fakeCompartments) Claim(_ context.Context, vsids []hnv.VSID) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, v := range vsids {
+		f.claimed[v] = true
+	}
+	return nil
+}
+
 func (f fakeCompartments) Drops() ([]compartments.Drop, error) {
 	return []compartments.Drop{{Reason: "spoofed", Packets: 3}, {Reason: "astray"}, {Reason: "tunnel", Packets: 7}}, nil
 }
@@ -231,6 +260,11 @@ func (f fakeDataplane) Apply(t dataplane.Tenant) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	for _, sub := range t.Subnets {
+		if !f.claimed[sub.VSID] {
+			return fmt.Errorf("VSID %s is not kept from the machine's own stack yet", sub.VSID)
+		}
+	}
 	m := map[hnv.RecordKey]netip.Addr{}
 	for _, r := range t.Records {
 		m[r.RecordKey()] = r.PA
@@ -267,7 +301,12 @@ func (f fakeDataplane) Counters() []dataplane.TenantCounters { return nil }
 
 type fakeWiring struct{ *engines }
 
-func (f fakeWiring) Provider([]hnv.ProviderAddress) error { return nil }
+func (f fakeWiring) Provider(s FabricSide) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fabric = s
+	return nil
+}
 func (f fakeWiring) Attach(s dataplane.PortSpec, _ string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

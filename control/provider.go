@@ -2,7 +2,6 @@ package control
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"time"
 
@@ -16,6 +15,8 @@ import (
 type provider struct {
 	c    *Controller
 	wish wish
+
+	apply sync.Mutex // one at a time changes the provider side
 
 	mu   sync.Mutex
 	spec compartments.ProviderSpec // of the last try
@@ -48,12 +49,12 @@ func (p *provider) run(ctx context.Context) {
 
 // reconcile is one try at the whole provider side.
 func (p *provider) reconcile(ctx context.Context) bool {
+	p.apply.Lock()
+	defer p.apply.Unlock()
 	var spec compartments.ProviderSpec
-	p.c.o.Store.View(func(f *hnv.Fabric) {
-		spec = compartments.ProviderSpec{Addresses: f.ProviderAddresses(), Routes: f.ProviderRoutes()}
-	})
+	p.c.o.Store.View(func(f *hnv.Fabric) { spec = providerSpec(f) })
 	p.mu.Lock()
-	unchanged := slices.Equal(p.spec.Addresses, spec.Addresses) && slices.Equal(p.spec.Routes, spec.Routes) && p.cond.Status
+	unchanged := equalSpecs(p.spec, spec) && p.cond.Status
 	p.mu.Unlock()
 
 	ctx, cancel := context.WithTimeout(ctx, p.c.o.StepTimeout)
@@ -62,7 +63,8 @@ func (p *provider) reconcile(ctx context.Context) bool {
 	reason := "ProviderFailed"
 	if err == nil {
 		reason = "DataplaneFailed"
-		err = p.c.o.Wiring.Provider(spec.Addresses)
+		st := p.c.o.Compartments.ProviderState()
+		err = p.c.o.Wiring.Provider(FabricSide{Tunnel: st.Addresses, Rewrite: st.Rewrite, Groups: spec.Groups})
 	}
 	if len(repaired) > 0 && unchanged {
 		p.c.o.Log.Warn("repaired drift of the provider side", "what", repaired)
@@ -80,6 +82,19 @@ func (p *provider) reconcile(ctx context.Context) bool {
 	}
 	p.cond = next
 	return err == nil
+}
+
+// claim makes sure, before the dataplane gets a tenant, that the tenant's tunnel
+// packets do not go to the machine's own stack as well. Nothing that was viewed
+// before can take it back, as that is done one at a time.
+func (p *provider) claim(ctx context.Context, subnets []hnv.Subnet) error {
+	var vsids []hnv.VSID
+	for _, s := range subnets {
+		vsids = append(vsids, s.VSID)
+	}
+	p.apply.Lock()
+	defer p.apply.Unlock()
+	return p.c.o.Compartments.Claim(ctx, vsids)
 }
 
 func (p *provider) conditions() []v1.Condition {

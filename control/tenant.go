@@ -136,7 +136,11 @@ func (t *tenant) build(ctx context.Context, d Desired) (repaired []string, err e
 		errs = append(errs, err)
 		open = ok
 	}
-	if err := t.applyDataplane(); err != nil {
+	err = t.c.provider.claim(ctx, d.Dataplane.Subnets)
+	if err == nil {
+		err = t.applyDataplane()
+	}
+	if err != nil {
 		t.status.set(condDataplane, false, "Refused", err.Error())
 		errs = append(errs, fmt.Errorf("dataplane: %w", err))
 	} else {

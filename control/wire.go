@@ -12,7 +12,6 @@ import (
 	"github.com/hnvgate/hnvgate/compartments"
 	"github.com/hnvgate/hnvgate/dataplane"
 	"github.com/hnvgate/hnvgate/dataplane/port"
-	"github.com/hnvgate/hnvgate/hnv"
 )
 
 // Wire connects Linux interfaces to a Switch: the fabric by package port's
@@ -45,7 +44,7 @@ type plug struct {
 
 // NewWire prepares the fabric side; nothing is read until Provider is called.
 func NewWire(sw *dataplane.Switch, mtu func() int, log *slog.Logger) (*Wire, error) {
-	p, err := port.OpenProvider(port.ProviderOptions{})
+	p, err := port.OpenProvider(port.ProviderOptions{Mark: compartments.DataplaneMark})
 	if err != nil {
 		return nil, err
 	}
@@ -59,30 +58,43 @@ func NewWire(sw *dataplane.Switch, mtu func() int, log *slog.Logger) (*Wire, err
 // Failed delivers the names of ports that stopped working by themselves.
 func (w *Wire) Failed() <-chan string { return w.failed }
 
-// Provider serves the fabric with these addresses, each on its interface.
-func (w *Wire) Provider(addrs []hnv.ProviderAddress) error {
+// Provider serves the fabric: the addresses, each on the link that it is on, and
+// groups, on the link of the first provider address of their family. On several
+// links of one network, a group's packets would come several times.
+func (w *Wire) Provider(f FabricSide) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var pas []netip.Addr
-	var ifaces []string
-	for _, a := range addrs {
-		pas = append(pas, a.Addr.Addr())
-		if l := compartments.ProviderLink(a); !slices.Contains(ifaces, l) {
-			ifaces = append(ifaces, l)
+	var own []netip.Addr
+	var links []string
+	var a port.Addresses
+	add := func(to *[]port.PA, from []compartments.PAState) {
+		for _, s := range from {
+			*to = append(*to, port.PA{Addr: s.Addr, Interface: s.Link})
+			if !slices.Contains(links, s.Link) {
+				links = append(links, s.Link)
+			}
 		}
 	}
-	w.sw.SetProvider(dataplane.Provider{Addrs: pas, MTU: w.mtu()})
-	if err := w.provider.SetAddresses(pas); err != nil {
-		return err
+	add(&a.Tunnel, f.Tunnel)
+	add(&a.Rewrite, f.Rewrite)
+	for _, pa := range a.Tunnel {
+		own = append(own, pa.Addr)
 	}
+	for _, g := range f.Groups {
+		i := slices.IndexFunc(a.Tunnel, func(pa port.PA) bool { return pa.Addr.Is4() == g.Is4() })
+		if i >= 0 {
+			a.Groups = append(a.Groups, port.Group{Addr: g, Interface: a.Tunnel[i].Interface})
+		}
+	}
+	w.sw.SetProvider(dataplane.Provider{Addrs: own, MTU: w.mtu()})
+	errs := []error{w.provider.SetAddresses(a)}
 	for name, r := range w.ears {
-		if !slices.Contains(ifaces, name) {
+		if !slices.Contains(links, name) {
 			r.Close()
 			delete(w.ears, name)
 		}
 	}
-	var errs []error
-	for _, name := range ifaces {
+	for _, name := range links {
 		if w.ears[name] != nil {
 			continue
 		}

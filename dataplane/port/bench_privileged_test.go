@@ -38,7 +38,7 @@ func TestBatchesDoNotAllocate(t *testing.T) {
 	na.ip("neigh add 192.168.1.10 lladdr " + macB + " dev va")
 	a, b := openLink(t, na, "va", LinkOptions{}), openLink(t, nb, "vb", LinkOptions{})
 	pa := openProvider(t, na, ProviderOptions{})
-	pb := openProvider(t, nb, ProviderOptions{Interfaces: []string{"vb"}, Addrs: addrs("192.168.1.10")}).Readers()[0]
+	pb := openProvider(t, nb, ProviderOptions{Interfaces: []string{"vb"}, Addresses: On(addrs("192.168.1.10")...)}).Readers()[0]
 	frames, packets := batchOf(32, func() *packet.Frame { return superTCP(9000) }), batchOf(32, func() *packet.Frame { return complete("192.168.1.1", "192.168.1.10", 1000, true) })
 	in := frameList(64)
 	var err error
@@ -140,7 +140,7 @@ func BenchmarkRead(b *testing.B) {
 	for _, size := range []int{1, 64} {
 		b.Run(fmt.Sprintf("provider/100/batch %d", size), func(b *testing.B) {
 			na, nb := pair(b)
-			p := openProvider(b, nb, ProviderOptions{Interfaces: []string{"vb"}, Addrs: ours, ReadBuffer: 64 << 20})
+			p := openProvider(b, nb, ProviderOptions{Interfaces: []string{"vb"}, Addresses: ours, ReadBuffer: 64 << 20})
 			benchmarkRead(b, openLink(b, na, "va", LinkOptions{}), func() *packet.Frame { return nvgreTo("192.168.1.10", 0) }, p.Readers()[0], size)
 		})
 	}

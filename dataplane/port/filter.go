@@ -1,17 +1,13 @@
 package port
 
 import (
-	"errors"
-	"fmt"
+	"cmp"
+	"encoding/binary"
 	"net/netip"
 	"slices"
 
 	"golang.org/x/net/bpf"
 )
-
-// MaxAddresses bounds the provider addresses of one machine; their filter then
-// stays well within the kernel's 4096 instructions.
-const MaxAddresses = 256
 
 // Numbers of the tunnels' wire formats, and where they stand in an Ethernet
 // frame.
@@ -21,10 +17,16 @@ const (
 	etherTypeIP4 = 0x0800
 	etherTypeIP6 = 0x86dd
 
-	protoGRE      = 47
+	protoHopByHop = 0
 	protoUDP      = 17
 	protoFragment = 44 // the IPv6 fragment header
+	protoGRE      = 47
+	protoICMPv6   = 58
+	protoDestOpts = 60
 	vxlanPort     = 4789
+
+	neighbourSolicitation  = 135
+	neighbourAdvertisement = 136
 
 	ip4Words = 0x0f // the header's length, in the first byte
 	ip4Least = 5    // words of a header without options
@@ -39,8 +41,9 @@ const (
 	fragOffset6 = 0xfff8 // the offset's bits in the IPv6 fragment header
 	fragHdrLen  = 8
 
-	packetHost = 0 // PACKET_HOST: for this machine's MAC address
-	vlanIDMask = 0x0fff
+	packetHost      = 0 // PACKET_HOST: for this machine's MAC address
+	packetMulticast = 2 // PACKET_MULTICAST: for a group's
+	vlanIDMask      = 0x0fff
 )
 
 var (
@@ -48,114 +51,239 @@ var (
 	reject = bpf.RetConstant{Val: 0}
 )
 
-// providerFilter is the program that lets pass what may be a tunnel packet for
-// one of addrs, and nothing else:
+// The cells of a filter's memory.
+const (
+	cellType = iota // of the packet: for whose MAC address it is
+	cellNext        // the protocol behind an IPv6 extension header
+)
+
+// providerFilter is the program that lets pass what is to be read, and nothing
+// else:
 //
-//   - addressed to this machine's MAC address, untagged (VLAN 0 counts as such);
-//   - IPv4 or IPv6 with one of addrs as destination;
-//   - GRE, or UDP to port 4789, or a fragment of GRE, or a fragment of UDP that
-//     does not show its port, or UDP whose IPv4 header is shorter than a header
-//     can be, so that nobody can tell its port.
+//   - untagged (VLAN 0 counts as such), IPv4 or IPv6;
+//   - to this machine's MAC address and one of its provider addresses, or to a
+//     group's MAC address and a multicast group;
+//   - unless the address stands for a CA: GRE, or UDP to port 4789, or a fragment
+//     of GRE, or a fragment of UDP that does not show its port, or UDP whose IPv4
+//     header is shorter than a header can be, so that nobody can tell its port;
+//     in IPv6 behind up to two headers with options, as some tunnels put them;
+//   - if it does, everything but IPv6 neighbor discovery, which is the kernel's.
 //
 // Whether it is well formed is for encap.Parse to say and to count: the filter
 // checks neither version nor lengths, but a frame that ends before what it must
-// look at is rejected. IPv6 extension headers other than the fragment header are
-// not walked; no tunnel endpoint sends them.
-func providerFilter(addrs []netip.Addr) ([]bpf.Instruction, error) {
-	var v4, v6 []netip.Addr
-	for _, a := range addrs {
-		switch a = a.Unmap().WithZone(""); {
-		case a.Is4():
-			v4 = append(v4, a)
-		case a.Is6():
-			v6 = append(v6, a)
-		default:
-			return nil, errors.New("filter provider addresses: an address is unset")
-		}
+// look at is rejected. So is whose virtual subnet it is: the filter lets pass
+// what the machine's own stack gets as well.
+func providerFilter(a Addresses) ([]bpf.Instruction, error) {
+	all, err := a.classified()
+	if err != nil {
+		return nil, err
 	}
-	if len(addrs) > MaxAddresses {
-		return nil, fmt.Errorf("filter provider addresses: there are %d, at most %d can be served", len(addrs), MaxAddresses)
-	}
-	b4 := slices.Concat(matchAny(v4, ip4Dst), tunnel4())
-	b6 := slices.Concat(matchAny(v6, ip6Dst), tunnel6())
-	return slices.Concat([]bpf.Instruction{
-		bpf.LoadExtension{Num: bpf.ExtType},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: packetHost, SkipTrue: 1},
-		reject,
-		// The tag of a tagged frame stands beside it, and a stale one may stand
-		// beside an untagged frame.
-		bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 3},
-		bpf.LoadExtension{Num: bpf.ExtVLANTag},
-		bpf.JumpIf{Cond: bpf.JumpBitsNotSet, Val: vlanIDMask, SkipTrue: 1},
-		reject,
-		bpf.LoadAbsolute{Off: etherTypeOff, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherTypeIP4, SkipTrue: 3},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherTypeIP6, SkipTrue: 1},
-		reject,
-		bpf.Jump{Skip: uint32(len(b4))},
-	}, b4, b6), nil
+	p := newProgram()
+	mine, untagged, v4, v6 := p.label(), p.label(), p.label(), p.label()
+
+	p.add(bpf.LoadExtension{Num: bpf.ExtType})
+	p.when(bpf.JumpEqual, packetHost, mine)
+	p.when(bpf.JumpEqual, packetMulticast, mine)
+	p.add(reject)
+	p.place(mine)
+	p.add(bpf.StoreScratch{Src: bpf.RegA, N: cellType})
+
+	// The tag of a tagged frame stands beside it, and a stale one may stand
+	// beside an untagged frame.
+	p.add(bpf.LoadExtension{Num: bpf.ExtVLANTagPresent})
+	p.when(bpf.JumpEqual, 0, untagged)
+	p.add(bpf.LoadExtension{Num: bpf.ExtVLANTag})
+	p.when(bpf.JumpBitsNotSet, vlanIDMask, untagged)
+	p.add(reject)
+	p.place(untagged)
+
+	p.add(bpf.LoadAbsolute{Off: etherTypeOff, Size: 2})
+	p.when(bpf.JumpEqual, etherTypeIP4, v4)
+	p.when(bpf.JumpEqual, etherTypeIP6, v6)
+	p.add(reject)
+
+	p.place(v4)
+	to := p.destination(all, true, ip4Dst)
+	p.family(to, p.tunnel4, nil)
+	p.place(v6)
+	to = p.destination(all, false, ip6Dst)
+	p.family(to, p.tunnel6, p.neighbour6)
+	return p.done(), nil
 }
 
-// matchAny falls through to the instruction after it when the address at off is
-// one of addrs, and rejects otherwise.
-func matchAny(addrs []netip.Addr, off uint32) []bpf.Instruction {
-	out := []bpf.Instruction{reject}
-	// Built from the last address to the first, so that the way to the end is
-	// known: a conditional jump reaches 255 instructions only.
-	for _, a := range slices.Backward(addrs) {
-		found := bpf.Jump{Skip: uint32(len(out))}
+// destination jumps to the label of the class that the address at off has, or
+// rejects. It looks for the address by halves of the last word, in which
+// addresses of one network differ.
+func (p *program) destination(all map[netip.Addr]class, four bool, off uint32) [classes]label {
+	var to [classes]label
+	for c := range to {
+		to[c] = p.label()
+	}
+	type known struct {
+		words []uint32
+		class class
+	}
+	var list []known
+	for a, c := range all {
+		if a.Is4() != four {
+			continue
+		}
 		b := a.AsSlice()
-		var one []bpf.Instruction
+		k := known{class: c}
 		for i := 0; i < len(b); i += 4 {
-			word := uint32(b[i])<<24 | uint32(b[i+1])<<16 | uint32(b[i+2])<<8 | uint32(b[i+3])
-			left := (len(b) - i - 4) / 4 * 2 // instructions of the words to come
-			one = append(one,
-				bpf.LoadAbsolute{Off: off + uint32(i), Size: 4},
-				bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: word, SkipTrue: uint8(left + 1)})
+			k.words = append(k.words, binary.BigEndian.Uint32(b[i:]))
 		}
-		out = slices.Concat(one, []bpf.Instruction{found}, out)
+		list = append(list, k)
 	}
-	return out
+	if len(list) == 0 {
+		p.add(reject)
+		return to
+	}
+	last := len(list[0].words) - 1
+	slices.SortFunc(list, func(a, b known) int {
+		return cmp.Or(cmp.Compare(a.words[last], b.words[last]), slices.Compare(a.words, b.words))
+	})
+	p.add(bpf.LoadAbsolute{Off: off + 4*uint32(last), Size: 4})
+
+	// same decides between addresses that share their last word.
+	same := func(list []known) {
+		next := p.label()
+		p.when(bpf.JumpNotEqual, list[0].words[last], next)
+		for _, k := range list {
+			for i, w := range k.words[:last] {
+				left := (last-i)*2 - 1 // instructions to the next address
+				p.add(bpf.LoadAbsolute{Off: off + 4*uint32(i), Size: 4},
+					bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: w, SkipTrue: uint8(left)})
+			}
+			p.jump(to[k.class])
+			if last == 0 {
+				break // an address is known once
+			}
+		}
+		if last > 0 {
+			p.add(reject)
+		}
+		p.place(next)
+	}
+	var among func(list []known)
+	among = func(list []known) {
+		const few = 4
+		mid := len(list) / 2
+		for mid > 0 && mid < len(list) && list[mid].words[last] == list[mid-1].words[last] {
+			mid++
+		}
+		if len(list) <= few || mid == len(list) {
+			for len(list) > 0 {
+				n := 1
+				for n < len(list) && list[n].words[last] == list[0].words[last] {
+					n++
+				}
+				same(list[:n])
+				list = list[n:]
+			}
+			p.add(reject)
+			return
+		}
+		upper := p.label()
+		p.when(bpf.JumpGreaterOrEqual, list[mid].words[last], upper)
+		among(list[:mid])
+		p.place(upper)
+		among(list[mid:])
+	}
+	among(list)
+	return to
 }
 
-// tunnel4 decides on an IPv4 packet to one of ours.
-func tunnel4() []bpf.Instruction {
-	return []bpf.Instruction{
-		bpf.LoadAbsolute{Off: ip4Proto, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: protoGRE, SkipTrue: 9},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: protoUDP, SkipTrue: 9},
-		bpf.LoadAbsolute{Off: ip4Frag, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: fragOffset4, SkipTrue: 6},
-		bpf.LoadAbsolute{Off: ethLen, Size: 1},
-		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: ip4Words},
-		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: ip4Least, SkipTrue: 3},
-		bpf.LoadMemShift{Off: ethLen},
-		bpf.LoadIndirect{Off: ethLen + 2, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: vxlanPort, SkipTrue: 1},
-		accept,
-		reject,
+// family decides on packets of one family, by the class of their destination.
+func (p *program) family(to [classes]label, tunnel func(), neighbour func()) {
+	is := func(c class, packetType uint32) {
+		p.place(to[c])
+		p.add(bpf.LoadScratch{Dst: bpf.RegA, N: cellType},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: packetType, SkipTrue: 1}, reject)
 	}
+	both := p.label()
+	is(tunnelPA, packetHost)
+	p.jump(both)
+	is(groupPA, packetMulticast)
+	p.place(both)
+	tunnel()
+	is(rewritePA, packetHost)
+	if neighbour != nil {
+		neighbour()
+	}
+	p.add(accept)
 }
 
-// tunnel6 decides on an IPv6 packet to one of ours.
-func tunnel6() []bpf.Instruction {
+// tunnel4 decides on an IPv4 packet that may be a tunnel's.
+func (p *program) tunnel4() {
+	yes, no := p.label(), p.label()
+	p.add(bpf.LoadAbsolute{Off: ip4Proto, Size: 1})
+	p.when(bpf.JumpEqual, protoGRE, yes)
+	p.when(bpf.JumpNotEqual, protoUDP, no)
+	p.add(bpf.LoadAbsolute{Off: ip4Frag, Size: 2})
+	p.when(bpf.JumpBitsSet, fragOffset4, yes)
+	p.add(bpf.LoadAbsolute{Off: ethLen, Size: 1}, bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: ip4Words})
+	p.when(bpf.JumpLessThan, ip4Least, yes)
+	p.add(bpf.LoadMemShift{Off: ethLen}, bpf.LoadIndirect{Off: ethLen + 2, Size: 2})
+	p.when(bpf.JumpNotEqual, vxlanPort, no)
+	p.place(yes)
+	p.add(accept)
+	p.place(no)
+	p.add(reject)
+}
+
+// tunnel6 decides on an IPv6 packet that may be a tunnel's. The index register
+// holds the length of the extension headers walked.
+func (p *program) tunnel6() {
 	const payload = ethLen + ip6Len
-	return []bpf.Instruction{
-		bpf.LoadAbsolute{Off: ip6Next, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: protoGRE, SkipTrue: 11},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: protoFragment, SkipTrue: 3},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: protoUDP, SkipTrue: 10},
-		bpf.LoadAbsolute{Off: payload + 2, Size: 2},
-		bpf.Jump{Skip: 6}, // to the port's comparison
-		bpf.LoadAbsolute{Off: payload, Size: 1},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: protoGRE, SkipTrue: 5},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: protoUDP, SkipTrue: 5},
-		bpf.LoadAbsolute{Off: payload + 2, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: fragOffset6, SkipTrue: 2},
-		bpf.LoadAbsolute{Off: payload + fragHdrLen + 2, Size: 2},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: vxlanPort, SkipTrue: 1},
-		accept,
-		reject,
+	yes, no, upper, fragment, port := p.label(), p.label(), p.label(), p.label(), p.label()
+	p.add(bpf.LoadConstant{Dst: bpf.RegX}, bpf.LoadAbsolute{Off: ip6Next, Size: 1})
+	for range 2 {
+		options := p.label()
+		p.when(bpf.JumpEqual, protoHopByHop, options)
+		p.when(bpf.JumpNotEqual, protoDestOpts, upper)
+		p.place(options)
+		p.add(
+			bpf.LoadIndirect{Off: payload, Size: 1},
+			bpf.StoreScratch{Src: bpf.RegA, N: cellNext},
+			bpf.LoadIndirect{Off: payload + 1, Size: 1}, // in units of 8 bytes, less one
+			bpf.ALUOpConstant{Op: bpf.ALUOpAdd, Val: 1},
+			bpf.ALUOpConstant{Op: bpf.ALUOpShiftLeft, Val: 3},
+			bpf.ALUOpX{Op: bpf.ALUOpAdd},
+			bpf.TAX{},
+			bpf.LoadScratch{Dst: bpf.RegA, N: cellNext})
 	}
+	p.place(upper)
+	p.when(bpf.JumpEqual, protoGRE, yes)
+	p.when(bpf.JumpEqual, protoFragment, fragment)
+	p.when(bpf.JumpNotEqual, protoUDP, no)
+	p.add(bpf.LoadIndirect{Off: payload + 2, Size: 2})
+	p.jump(port)
+	p.place(fragment)
+	p.add(bpf.LoadIndirect{Off: payload, Size: 1})
+	p.when(bpf.JumpEqual, protoGRE, yes)
+	p.when(bpf.JumpNotEqual, protoUDP, no)
+	p.add(bpf.LoadIndirect{Off: payload + 2, Size: 2})
+	p.when(bpf.JumpBitsSet, fragOffset6, yes)
+	p.add(bpf.LoadIndirect{Off: payload + fragHdrLen + 2, Size: 2})
+	p.place(port)
+	p.when(bpf.JumpNotEqual, vxlanPort, no)
+	p.place(yes)
+	p.add(accept)
+	p.place(no)
+	p.add(reject)
+}
+
+// neighbour6 rejects neighbor discovery, with which the kernel defends the
+// addresses that it has.
+func (p *program) neighbour6() {
+	other, found := p.label(), p.label()
+	p.add(bpf.LoadAbsolute{Off: ip6Next, Size: 1})
+	p.when(bpf.JumpNotEqual, protoICMPv6, other)
+	p.add(bpf.LoadAbsolute{Off: ethLen + ip6Len, Size: 1})
+	p.when(bpf.JumpEqual, neighbourSolicitation, found)
+	p.when(bpf.JumpNotEqual, neighbourAdvertisement, other)
+	p.place(found)
+	p.add(reject)
+	p.place(other)
 }

@@ -17,9 +17,15 @@ type meta struct {
 	tci        uint16
 }
 
-// run judges the frame by the filter. The virtual machine has no kernel to ask,
-// so that what the filter would ask of it is put in as constants.
+// run judges the frame by the filter.
 func run(t testing.TB, filter []bpf.Instruction, frame []byte, m meta) bool {
+	t.Helper()
+	return machine(t, filter, m)(frame)
+}
+
+// machine runs the filter. It has no kernel to ask, so that what the filter
+// would ask of it is put in as constants.
+func machine(t testing.TB, filter []bpf.Instruction, m meta) func(frame []byte) bool {
 	t.Helper()
 	prog := slices.Clone(filter)
 	for i, in := range prog {
@@ -46,19 +52,21 @@ func run(t testing.TB, filter []bpf.Instruction, frame []byte, m meta) bool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := vm.Run(frame)
-	if err != nil {
-		t.Fatal(err)
+	return func(frame []byte) bool {
+		n, err := vm.Run(frame)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n != 0 && n < len(frame) {
+			t.Fatalf("the filter cuts the frame to %d bytes", n)
+		}
+		return n != 0
 	}
-	if n != 0 && n < len(frame) {
-		t.Fatalf("the filter cuts the frame to %d bytes", n)
-	}
-	return n != 0
 }
 
 // wanted is the filter in plain words.
-func wanted(addrs []netip.Addr, b []byte, m meta) bool {
-	if m.pktType != packetHost || m.tagPresent && m.tci&0xfff != 0 || len(b) < 14 {
+func wanted(a Addresses, b []byte, m meta) bool {
+	if m.tagPresent && m.tci&0xfff != 0 || len(b) < 14 {
 		return false
 	}
 	l3 := b[14:]
@@ -66,6 +74,7 @@ func wanted(addrs []netip.Addr, b []byte, m meta) bool {
 	var proto byte
 	var l4 []byte
 	hidden := false // the port: in a later fragment, or behind too short a header
+	six := false
 	switch binary.BigEndian.Uint16(b[12:]) {
 	case 0x0800:
 		if len(l3) < 20 {
@@ -78,7 +87,33 @@ func wanted(addrs []netip.Addr, b []byte, m meta) bool {
 		if len(l3) < 40 {
 			return false
 		}
+		six = true
 		dst, proto, l4 = netip.AddrFrom16([16]byte(l3[24:40])), l3[6], l3[40:]
+	default:
+		return false
+	}
+	is := func(list []PA) bool {
+		return m.pktType == packetHost && slices.ContainsFunc(list, func(p PA) bool { return p.Addr == dst })
+	}
+	switch {
+	case is(a.Rewrite):
+		if six && proto == 58 {
+			return len(l4) > 0 && l4[0] != 135 && l4[0] != 136
+		}
+		return true
+	case is(a.Tunnel):
+	case m.pktType == packetMulticast && slices.ContainsFunc(a.Groups, func(g Group) bool { return g.Addr == dst }):
+	default:
+		return false
+	}
+	if six {
+		for n := 0; n < 2 && (proto == 0 || proto == 60); n++ {
+			if len(l4) < 2 {
+				return false
+			}
+			size := 8 + 8*int(l4[1])
+			proto, l4 = l4[0], l4[min(size, len(l4)):]
+		}
 		if proto == 44 {
 			if len(l4) < 1 {
 				return false
@@ -92,11 +127,6 @@ func wanted(addrs []netip.Addr, b []byte, m meta) bool {
 				l4 = l4[min(8, len(l4)):]
 			}
 		}
-	default:
-		return false
-	}
-	if !slices.Contains(addrs, dst) {
-		return false
 	}
 	switch proto {
 	case 47:
@@ -114,7 +144,19 @@ func addrs(s ...string) (out []netip.Addr) {
 	return out
 }
 
-var ours = addrs("192.168.1.10", "192.168.2.10", "fd00::10", "fd00::1:10")
+// ours has two addresses each that end alike.
+var ours = Addresses{
+	Tunnel:  pas("192.168.1.10", "192.168.2.10", "fd00::10", "fd00::1:10", "fd00:1::10"),
+	Rewrite: pas("192.168.1.77", "fd00::77", "fd00:1::77"),
+	Groups:  []Group{{Addr: netip.MustParseAddr("239.1.2.3")}, {Addr: netip.MustParseAddr("ff15::10")}},
+}
+
+func pas(s ...string) (out []PA) {
+	for _, a := range addrs(s...) {
+		out = append(out, PA{Addr: a})
+	}
+	return out
+}
 
 func eth(etherType uint16, payload ...[]byte) []byte {
 	b := []byte{2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2}
@@ -204,7 +246,38 @@ var filterCases = map[string]struct {
 	"IPv6, later UDP fragment":      {eth(0x86dd, ip6("fd00::10", 44), frag6(17, 8), udpTo(53)), meta{}, true},
 	"IPv6, TCP fragment":            {eth(0x86dd, ip6("fd00::10", 44), frag6(6, 8), udpTo(4789)), meta{}, false},
 	"IPv6, TCP":                     {eth(0x86dd, ip6("fd00::10", 6), udpTo(4789)), meta{}, false},
-	"IPv6, hop-by-hop options":      {eth(0x86dd, ip6("fd00::10", 0), []byte{47, 0, 1, 4, 0, 0, 0, 0}, gre), meta{}, false},
+	"IPv6, hop-by-hop options":      {eth(0x86dd, ip6("fd00::10", 0), []byte{47, 0, 1, 4, 0, 0, 0, 0}, gre), meta{}, true},
+	"IPv6, encapsulation limit":     {eth(0x86dd, ip6("fd00::10", 60), []byte{47, 0, 4, 1, 4, 1, 0, 0}, gre), meta{}, true},
+	"IPv6, both kinds of options":   {eth(0x86dd, ip6("fd00::10", 0), []byte{60, 1}, make([]byte, 14), []byte{17, 0, 0, 0, 0, 0, 0, 0}, udpTo(4789)), meta{}, true},
+	"IPv6, options thrice":          {eth(0x86dd, ip6("fd00::10", 60), []byte{60, 0, 0, 0, 0, 0, 0, 0}, []byte{60, 0, 0, 0, 0, 0, 0, 0}, []byte{47, 0, 0, 0, 0, 0, 0, 0}, gre), meta{}, false},
+	"IPv6, options, later fragment": {eth(0x86dd, ip6("fd00::10", 60), []byte{44, 0, 0, 0, 0, 0, 0, 0}, frag6(17, 8)), meta{}, true},
+	"IPv6, options, other port":     {eth(0x86dd, ip6("fd00::10", 60), []byte{17, 0, 0, 0, 0, 0, 0, 0}, udpTo(53)), meta{}, false},
+	"IPv6, routing header":          {eth(0x86dd, ip6("fd00::10", 43), []byte{47, 0, 0, 0, 0, 0, 0, 0}, gre), meta{}, false},
+	"IPv6, another network's end":   {eth(0x86dd, ip6("fd00:2::10", 47), gre), meta{}, false},
+
+	"TCP to a CA's address":          {eth(0x0800, ip4("192.168.1.77", 6, 0, 0), udpTo(22)), meta{}, true},
+	"NVGRE to a CA's address":        {eth(0x0800, ip4("192.168.1.77", 47, 0, 0), gre), meta{}, true},
+	"ICMP to a CA's address":         {eth(0x0800, ip4("192.168.1.77", 1, 0, 0), []byte{8, 0}), meta{}, true},
+	"fragment to a CA's address":     {eth(0x0800, ip4("192.168.1.77", 6, 100, 0)), meta{}, true},
+	"to a CA's address, to all":      {eth(0x0800, ip4("192.168.1.77", 6, 0, 0), udpTo(22)), meta{pktType: 1}, false},
+	"to a CA's address, to a group":  {eth(0x0800, ip4("192.168.1.77", 6, 0, 0), udpTo(22)), meta{pktType: 2}, false},
+	"to a CA's address, VLAN":        {eth(0x0800, ip4("192.168.1.77", 6, 0, 0), udpTo(22)), meta{tagPresent: true, tci: 3}, false},
+	"to a CA's address's neighbour":  {eth(0x0800, ip4("192.168.2.77", 6, 0, 0), udpTo(22)), meta{}, false},
+	"IPv6, TCP to a CA's address":    {eth(0x86dd, ip6("fd00::77", 6), udpTo(22)), meta{}, true},
+	"IPv6, fragment to a CA's":       {eth(0x86dd, ip6("fd00:1::77", 44), frag6(6, 8)), meta{}, true},
+	"IPv6, echo to a CA's address":   {eth(0x86dd, ip6("fd00::77", 58), []byte{128, 0}), meta{}, true},
+	"IPv6, error to a CA's address":  {eth(0x86dd, ip6("fd00::77", 58), []byte{2, 0}), meta{}, true},
+	"IPv6, NS to a CA's address":     {eth(0x86dd, ip6("fd00::77", 58), []byte{135, 0}), meta{}, false},
+	"IPv6, NA to a CA's address":     {eth(0x86dd, ip6("fd00::77", 58), []byte{136, 0}), meta{}, false},
+	"IPv6, nothing to a CA's":        {eth(0x86dd, ip6("fd00::77", 58)), meta{}, false},
+	"IPv6, to a CA's neighbour":      {eth(0x86dd, ip6("fd00:2::77", 6), udpTo(22)), meta{}, false},
+	"NVGRE to a group":               {eth(0x0800, ip4("239.1.2.3", 47, 0, 0), gre), meta{pktType: 2}, true},
+	"NVGRE to a group, but one MAC":  {eth(0x0800, ip4("239.1.2.3", 47, 0, 0), gre), meta{}, false},
+	"NVGRE to a PA, a group's MAC":   {eth(0x0800, ip4("192.168.1.10", 47, 0, 0), gre), meta{pktType: 2}, false},
+	"VXLAN to another group":         {eth(0x0800, ip4("239.1.2.4", 17, 0, 0), udpTo(4789)), meta{pktType: 2}, false},
+	"UDP to a group":                 {eth(0x0800, ip4("239.1.2.3", 17, 0, 0), udpTo(5353)), meta{pktType: 2}, false},
+	"VXLAN on IPv6 to a group":       {eth(0x86dd, ip6("ff15::10", 17), udpTo(4789)), meta{pktType: 2}, true},
+	"NVGRE on IPv6 to another group": {eth(0x86dd, ip6("ff05::10", 47), gre), meta{pktType: 2}, false},
 }
 
 func TestProviderFilter(t *testing.T) {
@@ -230,41 +303,62 @@ func TestProviderFilter(t *testing.T) {
 	}
 }
 
-// Every address counts, also with as many as there may be, where conditional
-// jumps no longer reach.
+// Every address counts, also with as many as there may be, of whichever family
+// and class, and whether they differ in their last word or elsewhere.
 func TestProviderFilterManyAddresses(t *testing.T) {
-	var all []netip.Addr
-	for i := range MaxAddresses / 2 {
-		all = append(all, netip.MustParseAddr(fmt.Sprintf("10.0.%d.%d", i/100, i%100)), netip.MustParseAddr(fmt.Sprintf("fd00::%x", i)))
-	}
-	filter, err := providerFilter(all)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := bpf.Assemble(filter); err != nil || len(filter) > 4096 {
-		t.Fatalf("%d instructions: %v", len(filter), err)
-	}
-	for _, a := range all {
-		frame := eth(0x0800, ip4("0.0.0.0", 47, 0, 0), gre)
-		copy(frame[30:], a.AsSlice())
-		if a.Is6() {
-			frame = eth(0x86dd, ip6(a.String(), 47), gre)
+	four := func(i int) string { return fmt.Sprintf("10.0.%d.%d", i/100, i%100) }
+	six := func(i int) string { return fmt.Sprintf("fd00::%x", i+1) }
+	alike := func(i int) string { return fmt.Sprintf("fd00:%x::1", i+1) }
+	mixed := func(i int) string { return []func(int) string{four, six, alike}[i%3](i) }
+	for name, nth := range map[string]func(int) string{"IPv4": four, "IPv6": six, "IPv6 that end alike": alike, "all kinds": mixed} {
+		var a Addresses
+		served := map[netip.Addr]bool{}
+		for i := range MaxAddresses {
+			addr := netip.MustParseAddr(nth(i))
+			served[addr] = true
+			if i%2 == 0 {
+				a.Tunnel = append(a.Tunnel, PA{Addr: addr})
+			} else {
+				a.Rewrite = append(a.Rewrite, PA{Addr: addr})
+			}
 		}
-		if !run(t, filter, frame, meta{}) {
-			t.Errorf("%s is not served", a)
+		filter, err := providerFilter(a)
+		if err != nil {
+			t.Fatal(err)
 		}
-		frame[len(frame)-len(gre)-1] ^= 0x80 // another address
-		if run(t, filter, frame, meta{}) {
-			t.Errorf("a neighbour of %s is served", a)
+		if _, err := bpf.Assemble(filter); err != nil || len(filter) > 4096 {
+			t.Fatalf("%s: %d instructions: %v", name, len(filter), err)
 		}
-	}
-	if _, err := providerFilter(append(all, ours[0])); err == nil {
-		t.Error("more than MaxAddresses are taken")
+		t.Logf("%s: %d instructions", name, len(filter))
+		judge := machine(t, filter, meta{})
+		passes := func(a netip.Addr, proto byte) bool {
+			if a.Is6() {
+				return judge(eth(0x86dd, ip6(a.String(), proto), gre))
+			}
+			return judge(eth(0x0800, ip4(a.String(), proto, 0, 0), gre))
+		}
+		for i := range MaxAddresses {
+			addr := netip.MustParseAddr(nth(i))
+			if !passes(addr, 47) || passes(addr, 6) != (i%2 == 1) {
+				t.Errorf("%s: %s is not served as it should be", name, addr)
+			}
+			for bit := range addr.BitLen() {
+				b := addr.AsSlice()
+				b[bit/8] ^= 0x80 >> (bit % 8)
+				if other, _ := netip.AddrFromSlice(b); !served[other] && passes(other, 47) {
+					t.Errorf("%s: %s is served", name, other)
+				}
+			}
+		}
+		a.Tunnel = append(a.Tunnel, pas("192.0.2.1")...)
+		if _, err := providerFilter(a); err == nil {
+			t.Error("more than MaxAddresses are taken")
+		}
 	}
 }
 
 func TestProviderFilterWithoutAddresses(t *testing.T) {
-	filter, err := providerFilter(nil)
+	filter, err := providerFilter(Addresses{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,8 +367,23 @@ func TestProviderFilterWithoutAddresses(t *testing.T) {
 			t.Errorf("%s passes", name)
 		}
 	}
-	if _, err := providerFilter([]netip.Addr{{}}); err == nil {
-		t.Error("an unset address is taken")
+}
+
+func TestAddressesThatCannotBe(t *testing.T) {
+	group := netip.MustParseAddr("239.1.1.1")
+	for name, a := range map[string]Addresses{
+		"unset":              On(netip.Addr{}),
+		"unset group":        {Groups: []Group{{}}},
+		"group as PA":        On(group),
+		"PA as group":        {Groups: []Group{{Addr: netip.MustParseAddr("192.168.1.10")}}},
+		"tunnel and rewrite": {Tunnel: pas("192.168.1.10"), Rewrite: pas("192.168.1.10")},
+	} {
+		if _, err := providerFilter(a); err == nil {
+			t.Errorf("%s: is taken", name)
+		}
+	}
+	if _, err := providerFilter(Addresses{Tunnel: pas("192.168.1.10", "192.168.1.10"), Groups: []Group{{group, "a"}, {group, "b"}}}); err != nil {
+		t.Errorf("named twice: %v", err)
 	}
 }
 

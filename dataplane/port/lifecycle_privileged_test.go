@@ -56,7 +56,7 @@ func wantNoError(t *testing.T, errc <-chan error, d time.Duration) {
 func TestCloseUnblocksReaders(t *testing.T) {
 	na, nb := pair(t)
 	l := openLink(t, na, "va", LinkOptions{})
-	p := openProvider(t, nb, ProviderOptions{Interfaces: []string{"vb"}, Addrs: ours})
+	p := openProvider(t, nb, ProviderOptions{Interfaces: []string{"vb"}, Addresses: ours})
 	r := p.Readers()[0]
 	first, second, third := readUntilError(l, nil), readUntilError(l, nil), readUntilError(r, nil)
 	wantNoError(t, first, 50*time.Millisecond)
@@ -78,7 +78,7 @@ func TestCloseUnblocksReaders(t *testing.T) {
 	if _, err := p.AddInterface("vb"); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("add an interface to a closed provider: %v", err)
 	}
-	if err := p.SetAddresses(nil); !errors.Is(err, net.ErrClosed) {
+	if err := p.SetAddresses(Addresses{}); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("set addresses of a closed provider: %v", err)
 	}
 	for _, err := range []error{l.Close(), p.Close(), r.Close()} {
@@ -97,7 +97,7 @@ func TestInterfaceDeletedWhileReading(t *testing.T) {
 				how = "link set va netns " + newNetns(t).path()
 			}
 			l := openLink(t, na, "va", LinkOptions{})
-			p := openProvider(t, na, ProviderOptions{Interfaces: []string{"va"}, Addrs: ours})
+			p := openProvider(t, na, ProviderOptions{Interfaces: []string{"va"}, Addresses: ours})
 			rl, rp := readUntilError(l, nil), readUntilError(p.Readers()[0], nil)
 			wantNoError(t, rl, 20*time.Millisecond)
 			na.ip(how)

@@ -116,15 +116,19 @@ func (b *recvBatch) vlan(i int) (tpid, tci uint16, ok bool) {
 }
 
 // sendBatch is what one sendmmsg needs, made once. AF_PACKET messages gather a
-// virtio_net_hdr and a frame; messages of raw IP sockets have a destination and
-// one piece.
+// virtio_net_hdr and a frame; messages of raw IP sockets have a destination, a
+// source and one piece.
 type sendBatch struct {
 	msgs []mmsghdr
 	iovs [][2]unix.Iovec
 	vnet [][vnetHdrLen]byte
 	dst4 []unix.RawSockaddrInet4
 	dst6 []unix.RawSockaddrInet6
-	n    int // messages filled in
+	// As the messages of one socket have several sources, each says its own in a
+	// control message.
+	from4 []from4
+	from6 []from6
+	n     int // messages filled in
 
 	// The call under way; see recvBatch.
 	todo  []mmsghdr
@@ -132,6 +136,18 @@ type sendBatch struct {
 	errno syscall.Errno
 	do    func(fd uintptr)
 }
+
+// from4 and from6 are the control messages as the kernel lays them out.
+type (
+	from4 struct {
+		hdr  unix.Cmsghdr
+		info unix.Inet4Pktinfo
+	}
+	from6 struct {
+		hdr  unix.Cmsghdr
+		info unix.Inet6Pktinfo
+	}
+)
 
 func newPacketBatch(size int) *sendBatch {
 	b := &sendBatch{
@@ -155,9 +171,9 @@ func newIPBatch(size int, family uint16) *sendBatch {
 		iovs: make([][2]unix.Iovec, size),
 	}
 	if family == unix.AF_INET {
-		b.dst4 = make([]unix.RawSockaddrInet4, size)
+		b.dst4, b.from4 = make([]unix.RawSockaddrInet4, size), make([]from4, size)
 	} else {
-		b.dst6 = make([]unix.RawSockaddrInet6, size)
+		b.dst6, b.from6 = make([]unix.RawSockaddrInet6, size), make([]from6, size)
 	}
 	for i := range b.msgs {
 		h := &b.msgs[i].hdr
@@ -166,9 +182,19 @@ func newIPBatch(size int, family uint16) *sendBatch {
 		if b.dst4 != nil {
 			b.dst4[i].Family = family
 			h.Name, h.Namelen = (*byte)(unsafe.Pointer(&b.dst4[i])), unix.SizeofSockaddrInet4
+			c := &b.from4[i]
+			c.hdr.Level, c.hdr.Type = unix.IPPROTO_IP, unix.IP_PKTINFO
+			c.hdr.SetLen(unix.CmsgLen(unix.SizeofInet4Pktinfo))
+			h.Control = (*byte)(unsafe.Pointer(c))
+			h.SetControllen(int(c.hdr.Len))
 		} else {
 			b.dst6[i].Family = family
 			h.Name, h.Namelen = (*byte)(unsafe.Pointer(&b.dst6[i])), unix.SizeofSockaddrInet6
+			c := &b.from6[i]
+			c.hdr.Level, c.hdr.Type = unix.IPPROTO_IPV6, unix.IPV6_PKTINFO
+			c.hdr.SetLen(unix.CmsgLen(unix.SizeofInet6Pktinfo))
+			h.Control = (*byte)(unsafe.Pointer(c))
+			h.SetControllen(int(c.hdr.Len))
 		}
 	}
 	b.do = b.send

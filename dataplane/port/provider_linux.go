@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"slices"
 	"sync"
 
@@ -18,12 +17,15 @@ type ProviderOptions struct {
 	// Interfaces are those with provider addresses, VLAN sub-interfaces by
 	// their own names. More can be added later.
 	Interfaces []string
-	// Addrs are the provider addresses of this machine, at most MaxAddresses,
-	// on whichever of the interfaces. Without any, nothing is read.
-	Addrs       []netip.Addr
+	// Addresses are those of this machine, on whichever of the interfaces. Without
+	// any, nothing is read.
+	Addresses   Addresses
 	Batch       int // packets for one system call, at most 1024; 0: DefaultBatch
 	ReadBuffer  int // bytes the kernel may hold for one interface; 0: DefaultBuffer
 	WriteBuffer int // bytes the kernel may still have to send; 0: DefaultFabricBuffer
+	// Mark is put on every packet sent, for the machine's packet filter to know
+	// it by; 0: none. It takes CAP_NET_ADMIN.
+	Mark uint32
 	// Do runs its argument in the network namespace of the interfaces; nil
 	// means the calling thread's.
 	Do func(func() error) error
@@ -39,6 +41,7 @@ type Provider struct {
 	mu      sync.Mutex // guards what follows; taken before no other lock
 	filter  []bpf.Instruction
 	readers []*ProviderReader // in the order of opening
+	groups  memberships
 	closed  bool
 }
 
@@ -48,13 +51,12 @@ func OpenProvider(o ProviderOptions) (*Provider, error) {
 		o.WriteBuffer = DefaultFabricBuffer
 	}
 	o.Batch, o.ReadBuffer, o.WriteBuffer = bounds(o.Batch, o.ReadBuffer, o.WriteBuffer)
-	filter, err := providerFilter(o.Addrs)
-	if err != nil {
-		return nil, fmt.Errorf("open provider: %w", err)
-	}
-	p := &Provider{o: o, filter: filter}
+	p := &Provider{o: o, groups: memberships{do: o.Do}}
 	if err := p.out.open(o); err != nil {
 		return nil, fmt.Errorf("open provider: %w", err)
+	}
+	if err := p.SetAddresses(o.Addresses); err != nil {
+		return nil, errors.Join(fmt.Errorf("open provider: %w", err), p.Close())
 	}
 	for _, name := range o.Interfaces {
 		if _, err := p.AddInterface(name); err != nil {
@@ -93,11 +95,14 @@ func (p *Provider) Readers() []*ProviderReader {
 	return slices.Clone(p.readers)
 }
 
-// SetAddresses replaces the provider addresses whose packets are read. Packets
-// are judged by the old addresses or by the new ones, by nothing in between. If
-// it fails, some readers may have the new addresses; the next call mends that.
-func (p *Provider) SetAddresses(addrs []netip.Addr) error {
-	filter, err := providerFilter(addrs)
+// SetAddresses replaces the addresses whose packets are read, and the groups
+// that are joined. Packets are judged by the old addresses or by the new ones, by
+// nothing in between. If it fails, some readers may have the new addresses, and
+// groups may not be joined, as on an interface that is not there; the next call
+// mends that. It is to be called also when an interface that groups are joined
+// on was made anew.
+func (p *Provider) SetAddresses(a Addresses) error {
+	filter, err := providerFilter(a)
 	if err != nil {
 		return err
 	}
@@ -113,11 +118,14 @@ func (p *Provider) SetAddresses(addrs []netip.Addr) error {
 			errs = append(errs, fmt.Errorf("set provider addresses on %s: %w", r.name, err))
 		}
 	}
+	p.out.setWays(a)
+	errs = append(errs, p.groups.join(a.Groups))
 	return errors.Join(errs...)
 }
 
-// WriteBatch sends outer IP packets; the kernel routes them. They must be
-// complete: one with an Offload is refused. One that exceeds the MTU of the
+// WriteBatch sends outer IP packets; the kernel routes each as one from its
+// source, or if it goes to a multicast group, out of the interface that its
+// source is on. They must be complete: one with an Offload is refused. One that exceeds the MTU of the
 // interface it leaves by is dropped and counted as EMSGSIZE; what routes or ICMP
 // errors say of the MTU further on is not heeded.
 func (p *Provider) WriteBatch(frames []*packet.Frame) (int, error) { return p.out.write(frames) }
@@ -136,8 +144,9 @@ func (p *Provider) Close() error {
 	p.closed = true
 	readers := p.readers
 	p.readers = nil
+	errs := []error{p.groups.join(nil)}
 	p.mu.Unlock()
-	errs := []error{p.out.close()}
+	errs = append(errs, p.out.close())
 	for _, r := range readers {
 		errs = append(errs, r.s.close())
 	}

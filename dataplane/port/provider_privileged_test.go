@@ -23,7 +23,7 @@ import (
 func TestProviderReaderFilters(t *testing.T) {
 	na, nb := pair(t)
 	a := openLink(t, na, "va", LinkOptions{})
-	p := openProvider(t, nb, ProviderOptions{Interfaces: []string{"vb"}, Addrs: ours})
+	p := openProvider(t, nb, ProviderOptions{Interfaces: []string{"vb"}, Addresses: ours})
 	r := p.Readers()[0]
 	var sent []*packet.Frame
 	var want [][]byte
@@ -40,6 +40,8 @@ func TestProviderReaderFilters(t *testing.T) {
 		switch c.m.pktType {
 		case 1: // to all
 			copy(f, bytes.Repeat([]byte{0xff}, 6))
+		case 2: // to a group
+			copy(f, []byte{1, 0, 0x5e, 1, 2, 3})
 		case 3: // to another station
 			f[5] = 0x0c
 		case 4: // what goes out here does not come in there
@@ -89,7 +91,7 @@ func TestProviderSetAddresses(t *testing.T) {
 	var want, want2, got, got2 []byte
 	for i, s := range steps {
 		if i > 0 {
-			if err := p.SetAddresses(s); err != nil {
+			if err := p.SetAddresses(On(s...)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -130,7 +132,7 @@ func TestProviderSetAddresses(t *testing.T) {
 	if _, err := p.AddInterface("vd"); err != nil {
 		t.Error(err)
 	}
-	if err := p.SetAddresses([]netip.Addr{{}}); err == nil {
+	if err := p.SetAddresses(On(netip.Addr{})); err == nil {
 		t.Error("an unset address is taken")
 	}
 }
@@ -151,7 +153,7 @@ func TestProviderWithKernelVXLAN(t *testing.T) {
 	vm.ip("link set ext mtu 1450")
 	vm.ip("address add 10.1.1.2/24 dev ext")
 	vm.run("ethtool", "-K", "ext", "tso", "off", "gso", "off", "tx", "off") // the provider takes complete packets
-	p := openProvider(t, gw, ProviderOptions{Interfaces: []string{"pb"}, Addrs: addrs("192.168.1.10")})
+	p := openProvider(t, gw, ProviderOptions{Interfaces: []string{"pb"}, Addresses: On(addrs("192.168.1.10")...)})
 	l := openLink(t, gw, "wg", LinkOptions{})
 	r := p.Readers()[0]
 	var wg sync.WaitGroup
@@ -234,7 +236,7 @@ func TestProviderWriter(t *testing.T) {
 	na.ip("route add fd01::/64 via fd00::10 mtu 1400")
 	na.ip("route add prohibit 192.168.3.0/24")
 	p := openProvider(t, na, ProviderOptions{Batch: 4})
-	r := openProvider(t, nb, ProviderOptions{Interfaces: []string{"vb"}, Addrs: addrs("192.168.1.10", "fd00::10", "192.168.2.9", "fd01::9")}).Readers()[0]
+	r := openProvider(t, nb, ProviderOptions{Interfaces: []string{"vb"}, Addresses: On(addrs("192.168.1.10", "fd00::10", "192.168.2.9", "fd01::9")...)}).Readers()[0]
 	partial := complete("192.168.1.1", "192.168.1.10", 100, true)
 	partial.Offload = packet.Offload{NeedsCsum: true, CsumStart: 20, CsumOffset: 6}
 	super := complete("192.168.1.1", "192.168.1.10", 100, true)
@@ -301,7 +303,7 @@ func TestForgedMTU(t *testing.T) {
 	nb.ip("address add 192.168.1.10/24 dev vb")
 	nb.ip("address add fd00::10/64 dev vb nodad")
 	p := openProvider(t, na, ProviderOptions{})
-	forger := openProvider(t, nb, ProviderOptions{Interfaces: []string{"vb"}, Addrs: addrs("192.168.1.10", "fd00::10")})
+	forger := openProvider(t, nb, ProviderOptions{Interfaces: []string{"vb"}, Addresses: On(addrs("192.168.1.10", "fd00::10")...)})
 
 	// Errors about echo replies that nobody has sent are believed.
 	about4 := append(ip4("192.168.1.10", 1, 0x4000, 0), 0, 0, 0, 0, 0, 1, 0, 1)
@@ -395,7 +397,7 @@ func TestDeadHostsDoNotBlockOthers(t *testing.T) {
 	na.ip("neigh add 192.168.1.10 lladdr " + macB + " dev va")
 	na.run("sysctl", "-qw", "net.ipv4.neigh.va.unres_qlen_bytes=4096")
 	p := openProvider(t, na, ProviderOptions{})
-	r := openProvider(t, nb, ProviderOptions{Interfaces: []string{"vb"}, Addrs: addrs("192.168.1.10")}).Readers()[0]
+	r := openProvider(t, nb, ProviderOptions{Interfaces: []string{"vb"}, Addresses: On(addrs("192.168.1.10")...)}).Readers()[0]
 	for range rounds {
 		var fs []*packet.Frame
 		for i := range dead {
@@ -436,7 +438,7 @@ func TestProviderConcurrentWriters(t *testing.T) {
 	nb.ip("address add 192.168.1.10/24 dev vb")
 	na.ip("neigh add 192.168.1.10 lladdr " + macB + " dev va")
 	p := openProvider(t, na, ProviderOptions{Batch: 8})
-	r := openProvider(t, nb, ProviderOptions{Interfaces: []string{"vb"}, Addrs: addrs("192.168.1.10"), ReadBuffer: 64 << 20}).Readers()[0]
+	r := openProvider(t, nb, ProviderOptions{Interfaces: []string{"vb"}, Addresses: On(addrs("192.168.1.10")...), ReadBuffer: 64 << 20}).Readers()[0]
 	const writers, batches, size = 4, 20, 20
 	var wg sync.WaitGroup
 	for range writers {

@@ -18,6 +18,9 @@ type Addr struct {
 	Prefix   netip.Prefix // the address with the length of its prefix
 	Link     int          // index
 	Protocol uint8        // who made it; 0 where the kernel cannot tell (before 5.18)
+	// NoSource, for AddAddr: the kernel shall not choose it as the source of a
+	// packet that has none yet.
+	NoSource bool
 	// Tentative: IPv6 duplicate detection has not finished, or has failed.
 	Tentative bool
 }
@@ -91,7 +94,7 @@ func addrMessage(a Addr, create bool) func(*vnl.NetlinkRequest) {
 		msg := vnl.NewIfAddrmsg(int(family(ip)))
 		msg.Prefixlen = uint8(a.Prefix.Bits())
 		msg.Index = uint32(a.Link)
-		if ip.IsLinkLocalUnicast() {
+		if ip.IsLinkLocalUnicast() || ip.Is4() && a.NoSource {
 			msg.Scope = unix.RT_SCOPE_LINK
 		}
 		r.AddData(msg)
@@ -103,8 +106,19 @@ func addrMessage(a Addr, create bool) func(*vnl.NetlinkRequest) {
 		if ip.Is6() {
 			r.AddData(vnl.NewRtAttr(unix.IFA_FLAGS, vnl.Uint32Attr(unix.IFA_F_NODAD)))
 		}
+		if ip.Is6() && a.NoSource {
+			r.AddData(vnl.NewRtAttr(unix.IFA_CACHEINFO, deprecated()))
+		}
 		if a.Protocol != 0 { // older kernels skip an attribute they do not know
 			r.AddData(vnl.NewRtAttr(ifaProto, []byte{a.Protocol}))
 		}
 	}
+}
+
+// deprecated is a struct ifa_cacheinfo: valid for ever, preferred no more.
+func deprecated() []byte {
+	const forever = 0xffffffff
+	b := make([]byte, 16)
+	vnl.NativeEndian().PutUint32(b[4:], forever)
+	return b
 }

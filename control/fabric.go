@@ -1,0 +1,79 @@
+package control
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/hnvgate/hnvgate/compartments"
+	"github.com/hnvgate/hnvgate/hnv"
+)
+
+// FabricSide is what the dataplane is to serve of the fabric.
+type FabricSide struct {
+	Tunnel  []compartments.PAState // provider addresses
+	Rewrite []compartments.PAState // those that stand for one CA each
+	Groups  []netip.Addr           // multicast groups that carry tunnel packets
+}
+
+// providerSpec computes the provider side.
+func providerSpec(f *hnv.Fabric) compartments.ProviderSpec {
+	s := compartments.ProviderSpec{Addresses: f.ProviderAddresses(), Routes: f.ProviderRoutes()}
+	here := map[hnv.VSID]bool{} // where this machine has a port
+	ports := f.Ports()
+	for _, p := range ports {
+		here[p.VSID] = true
+	}
+	groups := map[netip.Addr]bool{}
+	for _, t := range f.Tenants() {
+		if t.Gateway != nil {
+			here[t.Gateway.VSID] = true
+		}
+		for _, sub := range t.Subnets {
+			s.VSIDs = append(s.VSIDs, sub.VSID)
+			if g := sub.MulticastGroup; g.IsValid() && here[sub.VSID] {
+				groups[g] = true
+			}
+		}
+	}
+	for g := range groups {
+		s.Groups = append(s.Groups, g)
+	}
+	slices.SortFunc(s.Groups, netip.Addr.Compare)
+	s.Rewrite = rewriteAddresses(f, ports)
+	return s
+}
+
+// rewriteAddresses are those that stand for a CA of a VM on this machine.
+func rewriteAddresses(f *hnv.Fabric, ports []hnv.Port) []compartments.RewriteAddress {
+	type station struct {
+		vsid hnv.VSID
+		mac  hnv.MAC
+	}
+	at := map[station]string{}
+	tenants := map[hnv.Name]bool{}
+	for _, p := range ports {
+		if t, ok := f.TenantOfVSID(p.VSID); ok {
+			at[station{p.VSID, p.MAC}] = p.Interface
+			tenants[t.Name] = true
+		}
+	}
+	var out []compartments.RewriteAddress
+	for n := range tenants {
+		for _, r := range f.TenantRecords(n) {
+			if r.Rule != hnv.RuleRewrite {
+				continue
+			}
+			if port, ok := at[station{r.VSID, r.MAC}]; ok {
+				out = append(out, compartments.RewriteAddress{Addr: r.PA, Port: port})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b compartments.RewriteAddress) int { return a.Addr.Compare(b.Addr) })
+	return out
+}
+
+// equalSpecs tells whether the same is wanted of the provider side.
+func equalSpecs(a, b compartments.ProviderSpec) bool {
+	return slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.Routes, b.Routes) && slices.Equal(a.VSIDs, b.VSIDs) &&
+		slices.Equal(a.Rewrite, b.Rewrite) && slices.Equal(a.Groups, b.Groups)
+}

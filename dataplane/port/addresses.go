@@ -1,0 +1,95 @@
+package port
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// MaxAddresses bounds what one machine is addressed by on the fabric; the filter
+// for it then stays within the kernel's 4096 instructions.
+const MaxAddresses = 256
+
+// PA is an address and the interface that it is on.
+type PA struct {
+	Addr netip.Addr
+	// Interface is asked for where packets go to a multicast group, which no
+	// route leads to. "" leaves it to the kernel, which for IPv6 does not know.
+	Interface string
+}
+
+// Group is a multicast group of the fabric and the interface on which it is
+// joined; "" if somebody else sees to that.
+type Group struct {
+	Addr      netip.Addr
+	Interface string
+}
+
+// Addresses are what the machine is addressed by on the fabric: each may be on
+// whichever of the Provider's interfaces, and packets are read from all of them.
+type Addresses struct {
+	// Tunnel are provider addresses: of packets to them, those of tunnels are
+	// read.
+	Tunnel []PA
+	// Rewrite are provider addresses that stand for one CA each: every IP packet
+	// to them is read, fragments too, but for neighbor discovery.
+	Rewrite []PA
+	// Groups are multicast groups that carry tunnel packets. Joined on several
+	// interfaces of one network, a group's packets are read as many times.
+	Groups []Group
+}
+
+// On gives Addresses for tunnels alone, whose interfaces are of no interest.
+func On(tunnel ...netip.Addr) Addresses {
+	var a Addresses
+	for _, addr := range tunnel {
+		a.Tunnel = append(a.Tunnel, PA{Addr: addr})
+	}
+	return a
+}
+
+// class is what packets to an address may be.
+type class uint8
+
+const (
+	tunnelPA class = iota
+	rewritePA
+	groupPA
+	classes
+)
+
+// classified gives each address's class, in plain form.
+func (a Addresses) classified() (map[netip.Addr]class, error) {
+	out := map[netip.Addr]class{}
+	add := func(addr netip.Addr, c class) error {
+		plain := addr.Unmap().WithZone("")
+		old, twice := out[plain]
+		switch {
+		case !plain.IsValid():
+			return errors.New("filter provider addresses: an address is unset")
+		case plain.IsMulticast() != (c == groupPA):
+			return fmt.Errorf("filter provider addresses: %s stands among addresses of the other kind: multicast groups are apart", addr)
+		case twice && old != c:
+			return fmt.Errorf("filter provider addresses: %s cannot be for tunnels and for one CA at once", addr)
+		}
+		out[plain] = c
+		return nil
+	}
+	var errs []error
+	for _, pa := range a.Tunnel {
+		errs = append(errs, add(pa.Addr, tunnelPA))
+	}
+	for _, pa := range a.Rewrite {
+		errs = append(errs, add(pa.Addr, rewritePA))
+	}
+	for _, g := range a.Groups {
+		errs = append(errs, add(g.Addr, groupPA))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if len(out) > MaxAddresses {
+		return nil, fmt.Errorf("filter provider addresses: there are %d, at most %d can be served", len(out), MaxAddresses)
+	}
+	return out, nil
+}
