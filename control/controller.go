@@ -57,6 +57,7 @@ type Controller struct {
 	provider *provider
 	ports    *ports
 	health   *health
+	learning *learning
 
 	handled atomic.Int64 // revision of the last event passed on
 
@@ -96,6 +97,7 @@ func New(o Options) *Controller {
 	c.provider = newProvider(c)
 	c.ports = newPorts(c)
 	c.health = &health{store: o.Store}
+	c.learning = newLearning(c)
 	return c
 }
 
@@ -107,6 +109,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	c.prune(ctx)
 	c.wg.Go(func() { c.provider.run(ctx) })
 	c.wg.Go(func() { c.ports.run(ctx) })
+	c.wg.Go(func() { c.learning.run(ctx) })
 	c.wg.Go(func() { c.health.run(ctx, c.o.DriftInterval) })
 	for e := range events {
 		c.handle(ctx, e)

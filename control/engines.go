@@ -16,6 +16,8 @@ type Store interface {
 	View(fn func(f *hnv.Fabric))
 	// Revision is that of the present state.
 	Revision() int64
+	// UpdateFunc carries out the changes that plan returns, all or none.
+	UpdateFunc(ctx context.Context, plan func(f *hnv.Fabric) ([]hnv.Change, error)) (revision int64, err error)
 	// Watch delivers the changes after the call, in order, until ctx ends.
 	Watch(ctx context.Context) <-chan store.Event
 	// Healthy is nil while the present state follows what is stored, and else

@@ -67,8 +67,18 @@ func (m *memory) Watch(ctx context.Context) <-chan store.Event {
 
 func (m *memory) change(changes ...hnv.Change) {
 	m.t.Helper()
+	if _, err := m.UpdateFunc(context.Background(), func(*hnv.Fabric) ([]hnv.Change, error) { return changes, nil }); err != nil {
+		m.t.Error(err)
+	}
+}
+
+func (m *memory) UpdateFunc(_ context.Context, plan func(*hnv.Fabric) ([]hnv.Change, error)) (int64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	changes, err := plan(m.f)
+	if err != nil || len(changes) == 0 {
+		return m.revision, err
+	}
 	e := store.Event{}
 	for _, c := range changes {
 		o := c.Put
@@ -79,8 +89,7 @@ func (m *memory) change(changes ...hnv.Change) {
 		e.Changes = append(e.Changes, store.Applied{Old: old, Object: c.Put})
 	}
 	if _, err := m.f.Apply(changes); err != nil {
-		m.t.Error(err)
-		return
+		return m.revision, err
 	}
 	for i, c := range changes {
 		if c.Put != nil {
@@ -90,6 +99,7 @@ func (m *memory) change(changes ...hnv.Change) {
 	m.revision++
 	e.Revision = m.revision
 	m.out <- e
+	return m.revision, nil
 }
 
 // engines fakes all engines and writes down what they were asked, by tenant.

@@ -157,6 +157,9 @@ func (s *Switch) consider(sight sighting, now time.Time) {
 		if sight.what == leased {
 			mine.until = now.Add(sight.lease)
 		}
+		if d.Record(p.vsid, sight.ca) == nil { // lost in a change of everything
+			_ = s.updateRecords(k.rdid, []hnv.Record{mine.record}, nil)
+		}
 		return
 	}
 	h := &held{caKey: k, port: p.spec.Name, since: now, seen: now, record: hnv.Record{
@@ -385,6 +388,21 @@ func (s *Switch) adopt(rdid hnv.RDID, records []hnv.Record) {
 			l.held[k] = &held{caKey: k, record: *r, since: now, seen: now.Add(-s.learnAge(rdid, r.VSID) * 3 / 4), confirmed: true}
 		}
 		l.mu.Unlock()
+	}
+}
+
+// adoptAll does so for all tenants, as when our PAs become known.
+func (s *Switch) adoptAll() {
+	s.mu.Lock()
+	domains := make([]*lookup.Domain, 0, len(s.byRDID))
+	for _, t := range s.byRDID {
+		domains = append(domains, t.domain.Load())
+	}
+	s.mu.Unlock()
+	for _, d := range domains {
+		var found []hnv.Record
+		d.Dynamics(func(r hnv.Record) { found = append(found, r) })
+		s.adopt(d.RDID, found)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -109,6 +110,7 @@ type tenant struct {
 	sightings      limiter
 	mark           atomic.Uint32 // the outer DSCP, or copyDSCP
 	in, out        meter         // with Switch.mu
+	shape          Tenant        // what was applied, but for the records; with Switch.mu
 }
 
 // copyDSCP in tenant.mark stands for the inner packet's.
@@ -212,7 +214,7 @@ func (s *Switch) Apply(t Tenant) error {
 }
 
 func (s *Switch) apply(t Tenant) error {
-	d, err := lookup.Build(lookup.Config(t))
+	d, err := s.next(t)
 	if err != nil {
 		return fmt.Errorf("apply tenant %s: %w", t.Name, err)
 	}
@@ -242,6 +244,7 @@ func (s *Switch) apply(t Tenant) error {
 	}
 	s.byRDID[t.RDID] = to
 	to.in, to.out = in, out
+	to.shape = shape(t)
 	to.mark.Store(markOf(qos.DSCP))
 	old := to.domain.Swap(d)
 	edit := table.Edit()
@@ -262,6 +265,30 @@ func (s *Switch) apply(t Tenant) error {
 		p.policy.Store(pol)
 	}
 	return nil
+}
+
+// next gives the tenant's next domain: where only records differ, the successor
+// of the present one, so that flows go on as they were decided.
+func (s *Switch) next(t Tenant) (*lookup.Domain, error) {
+	s.mu.Lock()
+	var old *lookup.Domain
+	if is := s.byRDID[t.RDID]; is != nil && reflect.DeepEqual(is.shape, shape(t)) {
+		old = is.domain.Load()
+	}
+	s.mu.Unlock()
+	if old != nil {
+		if d, ok := old.Become(t.Records); ok {
+			return d, nil
+		}
+	}
+	return lookup.Build(lookup.Config(t))
+}
+
+// shape is all of a tenant but its records.
+func shape(t Tenant) Tenant {
+	t.Records = nil
+	t.Subnets, t.ACLs, t.Routes = slices.Clone(t.Subnets), slices.Clone(t.ACLs), slices.Clone(t.Routes)
+	return t
 }
 
 // Remove forgets a tenant: none of its packets passes any more. Its ports stay
@@ -353,6 +380,7 @@ func (s *Switch) SetProvider(p Provider) {
 		n.down = append(n.down, lookup.AddrFrom(a))
 	}
 	s.provider.Store(n)
+	s.adoptAll()
 }
 
 // tenantOf finds the tenant of a VSID and its domain, nil and nil if no tenant

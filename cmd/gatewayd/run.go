@@ -63,24 +63,26 @@ func run(ctx context.Context, c config.Config) (err error) {
 	closers = append(closers, func() error { st.Close(); return nil })
 
 	mtu := func() int { return paMTU(c.PAInterfaces) }
-	sw := dataplane.New(dataplane.Options{OnError: func(port string, err error) {
-		log.Warn("packets were not sent", "port", port, "err", err)
-	}})
+	var ctrl *control.Controller // there before anything is learned
+	sw := dataplane.New(dataplane.Options{
+		OnError: func(port string, err error) { log.Warn("packets were not sent", "port", port, "err", err) },
+		OnLearn: func(e dataplane.LearnEvent) { ctrl.Learned(e) },
+	})
 	wire, err := control.NewWire(sw, mtu, log)
 	if err != nil {
 		return err
 	}
 	closers = append(closers, wire.Close)
 
-	ctrl := control.New(control.Options{
+	ctrl = control.New(control.Options{
 		Store: st, Compartments: engine, NAT: nat.New(log), Dataplane: sw, Wiring: wire, PAMTU: mtu, Log: log,
 	})
 	backend := &gateway{Controller: ctrl, config: c, features: features(engine), remote: ends.remote}
-	return serve(ctx, ends, server.New(st, backend, log), ctrl, log)
+	return serve(ctx, ends, server.New(st, backend, log), ctrl, sw, log)
 }
 
 // serve runs API and controller until ctx ends or one of them fails.
-func serve(ctx context.Context, l listeners, api *server.Server, ctrl *control.Controller, log *slog.Logger) error {
+func serve(ctx context.Context, l listeners, api *server.Server, ctrl *control.Controller, sw *dataplane.Switch, log *slog.Logger) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return api.Serve(ctx, l.socket) })
 	if l.remote != nil {
@@ -88,6 +90,7 @@ func serve(ctx context.Context, l listeners, api *server.Server, ctrl *control.C
 		log.Info("the API listens for other machines", "address", l.remote.Addr().String())
 	}
 	g.Go(func() error { return ctrl.Run(ctx) })
+	g.Go(func() error { sw.Run(ctx); return nil })
 	log.Info("gatewayd is at work", "version", version, "socket", l.socket.Addr().String())
 	err := g.Wait()
 	log.Info("gatewayd ends; compartments and NAT stay in the kernel")
