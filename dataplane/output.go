@@ -44,6 +44,7 @@ func (w *Worker) forwardLocal(to way) drop.Reason {
 	case out.id == x.in.id:
 		return drop.SamePort
 	}
+	x.at = out
 	if r := w.admit(out); r != drop.None {
 		return r
 	}

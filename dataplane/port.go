@@ -11,13 +11,19 @@ func (w *Worker) FromPort(id PortID, frames []*packet.Frame) {
 	w.tick()
 	p := w.sw.ports.Load().byID.Get(lookup.Number(id))
 	if p == nil {
-		w.nowhere.drop(drop.NoPort, len(frames))
+		for _, f := range frames {
+			w.x = transit{f: f}
+			w.dropped(w.nowhere, drop.NoPort)
+		}
 		return
 	}
 	c := w.cellOf((*p).tenant)
 	for _, f := range frames {
+		if w.watched {
+			w.seePortIn(*p, f)
+		}
 		c.traffic(fromPorts, f.Len())
-		c.drop(w.send(*p, c, f), 1)
+		w.dropped(c, w.send(*p, c, f))
 		w.relieve()
 	}
 }
@@ -27,7 +33,7 @@ func (w *Worker) FromPort(id PortID, frames []*packet.Frame) {
 func (w *Worker) send(in *port, c *cell, f *packet.Frame) drop.Reason {
 	// The tenant. From here on its domain alone decides.
 	x := &w.x
-	*x = transit{f: f, in: in, vsid: in.vsid, tenant: in.tenant, c: c, provider: w.sw.provider.Load()}
+	*x = transit{f: f, in: in, at: in, vsid: in.vsid, tenant: in.tenant, c: c, provider: w.sw.provider.Load()}
 	x.domain = in.tenant.domain.Load()
 	if x.domain == nil || !x.domain.Has(in.vsid) {
 		return drop.PortDown // the tenant is gone, or this virtual subnet of it

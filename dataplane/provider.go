@@ -11,8 +11,11 @@ import (
 func (w *Worker) FromProvider(frames []*packet.Frame) {
 	w.tick()
 	for _, f := range frames {
+		if w.watched {
+			w.seeFabricIn(f)
+		}
 		c, r := w.receive(f)
-		c.drop(r, 1)
+		w.dropped(c, r)
 		w.relieve()
 	}
 }
@@ -27,6 +30,7 @@ func (w *Worker) receive(f *packet.Frame) (*cell, drop.Reason) {
 	// the inner one afterwards.
 	outer := &w.outer
 	if r := encap.Pop(f, outer); r != drop.None {
+		w.x = transit{f: f, outer: true}
 		return w.nowhere, r
 	}
 	x := &w.x
@@ -76,6 +80,7 @@ func (w *Worker) receive(f *packet.Frame) (*cell, drop.Reason) {
 // enter takes a packet from the fabric to the port by what was decided for its
 // flow, or else by a decision.
 func (w *Worker) enter(to *port) drop.Reason {
+	w.x.at = to
 	fl := w.flowOf(to, inbound)
 	if a := fl.current(&w.x); a != nil && a.fromFabric {
 		if r, ok := w.replayInbound(&fl, a); ok {

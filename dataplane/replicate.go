@@ -114,8 +114,10 @@ func (w *Worker) toStations(but PortID) (n int) {
 		}
 		n++
 		*x = whole
+		x.at = to
 		if x.f = w.copyOf(whole.f); x.f == nil {
-			x.c.drop(drop.NoBuffer, 1)
+			x.f = whole.f
+			w.dropped(x.c, drop.NoBuffer)
 			continue
 		}
 		r := w.admitOne(to)
@@ -125,7 +127,7 @@ func (w *Worker) toStations(but PortID) (n int) {
 		if r == drop.None {
 			r = w.give(to)
 		}
-		x.c.drop(r, 1)
+		w.dropped(x.c, r)
 	}
 	*x = whole
 	return n
@@ -203,6 +205,7 @@ func (w *Worker) toDHCPServer(ca netip.Addr, src place) drop.Reason {
 	case to.id == x.in.id:
 		return drop.SamePort
 	}
+	x.at = to
 	if r := w.admitOne(to); r != drop.None {
 		return r
 	}

@@ -85,10 +85,12 @@ func (w *Worker) receiveRewritten(f *packet.Frame) (c *cell, r drop.Reason, take
 	}
 	domain := (*t).domain.Load()
 	if domain == nil {
+		w.x = transit{f: f, outer: true}
 		return w.nowhere, drop.VSIDUnknown, true
 	}
 	dst, ok := domain.Rewritten(to)
 	if !ok { // between two steps of a change
+		w.x = transit{f: f, outer: true}
 		return w.nowhere, drop.RewriteUnknown, true
 	}
 	src, fromVM := domain.Rewritten(from)
@@ -96,7 +98,7 @@ func (w *Worker) receiveRewritten(f *packet.Frame) (c *cell, r drop.Reason, take
 		return nil, 0, false
 	}
 	x := &w.x
-	*x = transit{f: f, tenant: *t, domain: domain, vsid: dst.VSID(), pa: from, rule: lookup.RuleRewrite, provider: w.sw.provider.Load(), c: w.cellOf(*t)}
+	*x = transit{f: f, outer: true, tenant: *t, domain: domain, vsid: dst.VSID(), pa: from, rule: lookup.RuleRewrite, provider: w.sw.provider.Load(), c: w.cellOf(*t)}
 	x.c.traffic(fromFabric, f.Len())
 	rec := domain.At(dst)
 	switch {
@@ -157,6 +159,7 @@ func (x *transit) frame(src, dst [6]byte) drop.Reason {
 		return drop.NoBuffer
 	}
 	packet.PutEthernet(b, dst, src, etherType)
+	x.outer = false
 	return x.h.DecodeEthernet(x.f.Bytes())
 }
 

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hnvgate/hnvgate/dataplane/capture"
 	"github.com/hnvgate/hnvgate/dataplane/lookup"
 	"github.com/hnvgate/hnvgate/hnv"
 )
@@ -83,6 +84,9 @@ type Switch struct {
 	ports    atomic.Pointer[portTable]
 	// rewritten has the PAs that stand for a CA of some tenant.
 	rewritten atomic.Pointer[rewritten]
+
+	// tap is where captures get copies of packets.
+	tap capture.Tap
 
 	// mu serialises changes. It is never held while packets wait.
 	mu         sync.Mutex

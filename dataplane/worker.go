@@ -55,6 +55,8 @@ type Worker struct {
 	spare, lent []*packet.Frame
 	complained  time.Time
 	pieces      pieces
+
+	onlookers
 }
 
 // transit is the one packet under way and all that its decisions are made by.
@@ -68,7 +70,9 @@ type transit struct {
 
 	srcRule, dstRule lookup.Rule // of the records of both ends, from the fabric
 
-	nameless bool // it is for a station whose CAs are not known
+	nameless bool  // it is for a station whose CAs are not known
+	at       *port // whose layers have the packet; nil: no port's yet
+	outer    bool  // f is still as it came from the fabric
 
 	tenant   *tenant
 	domain   *lookup.Domain // the only one that decides about the packet
@@ -116,7 +120,10 @@ func (w *Worker) Close() {
 	w.cells, w.recent, w.counted = nil, nil, nil
 }
 
-func (w *Worker) tick() { w.now = w.sw.opt.Now().UnixNano() }
+func (w *Worker) tick() {
+	w.now = w.sw.opt.Now().UnixNano()
+	w.lookOut()
+}
 
 // cellOf gives the Worker's own counters of a tenant.
 func (w *Worker) cellOf(t *tenant) *cell {
@@ -163,12 +170,18 @@ func (w *Worker) lend(size int) *packet.Frame {
 
 // toFabric queues an outer packet.
 func (w *Worker) toFabric(c *cell, f *packet.Frame) {
+	if w.watched {
+		w.seeFabricOut(f)
+	}
 	w.fabric.frames = append(w.fabric.frames, f)
 	w.fabric.cells = append(w.fabric.cells, c)
 }
 
 // toPort queues a frame. The port belongs to the tenant whose cell c is.
 func (w *Worker) toPort(p *port, c *cell, f *packet.Frame) {
+	if w.watched {
+		w.seePortOut(p, f)
+	}
 	for i := range w.queues {
 		if q := &w.queues[i]; q.port == p {
 			q.frames = append(q.frames, f)
@@ -185,13 +198,18 @@ func (w *Worker) toPort(p *port, c *cell, f *packet.Frame) {
 // relieve flushes if much is waiting.
 func (w *Worker) relieve() {
 	if len(w.fabric.frames) >= maxQueued || len(w.lent) >= maxQueued {
-		w.Flush()
+		w.flush()
 	}
 }
 
 // Flush sends what is waiting. The frames given to the Worker since the last
 // Flush are the caller's again.
 func (w *Worker) Flush() {
+	w.flush()
+	w.lookAway()
+}
+
+func (w *Worker) flush() {
 	w.flushFabric()
 	for i := range w.queues {
 		q := &w.queues[i]

@@ -14,6 +14,8 @@
 // Whoever reads a capture reads other people's packets: sessions are for the
 // provider, and where a tenant is to have one, the Filter must name the tenant.
 //
-// The format is draft-ietf-opsawg-pcapng. Only the dataplane and those who
-// start captures import this package; it imports hnv, packet and drop.
+// The format is draft-ietf-opsawg-pcapng. Reader reads such files back, and those
+// of the older format that others make, for packets to be traced. Only the
+// dataplane and those who start captures or read them import this package; it
+// imports hnv, packet and drop.
 package capture
