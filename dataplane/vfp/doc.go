@@ -35,20 +35,34 @@
 // order, one Transposition, the buckets. The caller keeps it with the flow
 // (package flow), so that no later packet of the flow is evaluated again:
 //
-//	p, err := vfp.Compile(layers)
+//	p, err := vfp.Compile(layers)  // or Cache.Compile, where ports have lists in common
+//	p.Inherit(old)                 // its rules go on counting
+//
 //	var c vfp.Composed
 //	p.Evaluate(vfp.Outbound, &h, &c)
 //	switch {
-//	case c.NeedsL4: // a later fragment: wait for what becomes of the first one
-//	case c.Blocked: // drop it, and count c.Reason
-//	case !vfp.TakeAll(c.Meters(), now, f.Len()): // drop it
+//	case c.NeedsL4: // a later fragment: what becomes of the first one is for it too
+//	case c.Blocked: // drop it for c.Reason
+//	case !vfp.TakeAll(c.Meters(), now, f.Len()): // drop it; c.Lease.Release()
 //	default:
-//		c.Transposition.Apply(f, &h)
+//		r := c.Transposition.Apply(f, &h)          // and keep c with the flow
+//		back := c.Transposition.Reply(&h)          // for the flow's other half
 //	}
 //	p.Count(c.Steps(), 1, uint64(f.Len()))
+//	...
+//	c.Lease.Release()              // when the flow is gone
+//
+// EvaluateLayer asks one layer again, as after a change of policy; Explain tells
+// people what every group had to say.
 //
 // A match on ports, ICMP types or TCP flags cannot be decided for a later
 // fragment, which has none; NeedsL4 says so wherever it would make a difference.
+//
+// # Speed
+//
+// A group finds its rule by bit vectors (matrix.go), so that a list of a thousand
+// rules costs a few times what one of ten does. What that takes in memory grows
+// with the values that rules name; Cache keeps it once for all ports.
 //
 // # Concurrency
 //
