@@ -407,3 +407,57 @@ func TestFlowsAge(t *testing.T) {
 		t.Errorf("the rule that let the packet pass counts %d, want 1", counted)
 	}
 }
+
+// Where a subnet has a PA multicast group, one packet carries a broadcast to all
+// hosts; what else comes to the group, or to another subnet's, is dropped.
+func TestMulticastGroup(t *testing.T) {
+	l, contoso, fabrikam := exampleLab(t)
+	const group = "239.1.1.1"
+	for _, s := range []*site{contoso, fabrikam} {
+		l.apply(s, func(t *Tenant) { t.Subnets[1].MulticastGroup = ip(group).Next() })
+	}
+	l.apply(contoso, func(t *Tenant) { t.Subnets[1].MulticastGroup = ip(group) })
+	contoso.vm11.send(udp(mac11, macBroadcast, "10.1.1.11", "255.255.255.255", "all"))
+	out := l.hosts[1].out.drain()
+	if len(out) != 1 {
+		t.Fatalf("%d packets on the fabric, want 1", len(out))
+	}
+	var outer packet.Headers
+	if outer.DecodeIP(out[0].bytes); outer.Dst != ip(group) || outer.Src != ip(paHost1) {
+		t.Fatalf("the packet goes from %s to %s", outer.Src, outer.Dst)
+	}
+	for _, h := range l.hosts {
+		h.inject(out[0].bytes)
+	}
+	for _, tc := range []struct {
+		at   *nic
+		want int
+	}{{contoso.vm11, 0}, {contoso.vm13, 1}, {contoso.vm12, 1}, {contoso.v21, 0}, {contoso.gw, 0}, {fabrikam.vm12, 0}} {
+		if n := len(tc.at.drain()); n != tc.want {
+			t.Errorf("%s of VSID %d got %d copies, want %d", tc.at.mac, tc.at.vsid, n, tc.want)
+		}
+	}
+	h2 := l.hosts[2]
+	for _, tc := range []struct {
+		what   string
+		packet []byte
+		tenant string
+		reason drop.Reason
+	}{
+		{"unicast", outerPacket(hnv.NVGRE, paHost1, group, 5001, udp(mac11, mac12, "10.1.1.11", "10.1.1.12", "x")), "contoso", drop.GroupMismatch},
+		{"another subnet's", outerPacket(hnv.NVGRE, paHost1, group, 5002, udp(mac11, macBroadcast, "10.1.1.11", "255.255.255.255", "x")), "contoso", drop.OuterNotOurs},
+		{"another tenant's", outerPacket(hnv.VXLAN, paHost1, group, 6001, udp(mac11, macBroadcast, "10.1.1.11", "255.255.255.255", "x")), "fabrikam", drop.OuterNotOurs},
+	} {
+		before := h2.drops(tc.tenant)[tc.reason]
+		h2.inject(tc.packet)
+		expect(t, l, nil, "", contoso, fabrikam)
+		if n := h2.drops(tc.tenant)[tc.reason] - before; n != 1 {
+			t.Errorf("%s: drops are %v, want one more %s", tc.what, h2.drops(tc.tenant), tc.reason)
+		}
+	}
+	// A question that came to the group is answered by the host itself.
+	h2.inject(outerPacket(hnv.NVGRE, paHost1, group, 5001, arpFrame(1, mac11, macBroadcast, mac11, "10.1.1.11", "10.1.1.12")))
+	if out := h2.out.drain(); len(out) != 1 || outer.DecodeIP(out[0].bytes) != drop.None || outer.Src != ip(paHost2) {
+		t.Errorf("%d answers, from %s", len(out), outer.Src)
+	}
+}

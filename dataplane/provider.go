@@ -35,7 +35,8 @@ func (w *Worker) receive(f *packet.Frame) (*cell, drop.Reason) {
 	}
 	x := &w.x
 	*x = transit{f: f, vsid: outer.VSID, pa: lookup.AddrFrom(outer.Src), provider: w.sw.provider.Load()}
-	if !x.provider.owns(lookup.AddrFrom(outer.Dst)) {
+	own := x.provider.owns(lookup.AddrFrom(outer.Dst))
+	if !own && !outer.Dst.IsMulticast() {
 		return w.nowhere, drop.OuterNotOurs
 	}
 	if x.provider.owns(x.pa) {
@@ -49,6 +50,9 @@ func (w *Worker) receive(f *packet.Frame) (*cell, drop.Reason) {
 	}
 	x.c = w.cellOf(x.tenant)
 	x.c.traffic(fromFabric, outer.Total)
+	if !own && x.domain.Subnet(x.vsid).Group != lookup.AddrFrom(outer.Dst) {
+		return x.c, drop.OuterNotOurs
+	}
 	x.rule = ruleOf(outer.Kind)
 
 	// The inner frame.
@@ -68,6 +72,9 @@ func (w *Worker) receive(f *packet.Frame) (*cell, drop.Reason) {
 	}
 	if isGroup(&x.h) {
 		return x.c, w.spread()
+	}
+	if !own { // a packet for one station has no business at the subnet's group
+		return x.c, drop.GroupMismatch
 	}
 
 	to := w.sw.ports.Load().at(x.vsid, x.h.DstMAC)

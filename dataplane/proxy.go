@@ -109,7 +109,7 @@ func (w *Worker) arpFromFabric() drop.Reason {
 	if !replyTo(&q, rec.MAC).Build(x.f, q.SenderMAC, rec.MAC) {
 		return drop.NoBuffer
 	}
-	return w.answerFabric()
+	return w.answerFabric(rec)
 }
 
 // replyTo gives the reply that the target of the request has the MAC.
@@ -186,7 +186,7 @@ func (w *Worker) ndFromFabric() drop.Reason {
 	if !advertise(q.Target, rec.MAC, false, true).Build(x.f, x.h.SrcMAC, rec.MAC, q.Target, x.h.Src) {
 		return drop.NoBuffer
 	}
-	return w.answerFabric()
+	return w.answerFabric(rec)
 }
 
 func (x *transit) parseND(q *packet.ND) drop.Reason {
@@ -239,11 +239,18 @@ func (x *transit) localRecord(a netip.Addr, unknown drop.Reason) (*lookup.Record
 	return rec, x.checkTunnel()
 }
 
-// answerFabric sends the answer in the packet's frame back the way that the
-// packet came.
-func (w *Worker) answerFabric() drop.Reason {
+// answerFabric sends the answer in the packet's frame, which is about the record,
+// back the way that the packet came.
+func (w *Worker) answerFabric(rec *lookup.Record) drop.Reason {
 	x := &w.x
-	h := encap.Header{Kind: kindOf(x.rule), Src: w.outer.Dst, Dst: x.pa.Netip(), VSID: x.vsid}
+	from := w.outer.Dst
+	if from.IsMulticast() {
+		from = rec.PA.Netip()
+	}
+	if from.Is6() != x.pa.Is6() {
+		return drop.NoSourcePA
+	}
+	h := encap.Header{Kind: kindOf(x.rule), Src: from, Dst: x.pa.Netip(), VSID: x.vsid}
 	h.SetEntropy(x.h.FlowHash())
 	x.c.add(answered, 1)
 	return w.encapsulate(x.f, &h)
