@@ -213,7 +213,7 @@ func (s *Switch) compile(p *port, d *lookup.Domain, in, out meter) (*policy, err
 		}
 		layers = append(layers, l)
 	}
-	prog, err := vfp.Compile(layers)
+	prog, err := s.programs.Compile(layers)
 	if err != nil {
 		return nil, fmt.Errorf("layers of port %s: %w", p.spec.Name, err)
 	}

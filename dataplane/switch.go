@@ -12,6 +12,7 @@ import (
 
 	"github.com/hnvgate/hnvgate/dataplane/capture"
 	"github.com/hnvgate/hnvgate/dataplane/lookup"
+	"github.com/hnvgate/hnvgate/dataplane/vfp"
 	"github.com/hnvgate/hnvgate/hnv"
 )
 
@@ -93,6 +94,7 @@ type Switch struct {
 	byRDID     map[hnv.RDID]*tenant
 	lastPort   PortID
 	lastPolicy uint64
+	programs   *vfp.Cache // ports with the same rules share their tables
 
 	learner *learner
 
@@ -196,7 +198,7 @@ func New(o Options) *Switch {
 	if o.FlowsPerPort <= 0 {
 		o.FlowsPerPort = DefaultFlowsPerPort
 	}
-	s := &Switch{opt: o, byRDID: map[hnv.RDID]*tenant{}, learner: newLearner()}
+	s := &Switch{opt: o, byRDID: map[hnv.RDID]*tenant{}, learner: newLearner(), programs: vfp.NewCache()}
 	s.provider.Store(&provider{})
 	s.tenants.Store(&tenantTable{})
 	s.ports.Store(newPortTable())
