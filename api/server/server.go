@@ -49,6 +49,7 @@ func New(store Store, backend Backend, log *slog.Logger) *Server {
 	s.registerTenants()
 	s.registerACLs()
 	s.registerRecords()
+	s.registerLearned()
 	s.registerRoutes()
 	s.registerProvider()
 	s.registerPorts()

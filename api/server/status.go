@@ -21,6 +21,7 @@ func (s *Server) registerStatus() {
 			st.Conditions, st.Features = orEmpty(st.Conditions), orEmpty(st.Features)
 			st.ProviderAddresses, st.Uplinks, st.Ports = orEmpty(st.ProviderAddresses), orEmpty(st.Uplinks), orEmpty(st.Ports)
 			st.Tenants, st.Unattributed, st.GatewayDrops = orEmpty(st.Tenants), orEmpty(st.Unattributed), orEmpty(st.GatewayDrops)
+			st.Peers = orEmpty(st.Peers)
 			for i := range st.Tenants {
 				st.Tenants[i] = noNulls(st.Tenants[i])
 			}

@@ -101,6 +101,8 @@ type GatewayStatus struct {
 	ProviderAddresses []LinkStatus   `json:"providerAddresses" doc:"State of the provider addresses." nullable:"false"`
 	Uplinks           []LinkStatus   `json:"uplinks" doc:"State of the uplinks." nullable:"false"`
 	Ports             []LinkStatus   `json:"ports" doc:"State of the VM ports." nullable:"false"`
+	Learned           *LearnedStatus `json:"learned,omitempty" doc:"What was learned."`
+	Peers             []PeerStatus   `json:"peers" doc:"State of the machines to which learned records are reported, as the configuration file has them." nullable:"false"`
 	Tenants           []TenantStatus `json:"tenants" doc:"State of the tenants, sorted by name." nullable:"false"`
 	Unattributed      []Drop         `json:"unattributed" doc:"Packets dropped before it was known whose they were, by reason." nullable:"false"`
 	GatewayDrops      []Drop         `json:"gatewayDrops" doc:"Packets that the rules round the compartments dropped, of all tenants together, by reason as docs/gateway-drop-reasons.md has them; reasons that never occurred are left out." nullable:"false"`
