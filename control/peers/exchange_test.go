@@ -56,7 +56,7 @@ func TestLearnedReachesThePeers(t *testing.T) {
 		// same address is another record.
 		b.learn(6001, "10.1.0.11", 1)
 		settle()
-		if n := g.wires["a"].reports + g.wires["b"].reports + b.wires["a"].puts; n != 1 {
+		if n := g.wires["a"].put() + g.wires["b"].put() + b.wires["a"].put(); n != 1 {
 			t.Errorf("%d reports of others' records", n-1)
 		}
 		a.want("other tenant", 5001, "10.1.0.11", paA)
@@ -106,7 +106,7 @@ func TestWhatIsReported(t *testing.T) {
 		g.want("static", 5001, "10.1.0.11", "")
 		g.want("another's PA", 5001, "10.1.0.12", "")
 		g.want("team", 5001, "10.1.0.13", team.PA.String())
-		if n := a.wires["g"].puts; n != 1 {
+		if n := a.wires["g"].put(); n != 1 {
 			t.Errorf("%d records were reported", n)
 		}
 	})
@@ -136,11 +136,11 @@ func TestRestart(t *testing.T) {
 			h.want("another's", 5001, "10.1.0.21", paB)
 		}
 		g.want("the operator's", 5002, "10.2.0.99", paA)
-		puts := a.wires["g"].puts
+		puts := a.wires["g"].put()
 		a.end()
 		a.start()
 		settle()
-		if n := a.wires["g"].puts - puts; n != 0 {
+		if n := a.wires["g"].put() - puts; n != 0 {
 			t.Errorf("%d records were reported again for no reason", n)
 		}
 		// The peer is started anew, and has lost something meanwhile.
@@ -273,9 +273,9 @@ func TestStaticWins(t *testing.T) {
 		if p := a.peer("g"); p.Static != 1 || p.Pushed != 0 || p.Pending != 0 || p.Phase != v1.PhaseReady || !strings.Contains(p.LastHeld, "is configured (static") {
 			t.Errorf("%+v", p)
 		}
-		puts := a.wires["g"].puts
+		puts := a.wires["g"].put()
 		time.Sleep(4 * time.Minute)
-		if n := a.wires["g"].puts - puts; n != 0 {
+		if n := a.wires["g"].put() - puts; n != 0 {
 			t.Errorf("%d tries though nothing changed", n)
 		}
 		g.apply(hnv.Change{Delete: static})
@@ -305,7 +305,7 @@ func TestPeerWithoutTheVSID(t *testing.T) {
 		if p := a.peer("g"); p.Unneeded != 2 || p.Pending != 0 || p.Phase != v1.PhaseReady || p.LastHeld != "" {
 			t.Errorf("%+v", p)
 		}
-		if n := a.wires["g"].puts; n != 1 {
+		if n := a.wires["g"].put(); n != 1 {
 			t.Errorf("%d records were reported to who does not need them, want 1", n)
 		}
 		g.apply(hnv.Change{Put: contoso})

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type memory struct {
 	mu       sync.Mutex
 	f        *hnv.Fabric
-	revision int64
+	revision atomic.Int64
 	subs     []*subscriber
 }
 
@@ -38,7 +39,7 @@ type subscriber struct {
 func newMemory() *memory { return &memory{f: hnv.NewFabric(hnv.Site{PAInterfaces: []string{"pa0"}})} }
 
 func (m *memory) View(fn func(*hnv.Fabric)) { m.mu.Lock(); defer m.mu.Unlock(); fn(m.f) }
-func (m *memory) Revision() int64           { return m.revision }
+func (m *memory) Revision() int64           { return m.revision.Load() }
 
 func (s *subscriber) put(e store.Event) {
 	s.mu.Lock()
@@ -53,7 +54,7 @@ func (s *subscriber) put(e store.Event) {
 func (m *memory) Watch(ctx context.Context) <-chan store.Event {
 	s := &subscriber{wake: make(chan struct{}, 1)}
 	m.mu.Lock()
-	s.put(store.Event{Revision: m.revision, Resync: true})
+	s.put(store.Event{Revision: m.revision.Load(), Resync: true})
 	m.subs = append(m.subs, s)
 	m.mu.Unlock()
 	out := make(chan store.Event)
@@ -90,7 +91,7 @@ func (m *memory) UpdateFunc(_ context.Context, plan func(*hnv.Fabric) ([]hnv.Cha
 	defer m.mu.Unlock()
 	changes, err := plan(m.f)
 	if err != nil || len(changes) == 0 {
-		return m.revision, err
+		return m.revision.Load(), err
 	}
 	before := map[string]hnv.Object{}
 	for _, c := range changes {
@@ -106,8 +107,7 @@ func (m *memory) UpdateFunc(_ context.Context, plan func(*hnv.Fabric) ([]hnv.Cha
 	if _, err := m.f.Apply(changes); err != nil {
 		return 0, err
 	}
-	m.revision++
-	e := store.Event{Revision: m.revision}
+	e := store.Event{Revision: m.revision.Add(1)}
 	for id, old := range before {
 		kind, key, _ := strings.Cut(id, " ")
 		now, _ := m.f.Get(hnv.Kind(kind), key)
@@ -116,37 +116,38 @@ func (m *memory) UpdateFunc(_ context.Context, plan func(*hnv.Fabric) ([]hnv.Cha
 	for _, s := range m.subs {
 		s.put(e)
 	}
-	return m.revision, nil
+	return e.Revision, nil
 }
 
 // wire is the way from one host to another.
 type wire struct {
 	to *host
 
-	mu      sync.Mutex
-	cut     bool
-	hang    bool // requests are not answered at all
-	deaf    bool // requests arrive, answers do not
-	reports int  // requests with something in them
-	puts    int
+	mu   sync.Mutex
+	cut  bool
+	hang bool // requests are not answered at all
+	deaf bool // requests arrive, answers do not
+
+	puts int
 }
 
 func (w *wire) set(fn func(w *wire)) { w.mu.Lock(); defer w.mu.Unlock(); fn(w) }
 
 var errCut = errors.New("connection refused")
 
-func (w *wire) begin(ctx context.Context) error {
+func (w *wire) begin(ctx context.Context) (*Exchange, error) {
 	w.mu.Lock()
 	cut, hang := w.cut, w.hang
 	w.mu.Unlock()
 	if hang {
 		<-ctx.Done()
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
-	if cut || w.to.x == nil {
-		return errCut
+	x := w.to.running.Load()
+	if cut || x == nil {
+		return nil, errCut
 	}
-	return nil
+	return x, nil
 }
 
 func (w *wire) end() error {
@@ -159,23 +160,25 @@ func (w *wire) end() error {
 }
 
 func (w *wire) LearnedRecords(ctx context.Context, pas []string) (v1.LearnedState, error) {
-	if err := w.begin(ctx); err != nil {
+	x, err := w.begin(ctx)
+	if err != nil {
 		return v1.LearnedState{}, err
 	}
 	var addrs []netip.Addr
 	for _, p := range pas {
 		addrs = append(addrs, netip.MustParseAddr(p))
 	}
-	st, err := w.to.x.HeldLearned(ctx, addrs)
+	st, err := x.HeldLearned(ctx, addrs)
 	return st, errors.Join(err, w.end())
 }
 
 func (w *wire) ReportLearned(ctx context.Context, r v1.LearnedReport) (v1.LearnedResult, error) {
-	if err := w.begin(ctx); err != nil {
+	x, err := w.begin(ctx)
+	if err != nil {
 		return v1.LearnedResult{}, err
 	}
-	w.set(func(w *wire) { w.reports++; w.puts += len(r.Put) })
-	res, err := w.to.x.AcceptLearned(ctx, r)
+	w.set(func(w *wire) { w.puts += len(r.Put) })
+	res, err := x.AcceptLearned(ctx, r)
 	return res, errors.Join(err, w.end())
 }
 
@@ -189,7 +192,9 @@ type host struct {
 	wires  map[string]*wire // by the peer's name
 	order  []string
 
-	x    *Exchange
+	x       *Exchange
+	running atomic.Pointer[Exchange] // as its peers see it
+
 	stop context.CancelFunc
 	done chan struct{}
 }
@@ -247,6 +252,7 @@ func (h *host) start() *host {
 		h.t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
+	h.running.Store(x)
 	h.x, h.stop, h.done = x, stop, make(chan struct{})
 	go func() { defer close(h.done); _ = x.Run(ctx) }()
 	return h
@@ -256,6 +262,7 @@ func (h *host) end() {
 	if h.x == nil {
 		return
 	}
+	h.running.Store(nil)
 	h.stop()
 	<-h.done
 	h.x = nil
@@ -338,3 +345,6 @@ func (h *host) peer(name string) v1.PeerStatus {
 func settle() { time.Sleep(time.Second) }
 
 func hnvPrefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+// put counts the records that were reported this way.
+func (w *wire) put() int { w.mu.Lock(); defer w.mu.Unlock(); return w.puts }
