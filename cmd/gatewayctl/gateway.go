@@ -10,13 +10,14 @@ import (
 	"github.com/hnvgate/hnvgate/api/credentials"
 )
 
-// The environment names the gateway where flags do not.
+// The environment names the gateway where flags do not. The CA of certificates
+// is spelt cacert, since a CA is a customer address everywhere else.
 const (
 	socketEnv = "GATEWAYCTL_SOCKET"
 	serverEnv = "GATEWAYCTL_SERVER"
 	certEnv   = "GATEWAYCTL_CERT"
 	keyEnv    = "GATEWAYCTL_KEY"
-	caEnv     = "GATEWAYCTL_CA"
+	cacertEnv = "GATEWAYCTL_CACERT"
 )
 
 // target is the gateway that is meant: behind a socket of this machine, or on
@@ -39,8 +40,8 @@ func (t *target) register(root *cobra.Command, env func(string) string) {
 	t.flags.StringVar(&t.server, "server", "", "gatewayd on another machine, https://HOST:PORT (environment: "+serverEnv+")")
 	t.flags.StringVar(&t.files.Certificate, "cert", "", "with --server: file of the client's certificate (environment: "+certEnv+")")
 	t.flags.StringVar(&t.files.Key, "key", "", "with --server: file of its private key (environment: "+keyEnv+")")
-	t.flags.StringVar(&t.files.CA, "ca", "", "with --server: file of the CA that signed the gateway's certificate; left out: the system's CAs (environment: "+caEnv+")")
-	for _, f := range []string{"cert", "key", "ca"} {
+	t.flags.StringVar(&t.files.CA, "cacert", "", "with --server: file of who signed the gateway's certificate; left out: whom the system trusts (environment: "+cacertEnv+")")
+	for _, f := range []string{"cert", "key", "cacert"} {
 		_ = root.MarkPersistentFlagFilename(f)
 	}
 }
@@ -62,7 +63,7 @@ func (t *target) connect() (*client.Client, error) {
 		return nil, usagef("--server is empty: give https://HOST:PORT")
 	}
 	if onSocket || t.server == "" {
-		for _, f := range []string{"cert", "key", "ca"} {
+		for _, f := range []string{"cert", "key", "cacert"} {
 			if t.flags.Changed(f) {
 				return nil, usagef("--%s is for a gateway on another machine: give --server with it", f)
 			}
@@ -73,11 +74,11 @@ func (t *target) connect() (*client.Client, error) {
 	for _, f := range []struct {
 		flag, env string
 		value     *string
-	}{{"cert", certEnv, &t.files.Certificate}, {"key", keyEnv, &t.files.Key}, {"ca", caEnv, &t.files.CA}} {
+	}{{"cert", certEnv, &t.files.Certificate}, {"key", keyEnv, &t.files.Key}, {"cacert", cacertEnv, &t.files.CA}} {
 		if !t.flags.Changed(f.flag) {
 			*f.value = t.env(f.env)
 		}
-		if *f.value == "" && f.flag != "ca" {
+		if *f.value == "" && f.flag != "cacert" {
 			missing = append(missing, "--"+f.flag+" or "+f.env)
 		}
 	}
@@ -101,7 +102,7 @@ func (t *target) hint(e *client.Unreachable) string {
 	case client.Distrust(e.Err) && strings.Contains(text, "remote error"):
 		return "It refused this client's certificate: one is wanted that the CA in its listen.clientCA signed, for client authentication, and whose time has not ended."
 	case client.Distrust(e.Err):
-		return "This client refused the gateway's certificate: --ca must name who signed it, and the host of --server must be one of its names."
+		return "This client refused the gateway's certificate: --cacert must name who signed it, and the host of --server must be one of its names."
 	case remote:
 		return "Is it the address in listen.address of that gateway's gatewayd.yaml, and may you reach it through what lies between?"
 	case strings.Contains(text, "permission denied"):

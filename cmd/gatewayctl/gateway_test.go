@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
 	"github.com/hnvgate/hnvgate/api/credentials"
 	"github.com/hnvgate/hnvgate/api/credentials/credentialstest"
 	"github.com/hnvgate/hnvgate/api/server"
@@ -49,7 +52,7 @@ func TestWhichGateway(t *testing.T) {
 	misled := stranger
 	stranger.CA = ops.CA
 	files := func(f credentials.Files) []string {
-		return []string{"--cert", f.Certificate, "--key", f.Key, "--ca", f.CA}
+		return []string{"--cert", f.Certificate, "--key", f.Key, "--cacert", f.CA}
 	}
 	none := map[string]string{}
 	for _, c := range []struct {
@@ -61,7 +64,7 @@ func TestWhichGateway(t *testing.T) {
 	}{
 		{"flags", none, append(files(ops), "--server", url, "version"), 0, "gatewayd:"},
 		{"a slash at the end", none, append(files(ops), "--server", url+"/", "version"), 0, "gatewayd:"},
-		{"environment", map[string]string{serverEnv: url, certEnv: ops.Certificate, keyEnv: ops.Key, caEnv: ops.CA}, []string{"version"}, 0, "gatewayd:"},
+		{"environment", map[string]string{serverEnv: url, certEnv: ops.Certificate, keyEnv: ops.Key, cacertEnv: ops.CA}, []string{"version"}, 0, "gatewayd:"},
 		{"flag before environment", map[string]string{serverEnv: "https://127.0.0.1:1", certEnv: "/none", keyEnv: "/none"}, append(files(ops), "--server", url, "version"), 0, "gatewayd:"},
 		{"server before the environment's socket", map[string]string{socketEnv: "/none"}, append(files(ops), "--server", url, "version"), 0, "gatewayd:"},
 		{"socket before the environment's server", map[string]string{serverEnv: url}, []string{"--socket", socket, "version"}, 0, "gatewayd:"},
@@ -79,6 +82,7 @@ func TestWhichGateway(t *testing.T) {
 		{"the gateway does not know the CA", none, append(files(stranger), "--server", url, "version"), exitUnreachable, "It refused this client's certificate"},
 		{"expired", none, append(files(ended), "--server", url, "version"), exitUnreachable, "It refused this client's certificate"},
 		{"the client does not know the CA", none, append(files(misled), "--server", url, "version"), exitUnreachable, "This client refused the gateway's certificate"},
+		{"with a customer address", none, append(files(ops), "--server", url, "record", "list", "--ca", "10.1.1.11"), 0, "No lookup records"},
 		{"read-only reads", none, append(files(monitor), "--server", url, "tenant", "list"), 0, ""},
 		{"read-only writes", none, append(files(monitor), "--server", url, "tenant", "delete", "contoso"), exitRefused, "monitor may only read"},
 	} {
@@ -87,5 +91,25 @@ func TestWhichGateway(t *testing.T) {
 		if code != c.code || !strings.Contains(out.String(), c.says) {
 			t.Errorf("%s: exit %d, want %d with %q:\n%s", c.name, code, c.code, c.says, &out)
 		}
+	}
+}
+
+// A flag that says which gateway is meant must say it to every command.
+func TestNoCommandHidesWhichGateway(t *testing.T) {
+	c := &cli{}
+	root := c.root(func(string) string { return "" })
+	var walk func(cmd *cobra.Command)
+	walk = func(cmd *cobra.Command) {
+		root.PersistentFlags().VisitAll(func(f *pflag.Flag) {
+			if own := cmd.Flags().Lookup(f.Name); own != nil && own != f {
+				t.Errorf("%s has a flag --%s of its own", cmd.CommandPath(), f.Name)
+			}
+		})
+		for _, sub := range cmd.Commands() {
+			walk(sub)
+		}
+	}
+	for _, sub := range root.Commands() {
+		walk(sub)
 	}
 }

@@ -79,6 +79,7 @@ func writeStatus(w io.Writer, st v1.GatewayStatus) {
 	writeLinks(w, "PROVIDER ADDRESS", st.ProviderAddresses)
 	writeLinks(w, "UPLINK", st.Uplinks)
 	writeLinks(w, "PORT", st.Ports)
+	writePeers(w, st)
 	if len(st.Tenants) > 0 {
 		fmt.Fprintln(w)
 		t := table{header: []string{"TENANT", "PHASE", "RECORDS", "FROM FABRIC", "TO FABRIC", "DROPPED", "REPAIRS", "MESSAGE"}}

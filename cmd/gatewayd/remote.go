@@ -33,6 +33,14 @@ func checkFiles(c config.Config) error {
 			return fmt.Errorf("listen: %w", err)
 		}
 	}
+	for _, p := range c.Peers {
+		if p.Server == "" {
+			continue
+		}
+		if _, err := credentials.Open(peerFiles(p)); err != nil {
+			return fmt.Errorf("peer %s: %w", p.Name, err)
+		}
+	}
 	return nil
 }
 

@@ -65,8 +65,9 @@ func run(ctx context.Context, c config.Config) (err error) {
 	mtu := func() int { return paMTU(c.PAInterfaces) }
 	var ctrl *control.Controller // there before anything is learned
 	sw := dataplane.New(dataplane.Options{
-		OnError: func(port string, err error) { log.Warn("packets were not sent", "port", port, "err", err) },
-		OnLearn: func(e dataplane.LearnEvent) { ctrl.Learned(e) },
+		DefaultACL: hnv.ACLAction(c.ACLDefault),
+		OnError:    func(port string, err error) { log.Warn("packets were not sent", "port", port, "err", err) },
+		OnLearn:    func(e dataplane.LearnEvent) { ctrl.Learned(e) },
 	})
 	wire, err := control.NewWire(sw, mtu, log)
 	if err != nil {
@@ -77,20 +78,27 @@ func run(ctx context.Context, c config.Config) (err error) {
 	ctrl = control.New(control.Options{
 		Store: st, Compartments: engine, NAT: nat.New(log), Dataplane: sw, Wiring: wire, PAMTU: mtu, Log: log,
 	})
-	backend := &gateway{Controller: ctrl, config: c, features: features(engine), remote: ends.remote}
-	return serve(ctx, ends, server.New(st, backend, log), ctrl, sw, log)
+	x, err := newExchange(c, st, log)
+	if err != nil {
+		return err
+	}
+	closers = append(closers, x.Close)
+	backend := &gateway{Controller: ctrl, config: c, features: features(engine), remote: ends.remote, exchange: x}
+	return serve(ctx, ends, server.New(st, backend, log), log, ctrl.Run, x.Run,
+		func(ctx context.Context) error { sw.Run(ctx); return nil })
 }
 
-// serve runs API and controller until ctx ends or one of them fails.
-func serve(ctx context.Context, l listeners, api *server.Server, ctrl *control.Controller, sw *dataplane.Switch, log *slog.Logger) error {
+// serve runs the API and the others until ctx ends or one of them fails.
+func serve(ctx context.Context, l listeners, api *server.Server, log *slog.Logger, others ...func(context.Context) error) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return api.Serve(ctx, l.socket) })
 	if l.remote != nil {
 		g.Go(func() error { return api.ServeTLS(ctx, l.remote.TLSListener) })
 		log.Info("the API listens for other machines", "address", l.remote.Addr().String())
 	}
-	g.Go(func() error { return ctrl.Run(ctx) })
-	g.Go(func() error { sw.Run(ctx); return nil })
+	for _, run := range others {
+		g.Go(func() error { return run(ctx) })
+	}
 	log.Info("gatewayd is at work", "version", version, "socket", l.socket.Addr().String())
 	err := g.Wait()
 	log.Info("gatewayd ends; compartments and NAT stay in the kernel")
@@ -140,6 +148,7 @@ type gateway struct {
 	config   config.Config
 	features []v1.Feature
 	remote   *remote // nil: the API is for this machine only
+	exchange *exchange
 }
 
 func (g *gateway) Version() v1.Version { return versions() }
@@ -148,6 +157,7 @@ func (g *gateway) Status(context.Context) (v1.GatewayStatus, error) {
 	s := g.Controller.Status(g.uplinks())
 	s.Instance, s.Version, s.Features = g.config.Instance, versions(), g.features
 	g.remoteStatus(&s)
+	g.peerStatus(&s)
 	return s, nil
 }
 

@@ -31,6 +31,11 @@ type Config struct {
 	PAInterfaces []string `yaml:"paInterfaces"`
 	// Uplinks are the ways out; a machine that only hosts VMs has none.
 	Uplinks []Uplink `yaml:"uplinks"`
+	// ACLDefault is what becomes of the packets of a port without any ACL: allow
+	// or deny.
+	ACLDefault string `yaml:"aclDefault"`
+	// Peers are the machines that get what this one learns.
+	Peers []Peer `yaml:"peers"`
 }
 
 // Log says what is logged and how.
@@ -68,7 +73,7 @@ func Load(path string) (Config, error) {
 func Parse(b []byte) (Config, error) {
 	c := Config{
 		Instance: "hnv", StateDir: "/var/lib/hnvgate", Socket: "/run/hnvgate/gatewayd.sock",
-		Log: Log{Level: "info", Format: "text"},
+		Log: Log{Level: "info", Format: "text"}, ACLDefault: "allow",
 	}
 	if err := decode(b, &c); err != nil {
 		return Config{}, err
@@ -113,6 +118,10 @@ func (c *Config) check() error {
 		bad("socket: %q has %d bytes; unix(7) allows 107", c.Socket, len(c.Socket))
 	}
 	c.Listen.check(bad)
+	checkPeers(bad, c.Peers)
+	if c.ACLDefault != "allow" && c.ACLDefault != "deny" {
+		bad("aclDefault: %q is unknown: use allow or deny", c.ACLDefault)
+	}
 	if _, err := c.Log.level(); err != nil {
 		bad("log.level: %q is unknown: use debug, info, warn or error", c.Log.Level)
 	}

@@ -26,7 +26,7 @@ func TestParse(t *testing.T) {
 	want := Config{
 		Instance: "gw1", StateDir: "/var/lib/gw1", Socket: "/run/gw1.sock", SocketGroup: "netadmin",
 		Log: Log{"debug", "json"}, PAInterfaces: []string{"pa0", "pa1"},
-		Uplinks: []Uplink{{"internet", KindRouted, "ext0"}},
+		Uplinks: []Uplink{{"internet", KindRouted, "ext0"}}, ACLDefault: "allow",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -49,6 +49,7 @@ func TestRefusals(t *testing.T) {
 		"paInterfaces: [p/0]\nlog: {level: loud}":                           {"not an interface name", "log.level"},
 		"stateDir: x\nsocket: y":                                            {"stateDir", "socket", "paInterfaces"},
 		"paInterfaces: [a]\nuplinks: [{name: i, kind: moon, interface: a}]": {"kind", "taken by paInterfaces[0]"},
+		"paInterfaces: [a]\naclDefault: drop":                               {"aclDefault", "allow or deny"},
 		"paInterfaces: {":                                                   {"1"},
 	} {
 		_, err := Parse([]byte(doc))
