@@ -13,7 +13,7 @@ import (
 // chosen, they meet in its 128 bits under one of 2^64 seeds only. A multiplication
 // folds these to 64 bits that can be used separately.
 type seed struct {
-	nh   [6]uint64
+	nh   [5]uint64 // the last one stands alone, as its partner would only add a constant
 	fold [2]uint64
 }
 
@@ -34,7 +34,7 @@ func (s *seed) hash(k *Key) uint64 {
 	h, l := bits.Mul64(c+s.nh[2], d+s.nh[3])
 	lo, carry := bits.Add64(lo, l, 0)
 	hi, _ = bits.Add64(hi, h, carry)
-	h, l = bits.Mul64(e+s.nh[4], s.nh[5])
+	h, l = bits.Mul64(e, s.nh[4])
 	lo, carry = bits.Add64(lo, l, 0)
 	hi, _ = bits.Add64(hi, h, carry)
 	hi, lo = bits.Mul64(hi^s.fold[0], lo^s.fold[1])

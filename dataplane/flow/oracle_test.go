@@ -345,7 +345,7 @@ func newDuel(t testing.TB, max int, data []byte) *duel {
 func TestAgainstOracle(t *testing.T) {
 	for _, max := range []int{1, 3, 20, 1000} {
 		var sum Stats
-		for seed := range uint64(60) {
+		for seed := range uint64(60 / min(slower, 4)) {
 			r := rand.New(rand.NewPCG(seed, uint64(max)))
 			data := make([]byte, 4000)
 			for i := range data {
@@ -360,8 +360,8 @@ func TestAgainstOracle(t *testing.T) {
 			}
 		}
 		// The operations must reach what they are meant to reach.
-		if sum.Hits < 100 || sum.Inserts < 1000 || sum.Evicted[Expired] < 100 || sum.Evicted[Removed] < 50 || max > 3 && sum.Evicted[Replaced] < 10 ||
-			(sum.Evicted[Displaced] == 0) != (max == 1000) || max == 1 && sum.Full == 0 {
+		if sum.Hits < 50 || sum.Inserts < 500 || sum.Evicted[Expired] < 50 || sum.Evicted[Removed] < 5 || max > 3 && sum.Evicted[Replaced] < 3 ||
+			(sum.Evicted[Displaced] == 0) != (max == 1000) || max == 1 && slower == 1 && sum.Full == 0 {
 			t.Errorf("max %d: %+v", max, sum)
 		}
 	}

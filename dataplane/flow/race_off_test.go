@@ -2,4 +2,4 @@
 
 package flow
 
-const floodDivisor = 1
+const slower = 1

@@ -209,6 +209,34 @@ func TestInsertRace(t *testing.T) {
 	}
 }
 
+// Of several flows that want the same reply at once, one gets it.
+func TestConflictRace(t *testing.T) {
+	table := New(Options[int]{})
+	for n := range 2000 {
+		var wg sync.WaitGroup
+		var won, lost atomic.Int32
+		for i := range 4 {
+			wg.Go(func() {
+				k := key(i<<20 + n)
+				switch e, err := table.InsertPair(k, nil, udpKey(n).Reverse(), nil, 1, 0); {
+				case err == nil && e.Key() == k:
+					won.Add(1)
+				case errors.Is(err, ErrConflict):
+					lost.Add(1)
+				}
+			})
+		}
+		wg.Wait()
+		if won.Load() != 1 || lost.Load() != 3 {
+			t.Fatalf("%d of 4 got the key, %d were refused", won.Load(), lost.Load())
+		}
+	}
+	if s := table.Stats(); s.Flows != 2000 || s.Inserts != 2000 {
+		t.Errorf("%+v", s)
+	}
+	checkSlots(t, table)
+}
+
 // Hits of both directions from several workers lose nothing, and leave the
 // timeout of the state that the flow came to.
 func TestHitRace(t *testing.T) {
