@@ -260,8 +260,9 @@ func TestHitRace(t *testing.T) {
 		if a+b != 3+4*51 || bytes != 60+2*51*10 {
 			t.Fatalf("%d and %d packets, %d bytes", a, b, bytes)
 		}
-		if want := int64(100e6) + int64(DefaultTimeouts().TCPClosing); e.State() != StateClosing || e.Expires() != want {
-			t.Fatalf("%s until %d, want %d", e.State(), e.Expires(), want)
+		// Of the workers' clocks, any may have been the last to be written.
+		if end := e.Expires() - int64(DefaultTimeouts().TCPClosing); e.State() != StateClosing || end < 0 || end > 100e6 {
+			t.Fatalf("%s until %d", e.State(), e.Expires())
 		}
 	}
 }
