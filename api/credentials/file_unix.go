@@ -20,7 +20,7 @@ func checkKeyMode(fi fs.FileInfo) error {
 // fileID tells a file that was moved into the place of another.
 func fileID(fi fs.FileInfo) string {
 	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		return strconv.FormatUint(uint64(st.Ino), 36)
+		return strconv.FormatUint(st.Ino, 36)
 	}
 	return ""
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -74,6 +75,9 @@ func ListenTLS(ctx context.Context, o TLSOptions) (*TLSListener, error) {
 	}
 	var lc net.ListenConfig
 	tcp, err := lc.Listen(ctx, "tcp", o.Address)
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return nil, fmt.Errorf("remote API: %s is no address of this machine now: give it to an interface first, or correct listen.address", o.Address)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("remote API: %w", err)
 	}

@@ -382,10 +382,11 @@ func TestListenTLSRefusals(t *testing.T) {
 	defer taken.Close()
 	good := server.TLSOptions{Address: "127.0.0.1:0", Certificate: f.Certificate, Key: f.Key, ClientCA: f.CA}
 	for says, spoil := range map[string]func(o *server.TLSOptions){
-		"is not ADDR:PORT":       func(o *server.TLSOptions) { o.Address = "gateway.example.net:8443" },
-		"address already in use": func(o *server.TLSOptions) { o.Address = taken.Addr().String() },
-		"clients' CA":            func(o *server.TLSOptions) { o.ClientCA = "" },
-		"no such file":           func(o *server.TLSOptions) { o.Key = "/nonexistent" },
+		"is not ADDR:PORT":           func(o *server.TLSOptions) { o.Address = "gateway.example.net:8443" },
+		"no address of this machine": func(o *server.TLSOptions) { o.Address = "192.0.2.1:8443" },
+		"address already in use":     func(o *server.TLSOptions) { o.Address = taken.Addr().String() },
+		"clients' CA":                func(o *server.TLSOptions) { o.ClientCA = "" },
+		"no such file":               func(o *server.TLSOptions) { o.Key = "/nonexistent" },
 	} {
 		o := good
 		spoil(&o)

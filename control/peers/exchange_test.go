@@ -385,3 +385,28 @@ func TestProviderAddressGivenUp(t *testing.T) {
 		}
 	})
 }
+
+// Where an operator places a station by its MAC, what was learned of it moves
+// along in that machine's store, marks and all. It is the new host's from then
+// on, and later than what the old host said.
+func TestOperatorMovesStation(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		a, b, g := three(t)
+		defer startAll(a, b, g)()
+		a.learn(5001, "10.1.0.11", 1)
+		time.Sleep(time.Minute)
+		moved, _ := b.record(5001, "10.1.0.11")
+		moved.PA = b.pa
+		b.apply(hnv.Change{Put: moved})
+		settle()
+		for _, h := range []*host{a, b, g} {
+			h.want("moved", 5001, "10.1.0.11", paB)
+		}
+		if r, _ := g.record(5001, "10.1.0.11"); !strings.Contains(r.Context, "hnv@b") {
+			t.Errorf("%+v", r)
+		}
+		b.forget(5001, "10.1.0.11")
+		settle()
+		g.want("forgotten", 5001, "10.1.0.11", "")
+	})
+}

@@ -224,10 +224,14 @@ func TestThreeMachines(t *testing.T) {
 
 	b.apply(hnv.Change{Delete: b.learned("10.1.0.11", 1)})
 	want(t, "aged", "10.1.0.11", "", a, b, g)
+	deadline := time.Now().Add(10 * time.Second)
 	for _, m := range []*machine{a, b, g} {
-		for _, p := range m.x.Peers() {
-			if !p.Connected || p.LastError != "" {
-				t.Errorf("%s: %+v", m.name, p)
+		for i := range m.x.Peers() {
+			for p := m.x.Peers()[i]; !p.Connected || p.LastError != "" || p.Pending != 0 || p.Phase != v1.PhaseReady; p = m.x.Peers()[i] {
+				if time.Now().After(deadline) {
+					t.Fatalf("%s: %+v", m.name, p)
+				}
+				time.Sleep(20 * time.Millisecond)
 			}
 		}
 	}

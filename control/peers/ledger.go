@@ -232,6 +232,9 @@ func (l *ledger) put(r hnv.Record, fresh bool) {
 	e := entry{rec: r, tenant: l.tenants[r.VSID]}
 	if m, ok := parseMark(r.Context); ok {
 		e.origin, e.since = m.origin, m.at
+		if fresh && l.isOwn(r) {
+			e.since = time.Now() // not a report: the operator moved the station here
+		}
 	} else if had && old.origin == "" && sameMapping(old.rec, r) {
 		e.since = old.since
 	} else if fresh {
