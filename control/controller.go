@@ -154,7 +154,8 @@ func (c *Controller) handle(ctx context.Context, e store.Event) {
 		return
 	}
 	fast := map[hnv.VSID]*recordChange{}
-	names := map[hnv.Name]bool{}
+	names := map[hnv.Name]bool{} // of tenants whose tables or kernel state may change
+	near := map[hnv.Name]bool{}  // of tenants that may have come here
 	for _, ch := range e.Changes {
 		for _, o := range []hnv.Object{ch.Old, ch.Object} {
 			switch o := o.(type) {
@@ -164,6 +165,16 @@ func (c *Controller) handle(ctx context.Context, e store.Event) {
 				c.provider.wish.wake() // it has the virtual subnets
 			case hnv.NATMapping:
 				names[o.Tenant] = true
+			case hnv.ACL:
+				names[o.Tenant] = true
+			case hnv.Record:
+				if o.Rule == hnv.RuleRewrite {
+					c.provider.wish.wake()
+				}
+				// These alone bring a tenant here, or let it go.
+				if o.Type == hnv.L2Only || o.Rule == hnv.RuleRewrite {
+					c.byVSID(o.VSID, names)
+				}
 			case hnv.CustomerRoute:
 				c.byVSID(o.VSID, names)
 			case hnv.ProviderAddress:
@@ -175,10 +186,7 @@ func (c *Controller) handle(ctx context.Context, e store.Event) {
 			case hnv.Port:
 				c.ports.wish.wake()
 				c.provider.wish.wake() // it has what stands for VMs, and groups of their subnets
-			case hnv.Record:
-				if o.Rule == hnv.RuleRewrite {
-					c.provider.wish.wake()
-				}
+				c.byVSID(o.VSID, near)
 			}
 		}
 		collectRecord(fast, ch)
@@ -188,6 +196,11 @@ func (c *Controller) handle(ctx context.Context, e store.Event) {
 	}
 	for n := range names {
 		c.wake(ctx, n)
+	}
+	for n := range near {
+		if t := c.start(ctx, n); t != nil {
+			t.wish.wake()
+		}
 	}
 }
 
@@ -244,11 +257,12 @@ func (c *Controller) updateRecords(ctx context.Context, v hnv.VSID, rc *recordCh
 	}
 	tn.apply.Lock()
 	defer tn.apply.Unlock()
-	if tn.applied == nil || tn.applied.Dataplane.RDID != t.RDID || revision <= tn.appliedRevision {
-		return
+	if tn.applied != t.RDID || revision <= tn.appliedRevision {
+		return // where the tenant is not here, nothing needs its records
 	}
 	if err := c.o.Dataplane.UpdateRecords(t.RDID, rc.put, rc.del); err != nil {
 		c.o.Log.Error("update lookup records", "tenant", t.Name, "rdid", t.RDID, "err", err)
+		tn.dirty.Store(true)
 		tn.wish.wake()
 	}
 }
@@ -264,12 +278,13 @@ func (c *Controller) wakeUnless(ctx context.Context, n hnv.Name) *tenant {
 	return t
 }
 
-// wake makes the tenant's goroutine look again, starting it where needed.
-func (c *Controller) wake(ctx context.Context, n hnv.Name) {
+// wake makes the tenant's goroutine look again, starting it where needed, and
+// bring its tables up to date. It gives the tenant; nil at the end.
+func (c *Controller) wake(ctx context.Context, n hnv.Name) *tenant {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if ctx.Err() != nil {
-		return
+		return nil
 	}
 	t := c.tenants[n]
 	if t == nil {
@@ -277,16 +292,32 @@ func (c *Controller) wake(ctx context.Context, n hnv.Name) {
 		c.tenants[n] = t
 		c.wg.Go(func() { t.run(ctx) })
 	}
+	t.dirty.Store(true)
 	t.wish.wake()
+	return t
 }
 
-// forget ends a tenant that is gone, unless it has been asked for again.
+// start gives the tenant, starting its goroutine where needed; nil at the end.
+func (c *Controller) start(ctx context.Context, n hnv.Name) *tenant {
+	if t := c.find(n); t != nil {
+		return t
+	}
+	return c.wake(ctx, n)
+}
+
+// forget ends a tenant that is gone, unless it has been asked for again or
+// somebody is just giving its tables to the dataplane.
 func (c *Controller) forget(t *tenant) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(t.wish.woken) > 0 {
+	if len(t.wish.woken) > 0 || !t.apply.TryLock() {
 		return false
 	}
+	defer t.apply.Unlock()
+	if t.applied.IsValid() {
+		return false
+	}
+	t.forgotten = true
 	delete(c.tenants, t.name)
 	return true
 }

@@ -34,8 +34,10 @@ func TestDesired(t *testing.T) {
 	if !ok {
 		t.Fatal("no desired state")
 	}
+	contoso, _ := m.f.Tenant(must(hnv.ParseName("contoso")))
+	tables := tables(m.f, contoso)
 	wantSpec := &compartments.Spec{
-		Name: must(hnv.ParseName("contoso")), RDID: d.Dataplane.RDID, VSID: vsid(5000), MAC: must(hnv.ParseMAC("02:68:6e:00:13:88")), MTU: 1458,
+		Name: must(hnv.ParseName("contoso")), RDID: contoso.RDID, VSID: vsid(5000), MAC: must(hnv.ParseMAC("02:68:6e:00:13:88")), MTU: 1458,
 		CAs: []netip.Prefix{netip.MustParsePrefix("10.254.254.2/29")},
 		Routes: []compartments.Route{
 			{Prefix: netip.MustParsePrefix("10.1.1.0/24"), Via: netip.MustParseAddr("10.254.254.1")},
@@ -48,11 +50,14 @@ func TestDesired(t *testing.T) {
 		t.Errorf("compartment %+v\nwant        %+v", d.Compartment, wantSpec)
 	}
 	var recs []string
-	for _, r := range d.Dataplane.Records {
+	for _, r := range tables.Records {
 		recs = append(recs, fmt.Sprint(r.Key(), " ", r.MAC, " ", r.PA, " ", r.Rule))
 	}
 	if want := []string{"5001/10.1.1.11 00:15:5d:00:00:01 192.168.1.11 nvgre", "5000/10.254.254.2 02:68:6e:00:13:88 192.168.1.1 nvgre"}; !slices.Equal(recs, want) {
 		t.Errorf("records %q, want %q: another tenant's, or none of the compartment", recs, want)
+	}
+	if !d.Here || d.Records != len(tables.Records) || d.RDID != contoso.RDID {
+		t.Errorf("here %v with %d records, RDID %s", d.Here, d.Records, d.RDID)
 	}
 	if n := len(d.NAT.Mappings); n != 1 || d.NAT.Inside != "wnv5000" || d.NAT.InsideMTU != 1458 || len(d.NAT.InsidePrefixes) != 3 {
 		t.Errorf("NAT %+v", d.NAT)
@@ -60,8 +65,8 @@ func TestDesired(t *testing.T) {
 	if d.Port.Kind != dataplane.PortCompartment || d.Port.VSID != vsid(5000) || d.Port.MAC != wantSpec.MAC {
 		t.Errorf("port %+v", d.Port)
 	}
-	if r := d.Dataplane.Routes[len(d.Dataplane.Routes)-1]; r.Prefix.String() != "0.0.0.0/0" || r.Metric != derivedMetric {
-		t.Errorf("no default route to the compartment: %+v", d.Dataplane.Routes)
+	if r := tables.Routes[len(tables.Routes)-1]; r.Prefix.String() != "0.0.0.0/0" || r.Metric != derivedMetric {
+		t.Errorf("no default route to the compartment: %+v", tables.Routes)
 	}
 }
 
@@ -381,7 +386,8 @@ func TestSwappedSubnets(t *testing.T) {
 	m, e := newMemory(t), newEngines()
 	a, b := theTenant("contoso", 5001, "203.0.113.10"), theTenant("fabrikam", 6001, "203.0.113.20")
 	a.Gateway, b.Gateway = nil, nil
-	m.change(put(theAddress), put(a), put(b))
+	station := must(hnv.ParseMAC("00:15:5d:00:00:01"))
+	m.change(put(theAddress), put(a), put(b), put(hnv.Port{Interface: "tap1", VSID: vsid(5001), MAC: station}), put(hnv.Port{Interface: "tap2", VSID: vsid(6001), MAC: station}))
 	sw := dataplane.New(dataplane.Options{})
 	c := startWith(t, m, e, func(o *Options) { o.Dataplane = sw })
 	eventually(t, "both ready", func() bool { return ready(c, "contoso")() && ready(c, "fabrikam")() })

@@ -15,7 +15,11 @@ const derivedMetric = 1 << 31
 
 // Desired is what the engines should have for one tenant.
 type Desired struct {
-	Dataplane dataplane.Tenant
+	RDID hnv.RDID
+	// Here tells whether this machine has to do with the tenant's packets at all.
+	// Where it has not, the dataplane is not given the tenant's tables.
+	Here    bool
+	Records int // that the tables hold
 	// Compartment, Port and NAT are nil where this machine is not the tenant's
 	// gateway, NAT also where the tenant has none.
 	Compartment *compartments.Spec
@@ -30,28 +34,23 @@ type machine struct {
 	paMTU int
 }
 
-// desired computes a tenant's. ok is false when there is no such tenant.
+// desired computes a tenant's, but for its tables. ok is false when there is no
+// such tenant.
 func desired(f *hnv.Fabric, name hnv.Name, m machine) (d Desired, ok bool) {
 	t, ok := f.Tenant(name)
 	if !ok {
 		return Desired{}, false
 	}
-	d.Dataplane = dataplane.Tenant{
-		Name: t.Name, RDID: t.RDID, Encap: t.Encap, Subnets: t.Subnets,
-		Routes:  f.TenantRoutes(name),
-		Records: f.TenantRecords(name),
-	}
+	d.RDID, d.Here, d.Records = t.RDID, f.Here(name), f.CountRecords(name)
 	if t.Gateway == nil {
 		return d, true
 	}
-	pa, havePA := gatewayPA(f)
+	pa, havePA := f.GatewayPA()
 	if !havePA {
 		d.Blocked = "this machine has no provider address: add one with «gatewayctl provider-address add»"
 		return d, true
 	}
-	d.Dataplane.Records = append(d.Dataplane.Records, derivedRecords(t, pa)...)
-	d.Dataplane.Routes = append(d.Dataplane.Routes, derivedRoutes(t)...)
-
+	d.Records += len(t.Gateway.CAs)
 	mtu := m.paMTU - t.Encap.Overhead(pa.Is6())
 	d.Compartment = compartmentSpec(f, t, mtu)
 	d.Port = &dataplane.PortSpec{
@@ -66,13 +65,21 @@ func desired(f *hnv.Fabric, name hnv.Name, m machine) (d Desired, ok bool) {
 
 func compartmentPort(n hnv.Name) string { return "compartment/" + n.String() }
 
-// gatewayPA is the address at which hosts reach this gateway's compartments.
-func gatewayPA(f *hnv.Fabric) (netip.Addr, bool) {
-	pas := f.ProviderAddresses()
-	if len(pas) == 0 {
-		return netip.Addr{}, false
+// tables gives what the dataplane should have of a tenant: everything that is
+// said of it, and the way to its compartment. It copies all records, so it is for
+// when they are needed.
+func tables(f *hnv.Fabric, t hnv.Tenant) dataplane.Tenant {
+	out := dataplane.Tenant{
+		Name: t.Name, RDID: t.RDID, Encap: t.Encap, QoS: t.QoS, StormPPS: t.StormPPS, Subnets: t.Subnets,
+		ACLs:    f.TenantACLs(t.Name),
+		Routes:  f.TenantRoutes(t.Name),
+		Records: f.TenantRecords(t.Name),
 	}
-	return pas[0].Addr.Addr(), true
+	if pa, ok := f.GatewayPA(); ok && t.Gateway != nil {
+		out.Records = append(out.Records, derivedRecords(t, pa)...)
+		out.Routes = append(out.Routes, derivedRoutes(t)...)
+	}
+	return out
 }
 
 // derivedRecords lead to the compartment; hosts need the same ones.

@@ -18,7 +18,13 @@
 // to the dataplane at once, so that a live migration takes effect with the next
 // packet.
 //
-// Lock order: tenant.apply before Controller.mu before the status lock; the
+// The dataplane has a tenant's tables only where they are needed (hnv.Fabric.Here):
+// from before its first port is plugged in until after the last is out. They are
+// built anew when something other than a record of the tenant changed, not by time
+// going by: each time its flows are decided again.
+//
+// Lock order: tenant.apply before Controller.mu before the status lock (forget
+// takes the first inside the second, but does not wait for it); the
 // store's lock (View) is taken innermost and never held across an engine call.
 //
 // Only cmd/gatewayd imports control.

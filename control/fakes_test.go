@@ -104,26 +104,30 @@ func (m *memory) UpdateFunc(_ context.Context, plan func(*hnv.Fabric) ([]hnv.Cha
 
 // engines fakes all engines and writes down what they were asked, by tenant.
 type engines struct {
-	mu      sync.Mutex
-	calls   map[string][]string
-	fail    map[string]error         // by "nat contoso"
-	block   map[string]chan struct{} // likewise: wait for it
-	drift   map[string][]string      // what the next compartment Apply repairs
-	records map[hnv.RDID]map[hnv.RecordKey]netip.Addr
-	names   map[hnv.RDID]string
-	plugged map[string]bool
-	routes  []hnv.ProviderRoute // of the provider side, as they are
-	spec    compartments.ProviderSpec
-	claimed map[hnv.VSID]bool
-	fabric  FabricSide
-	broke   chan string
-	log     strings.Builder
+	mu       sync.Mutex
+	calls    map[string][]string
+	fail     map[string]error         // by "nat contoso"
+	block    map[string]chan struct{} // likewise: wait for it
+	drift    map[string][]string      // what the next compartment Apply repairs
+	records  map[hnv.RDID]map[hnv.RecordKey]netip.Addr
+	names    map[hnv.RDID]string
+	plugged  map[string]bool
+	specs    map[string]dataplane.PortSpec // of the last Attach
+	tables   map[hnv.RDID]dataplane.Tenant // of the last Apply
+	sequence []string                      // of all calls to dataplane and wiring
+	routes   []hnv.ProviderRoute           // of the provider side, as they are
+	spec     compartments.ProviderSpec
+	claimed  map[hnv.VSID]bool
+	fabric   FabricSide
+	broke    chan string
+	log      strings.Builder
 }
 
 func newEngines() *engines {
 	return &engines{
 		calls: map[string][]string{}, fail: map[string]error{}, block: map[string]chan struct{}{}, drift: map[string][]string{},
-		records: map[hnv.RDID]map[hnv.RecordKey]netip.Addr{}, names: map[hnv.RDID]string{}, plugged: map[string]bool{}, claimed: map[hnv.VSID]bool{}, broke: make(chan string, 8),
+		records: map[hnv.RDID]map[hnv.RecordKey]netip.Addr{}, names: map[hnv.RDID]string{}, plugged: map[string]bool{},
+		specs: map[string]dataplane.PortSpec{}, claimed: map[hnv.VSID]bool{}, tables: map[hnv.RDID]dataplane.Tenant{}, broke: make(chan string, 8),
 	}
 }
 
@@ -177,6 +181,33 @@ func (e *engines) has(port string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.plugged[port]
+}
+
+// loaded tells whether the dataplane has the tenant's tables.
+func (e *engines) loaded(t hnv.Tenant) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, ok := e.tables[t.RDID]
+	return ok
+}
+
+// applied counts how often the dataplane was given the tenant's tables.
+func (e *engines) applied(tenant string) (n int) {
+	for _, c := range e.of(tenant) {
+		if c == "dataplane" {
+			n++
+		}
+	}
+	return n
+}
+
+// took gives what was done to dataplane and ports since the last call.
+func (e *engines) took() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	out := e.sequence
+	e.sequence = nil
+	return out
 }
 
 type fakeCompartments struct{ *engines }
@@ -279,7 +310,8 @@ func (f fakeDataplane) Apply(t dataplane.Tenant) error {
 	for _, r := range t.Records {
 		m[r.RecordKey()] = r.PA
 	}
-	f.records[t.RDID], f.names[t.RDID] = m, t.Name.String()
+	f.records[t.RDID], f.names[t.RDID], f.tables[t.RDID] = m, t.Name.String(), t
+	f.sequence = append(f.sequence, "tables of "+t.Name.String())
 	return nil
 }
 
@@ -287,6 +319,8 @@ func (f fakeDataplane) Remove(r hnv.RDID) {
 	f.mu.Lock()
 	n := f.names[r]
 	delete(f.records, r)
+	delete(f.tables, r)
+	f.sequence = append(f.sequence, "no tables of "+n)
 	f.mu.Unlock()
 	_ = f.call("remove dataplane", n)
 }
@@ -326,12 +360,18 @@ func (f fakeWiring) Attach(s dataplane.PortSpec, _ string) error {
 	if !f.plugged[s.Name] {
 		f.calls[s.Name] = append(f.calls[s.Name], "attach")
 	}
-	f.plugged[s.Name] = true
+	if !f.plugged[s.Name] || f.specs[s.Name] != s {
+		f.sequence = append(f.sequence, "plug "+s.Name)
+	}
+	f.plugged[s.Name], f.specs[s.Name] = true, s
 	return nil
 }
 func (f fakeWiring) Detach(name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.plugged[name] {
+		f.sequence = append(f.sequence, "unplug "+name)
+	}
 	delete(f.plugged, name)
 }
 func (f fakeWiring) Failed() <-chan string { return f.broke }

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -22,10 +23,46 @@ type ports struct {
 	mu    sync.Mutex
 	state map[string]v1.LinkStatus // by interface
 	order []string
+	// owners counts the ports of a tenant, from before they are plugged in until
+	// they are out.
+	owners map[hnv.Name]int
 }
 
 func newPorts(c *Controller) *ports {
-	return &ports{c: c, wish: newWish(), state: map[string]v1.LinkStatus{}}
+	return &ports{c: c, wish: newWish(), state: map[string]v1.LinkStatus{}, owners: map[hnv.Name]int{}}
+}
+
+// holds tells whether a port of the tenant is, or is about to be, plugged in.
+func (p *ports) holds(n hnv.Name) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.owners[n] > 0
+}
+
+// claim notes whose ports are about to be plugged in, beside those that still
+// are, and gives the tenants of the latter.
+func (p *ports) claim(owner map[string]hnv.Name) (former map[hnv.Name]bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	former = map[hnv.Name]bool{}
+	for n := range p.owners {
+		former[n] = true
+	}
+	for _, n := range owner {
+		p.owners[n]++
+		delete(former, n)
+	}
+	return former
+}
+
+// release notes that nobody else's ports are plugged in any more.
+func (p *ports) release(owner map[string]hnv.Name) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.owners)
+	for _, n := range owner {
+		p.owners[n]++
+	}
 }
 
 func vmPort(ifname string) string { return "vm/" + ifname }
@@ -67,8 +104,8 @@ func (p *ports) failed(ctx context.Context, name string) {
 		}
 	}
 	p.c.mu.Unlock()
-	if owner.IsValid() {
-		p.c.wake(ctx, owner)
+	if t := p.c.find(owner); t != nil {
+		t.wish.wake()
 	}
 }
 
@@ -76,18 +113,16 @@ func (p *ports) failed(ctx context.Context, name string) {
 // is still missing.
 func (p *ports) reconcile(ctx context.Context) bool {
 	var want []hnv.Port
-	mtus := map[string]int{}
-	rdids := map[string]hnv.RDID{}
+	specs := map[string]dataplane.PortSpec{}
+	owner := map[string]hnv.Name{}
 	m := p.c.machine()
 	p.c.o.Store.View(func(f *hnv.Fabric) {
 		want = f.Ports()
-		outer6 := false
-		if pa, ok := gatewayPA(f); ok {
-			outer6 = pa.Is6()
-		}
+		pa, _ := f.GatewayPA()
 		for _, w := range want {
 			t, _ := f.TenantOfVSID(w.VSID)
-			mtus[w.Interface], rdids[w.Interface] = m.paMTU-t.Encap.Overhead(outer6), t.RDID
+			owner[w.Interface] = t.Name
+			specs[w.Interface] = vmPortSpec(w, t, m.paMTU-t.Encap.Overhead(pa.Is6()))
 		}
 	})
 	var names []string
@@ -95,21 +130,21 @@ func (p *ports) reconcile(ctx context.Context) bool {
 		names = append(names, w.Interface)
 	}
 	refused := p.c.o.Compartments.ApplyPorts(ctx, names)
+	former := p.claim(owner)
 	all := true
 	state := map[string]v1.LinkStatus{}
-	var order []string
 	for _, w := range want {
-		st := v1.LinkStatus{Name: vmPort(w.Interface), Interface: w.Interface, Phase: v1.PhaseReady, MTU: mtus[w.Interface]}
-		if err := p.plug(w, refused[w.Interface], rdids[w.Interface], mtus[w.Interface]); err != nil {
+		spec := specs[w.Interface]
+		st := v1.LinkStatus{Name: spec.Name, Interface: w.Interface, Phase: v1.PhaseReady, MTU: spec.MTU}
+		if err := p.plug(ctx, w, owner[w.Interface], spec, refused[w.Interface]); err != nil {
 			st.Phase, st.Message = v1.PhasePending, err.Error()
 			all = false
 		}
 		state[w.Interface] = st
-		order = append(order, w.Interface)
 	}
 	p.mu.Lock()
 	old := p.state
-	p.state, p.order = state, order
+	p.state, p.order = state, names
 	p.mu.Unlock()
 	for ifname, before := range old {
 		now, still := state[ifname]
@@ -119,17 +154,40 @@ func (p *ports) reconcile(ctx context.Context) bool {
 			p.c.o.Log.Info("port", "interface", ifname, "phase", now.Phase, "message", now.Message)
 		}
 	}
+	p.release(owner)
+	for n := range former {
+		if t := p.c.find(n); t != nil { // it may have nothing here any more
+			t.dirty.Store(true)
+			t.wish.wake()
+		}
+	}
 	return all
 }
 
-func (p *ports) plug(w hnv.Port, refused error, rdid hnv.RDID, mtu int) error {
+// vmPortSpec is the dataplane's view of a VM's port.
+func vmPortSpec(w hnv.Port, t hnv.Tenant, mtu int) dataplane.PortSpec {
+	return dataplane.PortSpec{
+		Name: vmPort(w.Interface), RDID: t.RDID, VSID: w.VSID, MAC: w.MAC, Kind: dataplane.PortVM, MTU: mtu,
+		ACL: w.ACL, InKbps: w.InKbps, OutKbps: w.OutKbps,
+	}
+}
+
+// plug connects one port, after its tenant's tables are there.
+func (p *ports) plug(ctx context.Context, w hnv.Port, owner hnv.Name, spec dataplane.PortSpec, refused error) error {
 	if refused != nil {
-		p.c.o.Wiring.Detach(vmPort(w.Interface))
+		p.c.o.Wiring.Detach(spec.Name)
 		return refused
 	}
-	return p.c.o.Wiring.Attach(dataplane.PortSpec{
-		Name: vmPort(w.Interface), RDID: rdid, VSID: w.VSID, MAC: w.MAC, Kind: dataplane.PortVM, MTU: mtu,
-	}, w.Interface)
+	if t := p.c.start(ctx, owner); t != nil {
+		here, err := t.applyDataplane(ctx)
+		if err == nil && !here {
+			err = errForgotten // the next look finds the port gone too, or the tenant back
+		}
+		if err != nil {
+			return fmt.Errorf("tenant %s: %w", owner, err)
+		}
+	}
+	return p.c.o.Wiring.Attach(spec, w.Interface)
 }
 
 func (p *ports) list() []v1.LinkStatus {

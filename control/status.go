@@ -49,7 +49,7 @@ func (s *status) drop(kinds ...string) {
 func (s *status) observed(revision int64, d Desired, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.records, s.rdid = len(d.Dataplane.Records), d.Dataplane.RDID.String()
+	s.records, s.rdid = d.Records, d.RDID.String()
 	if err == nil {
 		s.revision = revision
 	}
@@ -211,7 +211,7 @@ func baseName(path string) string { return path[strings.LastIndexByte(path, '/')
 func (c *Controller) DerivedRecords() []hnv.Record {
 	var out []hnv.Record
 	c.o.Store.View(func(f *hnv.Fabric) {
-		pa, ok := gatewayPA(f)
+		pa, ok := f.GatewayPA()
 		if !ok {
 			return
 		}

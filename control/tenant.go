@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	v1 "github.com/hnvgate/hnvgate/api/v1"
@@ -30,8 +31,10 @@ type tenant struct {
 	// apply guards what the dataplane was given, so that the short way for
 	// records and the long one do not overtake each other.
 	apply           sync.Mutex
-	applied         *Desired // nil until the dataplane has the tenant
+	applied         hnv.RDID // invalid until the dataplane has the tenant
 	appliedRevision int64
+	forgotten       bool        // there may be another of the name by now
+	dirty           atomic.Bool // the dataplane's tables may lack something that the store has
 
 	status status
 }
@@ -101,7 +104,7 @@ func (t *tenant) attempt(ctx context.Context, settled *Desired) (d *Desired, gon
 		return nil, false, err
 	}
 	if settled != nil && sameKernelState(*settled, want) && len(repaired) > 0 {
-		t.c.o.Log.Warn("repaired drift", "tenant", t.name, "rdid", want.Dataplane.RDID, "what", repaired)
+		t.c.o.Log.Warn("repaired drift", "tenant", t.name, "rdid", want.RDID, "what", repaired)
 		t.status.repaired(repaired)
 	}
 	return &want, false, nil
@@ -136,15 +139,14 @@ func (t *tenant) build(ctx context.Context, d Desired) (repaired []string, err e
 		errs = append(errs, err)
 		open = ok
 	}
-	err = t.c.provider.claim(ctx, d.Dataplane.Subnets)
-	if err == nil {
-		err = t.applyDataplane()
-	}
-	if err != nil {
+	switch here, err := t.applyDataplane(ctx); {
+	case err != nil:
 		t.status.set(condDataplane, false, "Refused", err.Error())
 		errs = append(errs, fmt.Errorf("dataplane: %w", err))
-	} else {
+	case here:
 		t.status.set(condDataplane, true, "Applied", "")
+	default:
+		t.status.set(condDataplane, true, "NotHere", "no port and no compartment of it is on this machine, so its tables are not loaded")
 	}
 	errs = append(errs, t.plug(d, open))
 	return repaired, errors.Join(errs...)
@@ -179,34 +181,73 @@ func (t *tenant) buildCompartment(ctx context.Context, d *Desired) (repaired []s
 	return append(repaired, nres.Repaired...), true, nil
 }
 
-// applyDataplane takes a fresh view inside the lock: between the caller's and
-// now the short way may have written records.
-func (t *tenant) applyDataplane() error {
+// errForgotten is that of a tenant that has just been torn down.
+var errForgotten = errors.New("the tenant is gone")
+
+// applyDataplane gives the dataplane the tenant's tables where this machine needs
+// them and takes them away where it does not; it tells whether they are there. It
+// takes a fresh view inside the lock: between the caller's and now the short way
+// may have written records.
+func (t *tenant) applyDataplane(ctx context.Context) (here bool, err error) {
 	t.apply.Lock()
 	defer t.apply.Unlock()
-	revision := t.c.o.Store.Revision()
-	d, ok := t.view()
-	if !ok {
-		return nil // deleted meanwhile: the wake-up that follows tears it down
+	if t.forgotten {
+		return false, errForgotten
 	}
-	if t.applied != nil && t.applied.Dataplane.RDID != d.Dataplane.RDID {
-		t.c.o.Dataplane.Remove(t.applied.Dataplane.RDID)
-		t.applied = nil
+	if !t.dirty.Swap(false) && t.applied.IsValid() {
+		return true, nil
 	}
-	if t.applied != nil && revision == t.appliedRevision {
-		return nil
+	defer func() {
+		if err != nil {
+			t.dirty.Store(true)
+		}
+	}()
+	revision := t.c.o.Store.Revision() // before the view: it may lag behind it, never lead
+	var want dataplane.Tenant
+	var there bool
+	t.c.o.Store.View(func(f *hnv.Fabric) {
+		var tenant hnv.Tenant
+		if tenant, there = f.Tenant(t.name); !there {
+			return
+		}
+		if here = f.Here(t.name); here {
+			want = tables(f, tenant)
+		}
+	})
+	if !there {
+		return false, nil // deleted meanwhile: the wake-up that follows tears it down
 	}
-	if err := t.c.o.Dataplane.Apply(d.Dataplane); err != nil {
-		if errors.Is(err, dataplane.ErrConflict) && t.applied != nil {
+	if !here {
+		if t.c.ports.holds(t.name) {
+			return t.applied.IsValid(), nil // until the last port is out; then we are woken again
+		}
+		t.withdraw()
+		return false, nil
+	}
+	if t.applied != want.RDID {
+		t.withdraw()
+	}
+	if err := t.c.provider.claim(ctx, want.Subnets); err != nil {
+		return false, err
+	}
+	if err := t.c.o.Dataplane.Apply(want); err != nil {
+		if errors.Is(err, dataplane.ErrConflict) {
 			// Tenants that swap VSIDs would wait for each other for good: give
 			// ours up before the next try.
-			t.c.o.Dataplane.Remove(t.applied.Dataplane.RDID)
-			t.applied = nil
+			t.withdraw()
 		}
-		return err
+		return false, err
 	}
-	t.applied, t.appliedRevision = &d, revision
-	return nil
+	t.applied, t.appliedRevision = want.RDID, revision
+	return true, nil
+}
+
+// withdraw takes the tables from the dataplane, if it has them; with apply.
+func (t *tenant) withdraw() {
+	if t.applied.IsValid() {
+		t.c.o.Dataplane.Remove(t.applied)
+		t.applied = hnv.RDID{}
+	}
 }
 
 func (t *tenant) plug(d Desired, open bool) error {
@@ -235,10 +276,7 @@ func (t *tenant) removeCompartment(ctx context.Context) error {
 // teardown removes all that was the tenant's.
 func (t *tenant) teardown(ctx context.Context) error {
 	t.apply.Lock()
-	if t.applied != nil {
-		t.c.o.Dataplane.Remove(t.applied.Dataplane.RDID)
-		t.applied = nil
-	}
+	t.withdraw()
 	t.apply.Unlock()
 	if err := t.removeCompartment(ctx); err != nil {
 		t.status.set(condCompartment, false, "DeleteFailed", err.Error())

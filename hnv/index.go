@@ -128,6 +128,15 @@ func (f *Fabric) Here(n Name) bool {
 	return false
 }
 
+// CountRecords tells how many lookup records a tenant has.
+func (f *Fabric) CountRecords(n Name) int {
+	count := 0
+	for _, s := range f.tenants[n].Subnets {
+		count += len(f.records[s.VSID])
+	}
+	return count
+}
+
 // GatewayPA is the address at which hosts reach this machine's compartments: the
 // lowest of its provider addresses.
 func (f *Fabric) GatewayPA() (pa netip.Addr, ok bool) {

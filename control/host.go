@@ -1,0 +1,49 @@
+package control
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"github.com/hnvgate/hnvgate/hnv"
+)
+
+// HostObjects gives everything that a host with the PAs is to be told by this
+// gateway, in an order in which it can be put into the host's store: the tenants
+// that have a record at one of the PAs, without their gateway, with their ACLs,
+// lookup records and customer routes. Among the latter are those that this
+// gateway implies: the record of each compartment, and the default route of each
+// address family that leads to it.
+func HostObjects(f *hnv.Fabric, pas []netip.Addr) []hnv.Object {
+	out := f.ForHost(pas)
+	pa, ok := f.GatewayPA()
+	if !ok {
+		return out
+	}
+	for _, o := range slices.Clone(out) {
+		t, ok := o.(hnv.Tenant)
+		if !ok {
+			continue
+		}
+		if t, _ = f.Tenant(t.Name); t.Gateway == nil {
+			continue
+		}
+		for _, r := range derivedRecords(t, pa) {
+			out = append(out, r)
+		}
+		for _, r := range derivedRoutes(t) {
+			out = append(out, r)
+		}
+	}
+	order := hnv.Kinds()
+	slices.SortStableFunc(out, func(a, b hnv.Object) int {
+		return cmp.Compare(slices.Index(order, a.Kind()), slices.Index(order, b.Kind()))
+	})
+	return out
+}
+
+// ForHost is HostObjects of the present state.
+func (c *Controller) ForHost(pas []netip.Addr) (out []hnv.Object) {
+	c.o.Store.View(func(f *hnv.Fabric) { out = HostObjects(f, pas) })
+	return out
+}
