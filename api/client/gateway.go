@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strconv"
+	"strings"
 
 	v1 "github.com/hnvgate/hnvgate/api/v1"
 )
@@ -13,9 +14,15 @@ func (c *Client) Apply(ctx context.Context, d *v1.Document, dryRun bool) (v1.App
 	return send[v1.ApplyResult](ctx, c, http.MethodPost, with(path("apply"), "dryRun", boolText(dryRun)), d)
 }
 
-// Export gives everything that is configured.
-func (c *Client) Export(ctx context.Context) (v1.Document, error) {
-	return get[v1.Document](ctx, c, path("export"))
+// Diff tells what Apply would do, with the objects before and after.
+func (c *Client) Diff(ctx context.Context, d *v1.Document) (v1.ApplyResult, error) {
+	return send[v1.ApplyResult](ctx, c, http.MethodPost, with(path("apply"), "dryRun", "true", "diff", "true"), d)
+}
+
+// Export gives everything that is configured; with the provider addresses of a
+// host only what that host needs.
+func (c *Client) Export(ctx context.Context, host ...string) (v1.Document, error) {
+	return get[v1.Document](ctx, c, with(path("export"), "host", strings.Join(host, ",")))
 }
 
 // Status gives the state of the gateway and its tenants.

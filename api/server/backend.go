@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"net/netip"
 
 	v1 "github.com/hnvgate/hnvgate/api/v1"
 	"github.com/hnvgate/hnvgate/hnv"
@@ -46,6 +47,10 @@ type Backend interface {
 	// DerivedRecords gives the lookup records of the compartments: what hosts
 	// need to reach them, and nobody wrote.
 	DerivedRecords() []hnv.Record
+	// ForHost gives what a host with the provider addresses needs to be told and
+	// nothing else, as it can be put into the host's state: each object after
+	// those it depends on.
+	ForHost(pas []netip.Addr) []hnv.Object
 	// NATSessions gives at most limit of a tenant's tracked connections, and
 	// whether there are more. A tenant without a compartment here, or without
 	// NAT, wraps hnv.ErrNotFound with a sentence that says so.

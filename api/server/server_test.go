@@ -334,6 +334,7 @@ func TestRefusalsSayWhyAndChangeNothing(t *testing.T) {
 		"dscp":                {"PUT", "/v1/tenants/contoso", strings.Replace(contoso, "{", `{"qos":{"dscp":"64"},`, 1), 422, v1.ProblemInvalid, `DSCP "64"`},
 		"rate below nothing":  {"PUT", "/v1/tenants/contoso", strings.Replace(contoso, "{", `{"qos":{"inKbps":-1},`, 1), 422, v1.ProblemInvalid, "qos.inKbps cannot be a number -1"},
 		"group":               {"PUT", "/v1/tenants/contoso", strings.Replace(contoso, `"vsid":5001,`, `"vsid":5001,"multicastGroup":"10.0.0.1",`, 1), 422, v1.ProblemInvalid, "VSID 5001: multicast group 10.0.0.1 is not a multicast address"},
+		"host":                {"GET", "/v1/export?host=192.168.1.10/24,x", "", 422, v1.ProblemInvalid, `provider address "x" is not an IP address`},
 		"unknown version":     {"POST", "/v1/apply", `{"apiVersion":"v7"}`, 422, v1.ProblemInvalid, `apiVersion "v7"`},
 	} {
 		r := g.call(tc.method, tc.path, tc.body)
@@ -458,6 +459,27 @@ func TestApplyIsIdempotentAndExportIsItsInverse(t *testing.T) {
 	other.must("POST", "/v1/apply", string(b), 200)
 	if !other.store.Same(before) {
 		t.Error("leaving the RDIDs out drew new ones")
+	}
+}
+
+func TestApplyShowsDifferences(t *testing.T) {
+	g := newGateway(t)
+	g.twoTenants()
+	before := g.store.Objects()
+	doc := `{"tenants":[` + strings.Replace(contoso, `"10.1.1.0/24"`, `"10.1.1.0/24","10.1.2.0/24"`, 1) + `,` + fabrikam + `],"lookupRecords":[` + record("5001", "10.1.2.11", "00:15:5d:00:00:09") + `]}`
+	r := decode[v1.ApplyResult](t, g.must("POST", "/v1/apply?dryRun=true&diff=true", doc, 200))
+	if len(r.Objects) != 3 || !g.store.Same(before) {
+		t.Fatalf("%+v", r)
+	}
+	updated, same, created := r.Objects[0], r.Objects[1], r.Objects[2]
+	if !strings.Contains(string(updated.New), `"10.1.2.0/24@10.1.2.1"`) || strings.Contains(string(updated.Old), "10.1.2.0/24") || !strings.Contains(string(updated.Old), `"rdid"`) {
+		t.Errorf("%s, %s", updated.Old, updated.New)
+	}
+	if same.Old != nil || same.New != nil || created.Old != nil || !strings.Contains(string(created.New), `"rule":"nvgre"`) {
+		t.Errorf("%+v, %+v", same, created)
+	}
+	if r := g.must("POST", "/v1/apply?dryRun=true", doc, 200); strings.Contains(string(r.body), `"new"`) {
+		t.Errorf("unasked: %s", r.body)
 	}
 }
 

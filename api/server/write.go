@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -15,6 +16,7 @@ type writing struct {
 	items  []item
 	create bool // refuse what exists
 	dryRun bool
+	diff   bool // give the objects before and after
 	bulk   bool // lookup records only, perhaps more than fit into a transaction
 	// unless may refuse by what the state is; nil: nothing does.
 	unless func(f *hnv.Fabric) error
@@ -93,7 +95,13 @@ func (w *writing) plan(f *hnv.Fabric) ([]hnv.Change, error) {
 		case exists:
 			action = v1.ActionUpdated
 		}
-		w.actions = append(w.actions, v1.ObjectAction{Kind: string(o.Kind()), Key: o.Key(), Action: action})
+		done := v1.ObjectAction{Kind: string(o.Kind()), Key: o.Key(), Action: action}
+		if w.diff && action != v1.ActionUnchanged {
+			if done.Old, done.New, err = beforeAndAfter(old, o); err != nil {
+				return nil, err
+			}
+		}
+		w.actions = append(w.actions, done)
 		if action != v1.ActionUnchanged {
 			changes = append(changes, hnv.Change{Put: o, Create: w.create})
 		}
@@ -102,6 +110,20 @@ func (w *writing) plan(f *hnv.Fabric) ([]hnv.Change, error) {
 		return nil, errPlaced
 	}
 	return changes, nil
+}
+
+// beforeAndAfter gives an object as documents have it; before is nil where it is
+// new.
+func beforeAndAfter(old, o hnv.Object) (before, after json.RawMessage, err error) {
+	if old != nil {
+		if before, err = json.Marshal(asWritten(old)); err != nil {
+			return nil, nil, fmt.Errorf("show %s %s: %w", old.Kind(), old.Key(), err)
+		}
+	}
+	if after, err = json.Marshal(asWritten(o)); err != nil {
+		return nil, nil, fmt.Errorf("show %s %s: %w", o.Kind(), o.Key(), err)
+	}
+	return before, after, nil
 }
 
 // refusals takes the store's answer apart and finds each object's place.

@@ -1,5 +1,7 @@
 package v1
 
+import "encoding/json"
+
 // APIVersion is the version that documents carry.
 const APIVersion = "v1"
 
@@ -35,6 +37,9 @@ type ObjectAction struct {
 	Kind   string `json:"kind" doc:"Kind of object." example:"tenant"`
 	Key    string `json:"key" doc:"What is unique about it among its kind." example:"contoso"`
 	Action string `json:"action" doc:"What was done, or with dryRun would be." enum:"created,updated,unchanged"`
+
+	Old json.RawMessage `json:"old,omitempty" doc:"With diff: the object as it was, where it is updated; as a document has it."`
+	New json.RawMessage `json:"new,omitempty" doc:"With diff: the object as it is then, where it is created or updated; with what was left out filled in."`
 }
 
 // ApplyResult is what POST /v1/apply answers.

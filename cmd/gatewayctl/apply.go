@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -44,30 +46,40 @@ lookupRecords, customerRoutes and natMappings; docs/guide/configuration.md descr
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "check everything, say what would be done, and write nothing")
 	require(cmd, "file")
 	cmd.RunE = c.does(func(ctx context.Context, _ []string) error {
-		var sources []document.Source
-		for _, f := range files {
-			name, data, err := c.read(f)
-			if err != nil {
-				return err
-			}
-			sources = append(sources, document.Source{Name: name, Data: data})
-		}
-		d, err := document.Parse(sources...)
+		d, err := c.document(files)
 		if err != nil {
 			return err
 		}
 		res, err := c.client.Apply(ctx, &d.Document, dryRun)
 		if err != nil {
-			return locate(err, func(at string) string {
-				if p, ok := d.Place(at); ok {
-					return p.String()
-				}
-				return ""
-			})
+			return inDocument(d, err)
 		}
 		return c.show(res, func(w io.Writer) { c.writeApplied(w, res) })
 	})
 	return c.shows(cmd)
+}
+
+// document reads files as one document.
+func (c *cli) document(files []string) (*document.Document, error) {
+	var sources []document.Source
+	for _, f := range files {
+		name, data, err := c.read(f)
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, document.Source{Name: name, Data: data})
+	}
+	return document.Parse(sources...)
+}
+
+// inDocument puts the place in the files in front of every message.
+func inDocument(d *document.Document, err error) error {
+	return locate(err, func(at string) string {
+		if p, ok := d.Place(at); ok {
+			return p.String()
+		}
+		return ""
+	})
 }
 
 func (c *cli) writeApplied(w io.Writer, res v1.ApplyResult) {
@@ -88,22 +100,34 @@ func (c *cli) writeApplied(w io.Writer, res v1.ApplyResult) {
 }
 
 func (c *cli) exportCommand() *cobra.Command {
+	var host []string
 	cmd := &cobra.Command{
-		Use: "export", Short: "Print everything that is configured, as apply reads it", Args: takesAtMost(0),
+		Use: "export", Short: "Print what is configured, as apply reads it", Args: takesAtMost(0),
 		Long: `Print everything that is configured as one YAML document, as apply reads it.
-The records that the gateway makes for its compartments are not in it.`,
-		Example: "  gatewayctl export > site.yaml",
+The records that the gateway makes for its compartments are not in it.
+
+With --host it is what the host with these provider addresses needs and nothing
+else, to be applied there: the tenants that have a lookup record at one of them,
+with their ACLs, records and customer routes, and the way to the compartments on
+this gateway. The host's own provider addresses, provider routes and ports are
+not in it: it must have those already.`,
+		Example: `  gatewayctl export > site.yaml
+  gatewayctl export --host 192.168.1.10,192.168.1.11 | ssh host1 gatewayctl apply -f -`,
 	}
 	cmd.RunE = c.does(func(ctx context.Context, _ []string) error {
-		d, err := c.client.Export(ctx)
+		d, err := c.client.Export(ctx, host...)
 		if err != nil {
 			return err
+		}
+		if len(host) > 0 && d.Len() == 0 {
+			fmt.Fprintf(c.err, "note: no lookup record is at %s: this host needs nothing\n", strings.Join(host, ", "))
 		}
 		if c.format == "table" {
 			c.format = "yaml"
 		}
 		return c.show(d, nil)
 	})
+	cmd.Flags().StringSliceVar(&host, "host", nil, "only what the host with this provider address needs (repeatable)")
 	cmd.Flags().StringVarP(&c.format, "output", "o", "yaml", "output format: yaml or json")
 	return cmd
 }

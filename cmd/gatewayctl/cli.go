@@ -126,7 +126,7 @@ Exit codes: 0 done, 1 refused, 2 wrong usage, 3 gatewayd not reachable.`,
 		c.tenantCommand(), c.subnetCommand(), c.aclCommand(), c.recordCommand(), c.customerRouteCommand(),
 		c.providerAddressCommand(), c.providerRouteCommand(), c.portCommand(),
 		c.natCommand(), c.compartmentCommand(),
-		c.applyCommand(), c.exportCommand(), c.statusCommand(), c.versionCommand(),
+		c.applyCommand(), c.diffCommand(), c.exportCommand(), c.statusCommand(), c.versionCommand(),
 	)
 	c.groups(root)
 	return root

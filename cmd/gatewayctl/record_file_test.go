@@ -27,6 +27,15 @@ func populate(t *testing.T, socket string, lines ...string) {
 	}
 }
 
+func writeTemp(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func recordsOf(store *servertest.Store) (out []hnv.Object) {
 	for _, o := range store.Objects() {
 		if o.Kind() == hnv.KindRecord {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"sync"
 	"time"
@@ -231,6 +232,26 @@ func (b *Backend) DerivedRecords() []hnv.Record {
 			}
 		}
 	})
+	return out
+}
+
+// ForHost gives what the state has for a host, with the records of the
+// compartments.
+func (b *Backend) ForHost(pas []netip.Addr) (out []hnv.Object) {
+	b.Store.View(func(f *hnv.Fabric) { out = f.ForHost(pas) })
+	mine := map[hnv.VSID]bool{}
+	for _, o := range out {
+		if t, ok := o.(hnv.Tenant); ok {
+			for _, s := range t.Subnets {
+				mine[s.VSID] = true
+			}
+		}
+	}
+	for _, r := range b.DerivedRecords() {
+		if mine[r.VSID] {
+			out = append(out, r)
+		}
+	}
 	return out
 }
 
