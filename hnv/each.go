@@ -3,22 +3,21 @@ package hnv
 import (
 	"cmp"
 	"iter"
+	"maps"
 	"slices"
 )
 
-// Records gives the lookup records of a virtual subnet in no order, one by one:
-// a list of them can be long. The state must not change meanwhile.
-func (f *Fabric) Records(v VSID) iter.Seq[Record] {
-	return func(yield func(Record) bool) {
-		for _, r := range f.records[v] {
-			if !yield(r) {
-				return
-			}
-		}
-	}
-}
+// RecordKeys gives the keys of a virtual subnet's lookup records in no order,
+// one by one: there can be many. The state must not change meanwhile.
+func (f *Fabric) RecordKeys(v VSID) iter.Seq[RecordKey] { return maps.Keys(f.records[v]) }
 
 // Compare orders keys by VSID, then those with a MAC before those with a CA.
 func (k RecordKey) Compare(o RecordKey) int {
-	return cmp.Or(cmp.Compare(k.VSID.n, o.VSID.n), k.CA.Compare(o.CA), slices.Compare(k.MAC.b[:], o.MAC.b[:]))
+	if c := cmp.Compare(k.VSID.n, o.VSID.n); c != 0 {
+		return c
+	}
+	if c := k.CA.Compare(o.CA); c != 0 {
+		return c
+	}
+	return slices.Compare(k.MAC.b[:], o.MAC.b[:])
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	v1 "github.com/hnvgate/hnvgate/api/v1"
@@ -29,32 +28,33 @@ func (p place) compare(o place) int {
 	return cmp.Compare(p.origin, o.origin)
 }
 
-// token names the place for whoever reads on behind it.
-func (p place) token() string {
-	return base64.RawURLEncoding.EncodeToString([]byte(strconv.Itoa(p.origin) + "/" + p.key.String()))
+// token names a place, and the order in which the list goes on behind it.
+func (p place) token(order uint64) string {
+	return base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, "%d/%d/%s", p.origin, order, p.key))
 }
 
-// parseToken gives the place that a token names; that of an empty one is in
-// front of everything.
-func parseToken(s string) (place, error) {
+// parseToken gives what a token names; the place of an empty one is in front of
+// everything.
+func parseToken(s string) (p place, order uint64, err error) {
 	if s == "" {
-		return place{origin: -1}, nil
+		return place{origin: -1}, 0, nil
 	}
 	bad := invalidf("continue %q is none that this list gave: begin the list anew without it", s)
 	b, err := base64.RawURLEncoding.DecodeString(s)
 	if err != nil {
-		return place{}, bad
+		return p, 0, bad
 	}
-	origin, key, _ := strings.Cut(string(b), "/")
-	n, err := strconv.Atoi(origin)
-	if err != nil || n < 0 || n >= len(origins) {
-		return place{}, bad
+	parts := strings.SplitN(string(b), "/", 3)
+	if len(parts) != 3 {
+		return p, 0, bad
 	}
-	k, err := hnv.ParseRecordKey(key)
-	if err != nil {
-		return place{}, bad
+	if _, err := fmt.Sscanf(parts[0]+" "+parts[1], "%d %d", &p.origin, &order); err != nil || p.origin < 0 || p.origin >= len(origins) {
+		return p, 0, bad
 	}
-	return place{k, n}, nil
+	if p.key, err = hnv.ParseRecordKey(parts[2]); err != nil {
+		return p, 0, bad
+	}
+	return p, order, nil
 }
 
 // listed is a record in its place.
@@ -63,119 +63,90 @@ type listed struct {
 	record hnv.Record
 }
 
-// recordPage takes the first records behind a place, however many there are,
-// without sorting all of them.
+// recordPage is one answer of a list: the records behind a place, of the
+// virtual subnets asked for, in order.
 type recordPage struct {
-	after place
-	limit int
-	want  func(ca netip.Addr, origin int) bool
-	found []listed // at most twice as many as are wanted
-	last  place    // once there are too many: nothing behind it has a place any more
+	after  place
+	limit  int
+	ca     caRange
+	origin func(int) bool
+	found  []listed // one more than the limit where there are more
 }
 
-func (p *recordPage) add(r *hnv.Record, origin int) {
-	at := place{r.RecordKey(), origin}
-	if at.compare(p.after) <= 0 || p.last.key.VSID.IsValid() && at.compare(p.last) > 0 || !p.want(r.CA, origin) {
-		return
-	}
-	p.found = append(p.found, listed{at, *r})
-	if len(p.found) >= 2*(p.limit+1) {
-		p.trim()
-	}
-}
-
-// trim leaves the wanted ones, and one more where there are more.
-func (p *recordPage) trim() {
-	slices.SortFunc(p.found, func(a, b listed) int { return a.compare(b.place) })
-	p.found = p.found[:min(len(p.found), p.limit+1)]
-	if p.full() {
-		p.last = p.found[p.limit].place
-	}
-}
-
-// full tells that nothing of a later VSID has a place any more.
 func (p *recordPage) full() bool { return len(p.found) > p.limit }
 
-// collect lists the records of the tenants, all of them where of is unset.
-func (p *recordPage) collect(f *hnv.Fabric, of hnv.Name, vsid uint32, derived []hnv.Record) {
-	byVSID := map[hnv.VSID][]hnv.Record{}
-	for _, r := range derived {
-		byVSID[r.VSID] = append(byVSID[r.VSID], r)
-	}
-	own := map[hnv.Name]map[hnv.VSID][]hnv.Record{} // what virtual subnets have of themselves
-	for _, s := range subnetsFrom(f, of, vsid, p.after.key.VSID) {
-		for r := range f.Records(s.vsid) {
-			p.add(&r, 0)
-		}
-		for _, r := range byVSID[s.vsid] {
-			p.add(&r, 1)
-		}
-		if own[s.tenant] == nil {
-			own[s.tenant] = map[hnv.VSID][]hnv.Record{}
-			for _, r := range f.SubnetRecords(s.tenant) {
-				own[s.tenant][r.VSID] = append(own[s.tenant][r.VSID], r)
-			}
-		}
-		for _, r := range own[s.tenant][s.vsid] {
-			p.add(&r, 2)
-		}
-		if p.full() {
+func (p *recordPage) wants(at place) bool {
+	return at.compare(p.after) > 0 && p.origin(at.origin) && p.ca.holds(at.key.CA)
+}
+
+// subnet adds the records of a virtual subnet: those of its keys that are there
+// still, and what nobody wrote, sorted too.
+func (p *recordPage) subnet(f *hnv.Fabric, keys []hnv.RecordKey, others []listed) {
+	others = slices.DeleteFunc(others, func(o listed) bool { return !p.wants(o.place) })
+	slices.SortFunc(others, func(a, b listed) int { return a.compare(b.place) })
+	for _, k := range keys {
+		if p.full() || p.ca.isPast(k.CA) {
 			break
 		}
-	}
-	p.trim()
-}
-
-// ownedSubnet is a virtual subnet and whose it is.
-type ownedSubnet struct {
-	vsid   hnv.VSID
-	tenant hnv.Name
-}
-
-// subnetsFrom gives the virtual subnets asked for, from one on, in order.
-func subnetsFrom(f *hnv.Fabric, of hnv.Name, vsid uint32, from hnv.VSID) []ownedSubnet {
-	var out []ownedSubnet
-	for _, t := range f.Tenants() {
-		if of.IsValid() && t.Name != of {
+		at := place{k, 0}
+		r, ok := f.Record(k)
+		if !ok || !p.wants(at) {
 			continue
 		}
-		for _, s := range t.Subnets {
-			n := s.VSID.Uint32()
-			if n >= from.Uint32() && (vsid == 0 || n == vsid) {
-				out = append(out, ownedSubnet{s.VSID, t.Name})
-			}
+		for len(others) > 0 && others[0].compare(at) < 0 {
+			p.found, others = append(p.found, others[0]), others[1:]
 		}
+		p.found = append(p.found, listed{at, r})
 	}
-	slices.SortFunc(out, func(a, b ownedSubnet) int { return cmp.Compare(a.vsid.Uint32(), b.vsid.Uint32()) })
-	return out
+	p.found = append(p.found, others...)
+	p.found = p.found[:min(len(p.found), p.limit+1)]
 }
 
-// answer gives the page as the interface shows it.
-func (p *recordPage) answer(f *hnv.Fabric) v1.LookupRecordList {
+// answer gives the page as the interface shows it; order is the one that the
+// last virtual subnet was listed by.
+func (p *recordPage) answer(f *hnv.Fabric, order *ordered) v1.LookupRecordList {
 	out := v1.LookupRecordList{Items: []v1.LookupRecord{}}
-	for i := range p.found {
-		if i == p.limit {
-			out.Continue = p.found[i-1].token()
-			break
+	for i, l := range p.found {
+		if i < p.limit {
+			out.Items = append(out.Items, showRecord(f, l.record, origins[l.origin]))
+			continue
 		}
-		out.Items = append(out.Items, showRecord(f, p.found[i].record, origins[p.found[i].origin]))
+		last, id := p.found[i-1].place, uint64(0)
+		if order != nil && order.vsid == last.key.VSID {
+			id = order.id
+		}
+		out.Continue = last.token(id)
 	}
 	return out
 }
 
-// caFilter reads what customer addresses are asked for.
-func caFilter(s string) (func(netip.Addr) bool, error) {
+// caRange are the customer addresses asked for; the zero value is all, and none.
+type caRange struct{ prefix netip.Prefix }
+
+func parseCARange(s string) (r caRange, err error) {
 	if s == "" {
-		return func(netip.Addr) bool { return true }, nil
+		return r, nil
 	}
 	if a, err := netip.ParseAddr(s); err == nil {
-		return func(ca netip.Addr) bool { return ca == a }, nil
+		return caRange{netip.PrefixFrom(a, a.BitLen())}, nil
 	}
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
-		return nil, invalidf("customer address %q is neither an address nor a prefix", s)
+		return r, invalidf("customer address %q is neither an address nor a prefix", s)
 	}
-	return p.Contains, nil
+	return caRange{p.Masked()}, nil
+}
+
+func (r caRange) holds(ca netip.Addr) bool { return !r.prefix.IsValid() || r.prefix.Contains(ca) }
+
+// first is the key from which on there can be any in a virtual subnet.
+func (r caRange) first(v hnv.VSID) hnv.RecordKey {
+	return hnv.RecordKey{VSID: v, CA: r.prefix.Addr()}
+}
+
+// isPast tells that no address behind this one is in the range.
+func (r caRange) isPast(ca netip.Addr) bool {
+	return r.prefix.IsValid() && r.prefix.Addr().Less(ca) && !r.prefix.Contains(ca)
 }
 
 // originFilter reads of what origin records are asked for.

@@ -1,10 +1,11 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
-	"net/netip"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -137,36 +138,92 @@ func (s *Server) deleteRecord(ctx context.Context, in *recordKey) (*deleted, err
 }
 
 func (s *Server) listRecords(_ context.Context, in *recordFilter) (*answer[v1.LookupRecordList], error) {
-	after, err := parseToken(in.Continue)
+	page := recordPage{limit: in.Limit}
+	var order uint64
+	var err error
+	if page.after, order, err = parseToken(in.Continue); err != nil {
+		return nil, s.refuse(err)
+	}
+	if page.ca, err = parseCARange(in.CA); err != nil {
+		return nil, s.refuse(err)
+	}
+	if page.origin, err = originFilter(in.Origin); err != nil {
+		return nil, s.refuse(err)
+	}
+	var subnets []ownedSubnet
+	s.store.View(func(f *hnv.Fabric) { subnets, err = in.subnets(f, page.after.key.VSID) })
 	if err != nil {
 		return nil, s.refuse(err)
 	}
-	ca, err := caFilter(in.CA)
-	if err != nil {
-		return nil, s.refuse(err)
+	derived := map[hnv.VSID][]listed{}
+	for _, r := range s.backend.DerivedRecords() {
+		derived[r.VSID] = append(derived[r.VSID], listed{place{r.RecordKey(), 1}, r})
 	}
-	origin, err := originFilter(in.Origin)
-	if err != nil {
-		return nil, s.refuse(err)
-	}
-	page := recordPage{after: after, limit: in.Limit, want: func(a netip.Addr, o int) bool { return origin(o) && ca(a) }}
-	derived := s.backend.DerivedRecords()
-	var out answer[v1.LookupRecordList]
-	s.store.View(func(f *hnv.Fabric) {
-		var of hnv.Name // of all tenants where it is unset
-		if of, err = in.tenant(f); err != nil {
-			return
+	var last *ordered
+	for _, n := range subnets {
+		if page.full() {
+			break
 		}
-		page.collect(f, of, in.VSID, derived)
-		out.Body = page.answer(f)
-	})
-	if err != nil {
-		return nil, s.refuse(err)
+		from := page.ca.first(n.vsid)
+		if page.after.key.Compare(from) > 0 {
+			from = page.after.key
+		}
+		last = s.orderOf(n.vsid, page.ca, order)
+		s.store.View(func(f *hnv.Fabric) { page.subnet(f, last.from(from), append(subnetsOwn(f, n), derived[n.vsid]...)) })
+		if !page.full() {
+			s.order.forget(last)
+		}
 	}
+	var out answer[v1.LookupRecordList]
+	s.store.View(func(f *hnv.Fabric) { out.Body = page.answer(f, last) })
 	return &out, nil
 }
 
-// tenant finds out whose records are asked for.
+// orderOf gives the keys to go through in a virtual subnet.
+func (s *Server) orderOf(v hnv.VSID, ca caRange, id uint64) *ordered {
+	if ca.prefix.IsValid() && ca.prefix.IsSingleIP() {
+		return &ordered{vsid: v, keys: []hnv.RecordKey{ca.first(v)}}
+	}
+	return s.order.of(s.store, v, id)
+}
+
+// subnetsOwn gives what a virtual subnet has of itself.
+func subnetsOwn(f *hnv.Fabric, s ownedSubnet) (out []listed) {
+	for _, r := range f.SubnetRecords(s.tenant) {
+		if r.VSID == s.vsid {
+			out = append(out, listed{place{r.RecordKey(), 2}, r})
+		}
+	}
+	return out
+}
+
+// ownedSubnet is a virtual subnet and whose it is.
+type ownedSubnet struct {
+	vsid   hnv.VSID
+	tenant hnv.Name
+}
+
+// subnets gives the virtual subnets asked for, from one on, in order.
+func (in *recordFilter) subnets(f *hnv.Fabric, from hnv.VSID) (out []ownedSubnet, err error) {
+	of, err := in.tenant(f)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range f.Tenants() {
+		if of.IsValid() && t.Name != of {
+			continue
+		}
+		for _, s := range t.Subnets {
+			if n := s.VSID.Uint32(); n >= from.Uint32() && (in.VSID == 0 || n == in.VSID) {
+				out = append(out, ownedSubnet{s.VSID, t.Name})
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b ownedSubnet) int { return cmp.Compare(a.vsid.Uint32(), b.vsid.Uint32()) })
+	return out, nil
+}
+
+// tenant finds out whose records are asked for; unset: those of all tenants.
 func (in *recordFilter) tenant(f *hnv.Fabric) (hnv.Name, error) {
 	var of hnv.Name
 	if in.VSID != 0 {

@@ -36,6 +36,7 @@ type Server struct {
 	log     *slog.Logger
 	api     huma.API
 	mux     *http.ServeMux
+	order   recordOrder
 }
 
 // New gives a server of the desired state and the gateway at work. log may be
