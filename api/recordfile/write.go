@@ -54,7 +54,7 @@ type windowsRecord struct {
 	Context         string
 	Rule            any
 	VMName          string
-	UseVmMACAddress bool //nolint:revive // the cmdlet's spelling
+	UseVmMACAddress bool
 	Type            any
 	Unusable        bool
 	Unsynchronized  bool
@@ -69,7 +69,7 @@ var columns = []string{
 }
 
 // Write adds a record, whose RDID and type are set; encap is the encapsulation
-// of its tenant. What goes wrong is told by Close too.
+// of its tenant.
 func (w *Writer) Write(r v1.LookupRecord, encap string) error {
 	if r.Rule == encap {
 		r.Rule = ""
@@ -85,13 +85,14 @@ func (w *Writer) Write(r v1.LookupRecord, encap string) error {
 	}
 	w.n++
 	if w.format == CSV {
-		if w.n == 1 {
-			w.row(columns)
-		}
-		return w.row([]string{
+		text := row(
 			out.CustomerAddress, out.ProviderAddress, out.MACAddress, strconv.FormatUint(uint64(r.VSID), 10), out.CustomerID, out.Context,
 			rule.windows, out.VMName, boolean(out.UseVmMACAddress), kind.windows, boolean(false), boolean(false), strings.Join(r.TeamPAs, " "),
-		})
+		)
+		if w.n == 1 {
+			text = row(columns...) + text
+		}
+		return w.text(text)
 	}
 	// ConvertTo-Json gives the numbers.
 	if rule.number != "" {
@@ -108,36 +109,38 @@ func (w *Writer) Write(r v1.LookupRecord, encap string) error {
 	if w.n == 1 {
 		between = "[\n    "
 	}
-	w.text(between)
-	_, err = w.w.Write(b)
-	return err
+	return w.text(between + string(b))
 }
 
 // Close writes what is left.
 func (w *Writer) Close() error {
+	tail := ""
 	switch {
 	case w.format == CSV && w.n == 0:
-		w.row(columns)
+		tail = row(columns...)
 	case w.format == JSON && w.n == 0:
-		w.text("[]\n")
+		tail = "[]\n"
 	case w.format == JSON:
-		w.text("\n]\n")
+		tail = "\n]\n"
+	}
+	if err := w.text(tail); err != nil {
+		return err
 	}
 	return w.w.Flush()
-}
-
-// row writes a line as Export-Csv does, every field in quotes.
-func (w *Writer) row(cells []string) error {
-	quoted := make([]string, len(cells))
-	for i, c := range cells {
-		quoted[i] = `"` + strings.ReplaceAll(c, `"`, `""`) + `"`
-	}
-	return w.text(strings.Join(quoted, ",") + "\n")
 }
 
 func (w *Writer) text(s string) error {
 	_, err := w.w.WriteString(s)
 	return err
+}
+
+// row is a line as Export-Csv writes it, every field in quotes.
+func row(cells ...string) string {
+	quoted := make([]string, len(cells))
+	for i, c := range cells {
+		quoted[i] = `"` + strings.ReplaceAll(c, `"`, `""`) + `"`
+	}
+	return strings.Join(quoted, ",") + "\n"
 }
 
 // byOurs finds a value by our name; one that Windows does not have keeps it.
