@@ -159,7 +159,8 @@ func TestRefusals(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{exportCSV, convertJSON, `{"items":[{"vsid":1}]}`, "vsid;mac;pa\n5001;x;y\n", "[{},[1],null]"} {
+	for _, s := range []string{exportCSV, convertJSON, `{"items":[{"vsid":1}]}`, "vsid;mac;pa\n5001;x;y\n", "[{},[1],null]",
+		"vsid,ca,mac,pa,type,teamPAs\n5001,0.0.0.0,x,y,2,a b\n5001,1.2.3.4,x,y,,\n5001,::,z,y,6,\n", `[{"vsid":1,"mac":"x","pa":"y","teamPAs":["a","b c"]}]`} {
 		f.Add([]byte(s))
 	}
 	f.Add(utf16le(exportCSV))
@@ -191,6 +192,21 @@ func FuzzParse(f *testing.F) {
 		}
 		if diff := cmp.Diff(file.Records, again.Records); diff != "" {
 			t.Error(diff)
+		}
+		for _, r := range again.Records {
+			if r.CA == "" && r.Type != "l2only" {
+				return // none that a gateway would have
+			}
+		}
+		for _, f := range []Format{CSV, JSON} {
+			b := write(t, f, again.Records)
+			written, err := Parse("h", b)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, b)
+			}
+			if len(written.Records) != len(again.Records) {
+				t.Errorf("%d records were written, %d are read: %s", len(again.Records), len(written.Records), b)
+			}
 		}
 	})
 }
