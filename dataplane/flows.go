@@ -68,16 +68,29 @@ func (w *Worker) flowOf(p *port, dir vfp.Direction) flowState {
 		return fl
 	}
 	fl.key = flow.KeyOf(uint8(dir), &w.x.h)
-	fl.entry = p.flows.Lookup(&fl.key, w.now)
+	fl.entry = w.lookup(p, &fl.key)
 	if fl.entry != nil && w.x.h.TCPFlags&packet.TCPSyn != 0 && fl.entry.Reopens(w.x.h.TCPFlags) {
-		fl.forget()
+		w.begin(&fl)
+	}
+	if w.tr != nil {
+		w.tr.flow(&fl)
 	}
 	return fl
 }
 
-// forget makes the packet under way the first of a new flow.
-func (fl *flowState) forget() {
-	fl.port.flows.Remove(fl.entry)
+// lookup finds a flow of the port.
+func (w *Worker) lookup(p *port, k *flow.Key) *flow.Entry[action] {
+	if w.tr != nil {
+		return w.tr.lookup(p, k)
+	}
+	return p.flows.Lookup(k, w.now)
+}
+
+// begin makes the packet under way the first of a new flow.
+func (w *Worker) begin(fl *flowState) {
+	if w.tr == nil {
+		fl.port.flows.Remove(fl.entry)
+	}
 	fl.entry = nil
 }
 
@@ -96,6 +109,9 @@ func (fl *flowState) current(x *transit) *action {
 // pass counts the packet for its flow, and takes its share of the rates and its
 // new addresses from the action.
 func (w *Worker) pass(fl *flowState, a *action) drop.Reason {
+	if w.tr != nil {
+		return w.tr.pass(fl, a)
+	}
 	x := &w.x
 	fl.entry.Hit(w.now, x.f.Len(), x.h.TCPFlags)
 	if !vfp.TakeAll(a.meters, w.now, x.f.Len()) {
@@ -139,6 +155,9 @@ func (w *Worker) transpose(t *vfp.Transposition) drop.Reason {
 	if t.IsZero() {
 		return drop.None
 	}
+	if w.tr != nil {
+		w.tr.transpose(t)
+	}
 	if r := t.Apply(x.f, &x.h); r != drop.None {
 		return r
 	}
@@ -150,8 +169,9 @@ func (w *Worker) transpose(t *vfp.Transposition) drop.Reason {
 func (w *Worker) judge(fl *flowState) drop.Reason {
 	x, v, prog := &w.x, &w.verdict, fl.pol.prog
 	if fl.entry != nil && (fl.pol.stateful && fl.entry.Peer() == nil || !w.stillAllowed(fl)) {
-		fl.forget()
+		w.begin(fl)
 	}
+	whole := false
 	var old *action
 	if fl.entry != nil {
 		old = fl.entry.Action()
@@ -163,10 +183,15 @@ func (w *Worker) judge(fl *flowState) drop.Reason {
 		prog.EvaluateLayer(LayerMeter, fl.dir, &x.h, v)
 		v.Transposition = old.trans
 	default:
+		whole = true
 		prog.Evaluate(fl.dir, &x.h, v)
 		if (v.Blocked || v.NeedsL4) && fl.alone && w.related(fl) {
+			whole = false
 			prog.EvaluateLayer(LayerMeter, fl.dir, &x.h, v)
 		}
+	}
+	if w.tr != nil {
+		return w.tr.judge(fl, whole)
 	}
 	switch {
 	case v.NeedsL4:
@@ -195,7 +220,9 @@ func (w *Worker) stillAllowed(fl *flowState) bool {
 	if v.Blocked {
 		return false
 	}
-	opener.Gen.Store(fl.pol.gen)
+	if w.tr == nil {
+		opener.Gen.Store(fl.pol.gen)
+	}
 	return true
 }
 
@@ -224,6 +251,9 @@ func headersOf(k flow.Key) packet.Headers {
 // remember keeps the action for the further packets of the flow. Flows of ports
 // that deny something are pairs, as are those with new addresses.
 func (w *Worker) remember(fl *flowState, a *action) drop.Reason {
+	if w.tr != nil {
+		return drop.None
+	}
 	x, v := &w.x, &w.verdict
 	if fl.alone || x.nameless {
 		fl.pol.prog.Count(v.Steps(), 1, uint64(x.f.Len()))

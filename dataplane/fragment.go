@@ -19,7 +19,7 @@ import (
 // first fragment was let pass.
 func (w *Worker) fragmentKnown(fl *flowState) bool {
 	key := flow.FragmentKey(uint8(fl.dir), &w.x.h, w.x.h.FragID)
-	e := fl.port.flows.Lookup(&key, w.now)
+	e := w.lookup(fl.port, &key)
 	return e != nil && e.Gen.Load() == fl.pol.gen
 }
 
@@ -70,7 +70,7 @@ func (w *Worker) related(fl *flowState) bool {
 		// The quoted packet went the other way.
 		key = flow.KeyOf(uint8(opposite(fl.dir)), &quoted)
 	}
-	e := fl.port.flows.Lookup(&key, w.now)
+	e := w.lookup(fl.port, &key)
 	if e == nil {
 		return false
 	}

@@ -18,7 +18,7 @@ func (w *Worker) icmpError(e packet.ICMPError, mtu int) {
 	if x.in == nil || !from.IsValid() {
 		return
 	}
-	if !x.tenant.errors.allow(w.now, w.sw.opt.ICMPRate, w.sw.opt.ICMPBurst) {
+	if !w.allow(&x.tenant.errors, w.sw.opt.ICMPRate, w.sw.opt.ICMPBurst) {
 		x.c.add(icmpDenied, 1)
 		return
 	}
@@ -30,6 +30,14 @@ func (w *Worker) icmpError(e packet.ICMPError, mtu int) {
 		x.c.add(icmpErrors, 1)
 		w.toPort(x.in, x.c, f)
 	}
+}
+
+// allow takes one event out of the limiter, if it has one left.
+func (w *Worker) allow(l *limiter, rate, burst int) bool {
+	if w.tr != nil {
+		return l.would(w.now, rate, burst)
+	}
+	return l.allow(w.now, rate, burst)
 }
 
 // limiter lets through so many events a second, with bursts (the generic cell
@@ -52,4 +60,10 @@ func (l *limiter) allow(now int64, rate, burst int) bool {
 			return true
 		}
 	}
+}
+
+// would tells what allow would, and takes nothing.
+func (l *limiter) would(now int64, rate, burst int) bool {
+	interval := int64(time.Second) / int64(rate)
+	return max(l.next.Load(), now)-now <= interval*int64(burst-1)
 }

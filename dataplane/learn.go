@@ -91,6 +91,9 @@ func (x *transit) claimable(vsid uint32, ca netip.Addr) bool {
 
 // report puts a sighting before the learner.
 func (w *Worker) report(s sighting) {
+	if w.tr != nil {
+		return
+	}
 	if !s.port.tenant.sightings.allow(w.now, sightingRate, sightingRate) {
 		w.sw.learner.lost.Add(1)
 		return
@@ -166,7 +169,7 @@ func (w *Worker) discover(unknown drop.Reason) drop.Reason {
 			if !t.L2Only || x.provider.owns(t.PA) {
 				continue
 			}
-			if !x.tenant.sent.allow(w.now, x.tenant.stormRate(), x.tenant.stormRate()) {
+			if !w.allow(&x.tenant.sent, x.tenant.stormRate(), x.tenant.stormRate()) {
 				return drop.StormLimited
 			}
 			w.copyTo(t, src)
@@ -187,7 +190,7 @@ func (w *Worker) askStations() (n int) {
 		if x.in != nil && p.id == x.in.id || p.tenant != x.tenant || x.learning(p) == nil {
 			continue
 		}
-		if !x.tenant.sent.allow(w.now, x.tenant.stormRate(), x.tenant.stormRate()) {
+		if !w.allow(&x.tenant.sent, x.tenant.stormRate(), x.tenant.stormRate()) {
 			return n
 		}
 		if f := w.copyOf(x.f); f != nil {

@@ -27,6 +27,9 @@ const defaultMTU = 1500
 
 // forward takes the packet from a port along the way, whole or in pieces.
 func (w *Worker) forward(to way) drop.Reason {
+	if w.tr != nil {
+		w.tr.way(to)
+	}
 	if w.x.isHere(to.to.rec) {
 		return w.forwardLocal(to)
 	}
@@ -45,6 +48,9 @@ func (w *Worker) forwardLocal(to way) drop.Reason {
 		return drop.SamePort
 	}
 	x.at = out
+	if w.tr != nil {
+		w.tr.local(out)
+	}
 	if r := w.admit(out); r != drop.None {
 		return r
 	}
@@ -123,6 +129,9 @@ func (w *Worker) forwardFabric(to way) drop.Reason {
 // if it must be. Without a tunnel it goes as the IP packet that it is.
 func (w *Worker) emit(tunnel *encap.Header, mtu int, cut bool) drop.Reason {
 	x := &w.x
+	if w.tr != nil {
+		w.tr.emit(tunnel, mtu, cut)
+	}
 	switch {
 	case x.f.Offload.GSO != packet.GSONone:
 		p := &w.pieces.segments

@@ -89,6 +89,9 @@ func (w *Worker) decideOutbound(fl *flowState) drop.Reason {
 	case x.h.IsDHCPToClient() && !x.mayServe(src):
 		return drop.DHCPRogue
 	}
+	if w.tr != nil {
+		w.tr.source(src)
+	}
 	if r := w.judge(fl); r != drop.None {
 		return r
 	}

@@ -59,6 +59,9 @@ func (w *Worker) receive(f *packet.Frame) (*cell, drop.Reason) {
 	if r := x.h.DecodeEthernet(f.Bytes()); r != drop.None {
 		return x.c, r
 	}
+	if w.tr != nil {
+		w.tr.decap()
+	}
 	if !f.Offload.SpareHeaders(&x.h) {
 		return x.c, drop.ChecksumUnsupported
 	}
@@ -125,9 +128,15 @@ func (w *Worker) decideInbound(fl *flowState) drop.Reason {
 	case x.h.IsDHCPToClient() && !x.mayServe(src):
 		return drop.DHCPRogue
 	}
+	if w.tr != nil {
+		w.tr.source(src)
+	}
 	to, r := x.destination(fl.port)
 	if r != drop.None {
 		return r
+	}
+	if w.tr != nil {
+		w.tr.destination(to)
 	}
 	if r := x.checkTunnel(); r != drop.None {
 		return r

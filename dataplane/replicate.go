@@ -47,7 +47,7 @@ func (w *Worker) replicate() drop.Reason {
 	if r := w.remember(&fl, nil); r != drop.None {
 		return r
 	}
-	if !x.tenant.sent.allow(w.now, x.tenant.stormRate(), x.tenant.stormRate()*stormBurst) {
+	if !w.allow(&x.tenant.sent, x.tenant.stormRate(), x.tenant.stormRate()*stormBurst) {
 		return drop.StormLimited
 	}
 	sub := x.domain.Subnet(x.vsid)
@@ -86,7 +86,7 @@ func (w *Worker) spread() drop.Reason {
 	if r := x.checkFabricGroupSource(); r != drop.None {
 		return r
 	}
-	if !x.tenant.received.allow(w.now, x.tenant.stormRate(), x.tenant.stormRate()*stormBurst) {
+	if !w.allow(&x.tenant.received, x.tenant.stormRate(), x.tenant.stormRate()*stormBurst) {
 		return drop.StormLimited
 	}
 	ecn, ok := packet.DecapECN(w.outer.ECN(), x.h.ECN)

@@ -143,6 +143,9 @@ func (w *Worker) restore(src, dst lookup.Key, to *lookup.Record) drop.Reason {
 	if r := x.frame(mac, to.MAC); r != drop.None {
 		return r
 	}
+	if w.tr != nil {
+		w.tr.restore(src, dst)
+	}
 	w.outer = encap.Header{TOS: x.h.ECN} // there is one header only
 	p := w.sw.ports.Load().at(dst.VSID(), to.MAC)
 	if p == nil || p.tenant != x.tenant {
@@ -184,7 +187,7 @@ func (w *Worker) fabricError(dst lookup.Key, to *lookup.Record) drop.Reason {
 		return drop.NoPort
 	}
 	key := flow.KeyOf(uint8(outbound), &quoted)
-	if p.flows.Lookup(&key, w.now) == nil {
+	if w.lookup(p, &key) == nil {
 		return drop.RewriteUnknown
 	}
 	back := vfp.Transposition{Set: vfp.SetSrc | vfp.SetDst, NewSrc: remote.CA(), NewDst: dst.CA()}

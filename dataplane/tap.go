@@ -8,8 +8,7 @@ import (
 	"github.com/hnvgate/hnvgate/dataplane/packet"
 )
 
-// Onlookers see packets at five points of their way, and change nothing about
-// where they go:
+// Onlookers see packets at five points of their way:
 //
 //	fabric --> fabric-in --> decap --+--> layers --> port-out --> port
 //	port   --> port-in --------------+--> layers --> encap --> fabric-out --> fabric
@@ -37,6 +36,10 @@ func (s *Switch) Tap() *capture.Tap { return &s.tap }
 
 // lookOut sees who looks on during a batch.
 func (w *Worker) lookOut() {
+	if w.tr != nil { // what never happened is nobody else's business
+		w.watched = true
+		return
+	}
 	w.taps = w.sw.tap.Sessions()
 	w.watched = w.taps != nil
 }
@@ -69,14 +72,19 @@ func (w *Worker) seeFabricIn(f *packet.Frame) {
 	}
 }
 
-// seeFabricOut shows an outer packet of the tenant of the packet under way as it
-// leaves.
-func (w *Worker) seeFabricOut(f *packet.Frame) {
+// seeFabricOut shows an outer packet as it leaves, and tells whether it is taken:
+// then it does not.
+func (w *Worker) seeFabricOut(f *packet.Frame) (taken bool) {
+	if w.tr != nil {
+		w.tr.sent(nil, f)
+		return true
+	}
 	if w.wants(capture.FabricOut) {
 		w.show(capture.FabricOut)
 		w.describeOuter(f)
 		w.taps.Offer(&w.meta, f.Bytes())
 	}
+	return false
 }
 
 // seePortIn shows a frame as the port sent it.
@@ -89,8 +97,13 @@ func (w *Worker) seePortIn(p *port, f *packet.Frame) {
 	}
 }
 
-// seePortOut shows a frame as the port gets it.
-func (w *Worker) seePortOut(p *port, f *packet.Frame) {
+// seePortOut shows a frame as the port gets it, and tells whether it is taken:
+// then the port does not get it.
+func (w *Worker) seePortOut(p *port, f *packet.Frame) (taken bool) {
+	if w.tr != nil {
+		w.tr.sent(p, f)
+		return true
+	}
 	if w.wants(capture.PortOut) {
 		w.show(capture.PortOut)
 		w.describePort(p)
@@ -98,10 +111,15 @@ func (w *Worker) seePortOut(p *port, f *packet.Frame) {
 		w.describeFabric()
 		w.taps.Offer(&w.meta, f.Bytes())
 	}
+	return false
 }
 
 // seeDrop shows the packet under way as it was when it was dropped.
 func (w *Worker) seeDrop(r drop.Reason) {
+	if w.tr != nil {
+		w.tr.drop(r)
+		return
+	}
 	if !w.wants(capture.Drop) {
 		return
 	}

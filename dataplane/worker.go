@@ -57,6 +57,9 @@ type Worker struct {
 	pieces      pieces
 
 	onlookers
+	// tr is set while a single packet is traced: whatever has an effect on
+	// anything but the packet asks first whether it is nil.
+	tr *tracer
 }
 
 // transit is the one packet under way and all that its decisions are made by.
@@ -132,8 +135,10 @@ func (w *Worker) cellOf(t *tenant) *cell {
 	}
 	c := w.cells[t]
 	if c == nil {
-		w.forget()
-		c = t.counters.newCell()
+		if c = w.tr.cell(); c == nil {
+			w.forget()
+			c = t.counters.newCell()
+		}
 		w.cells[t] = c
 	}
 	w.recent, w.counted = t, c
@@ -170,8 +175,8 @@ func (w *Worker) lend(size int) *packet.Frame {
 
 // toFabric queues an outer packet.
 func (w *Worker) toFabric(c *cell, f *packet.Frame) {
-	if w.watched {
-		w.seeFabricOut(f)
+	if w.watched && w.seeFabricOut(f) {
+		return
 	}
 	w.fabric.frames = append(w.fabric.frames, f)
 	w.fabric.cells = append(w.fabric.cells, c)
@@ -179,8 +184,8 @@ func (w *Worker) toFabric(c *cell, f *packet.Frame) {
 
 // toPort queues a frame. The port belongs to the tenant whose cell c is.
 func (w *Worker) toPort(p *port, c *cell, f *packet.Frame) {
-	if w.watched {
-		w.seePortOut(p, f)
+	if w.watched && w.seePortOut(p, f) {
+		return
 	}
 	for i := range w.queues {
 		if q := &w.queues[i]; q.port == p {
