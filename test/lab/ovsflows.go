@@ -12,6 +12,7 @@ import (
 // hostState is what a tenant host knows: whose VMs it may have, the lookup
 // records, and which VMs are attached to it.
 type hostState struct {
+	pa      netip.Addr
 	tenants []Tenant
 	records map[recordKey]Record
 	local   map[string]VM // by port
@@ -23,7 +24,7 @@ type recordKey struct {
 }
 
 func newHostState(h Host, topo *Topology) *hostState {
-	s := &hostState{records: map[recordKey]Record{}, local: map[string]VM{}}
+	s := &hostState{pa: h.PA.Addr(), records: map[recordKey]Record{}, local: map[string]VM{}}
 	for _, t := range topo.Tenants {
 		if h.carries(t) != nil {
 			continue
@@ -80,6 +81,7 @@ func (s *hostState) flows() []string {
 			add("table=%d,priority=%d,ip,reg1=%d,nw_dst=%s actions=drop", flowRoute, 1000+n.Prefix.Bits(), number, n.Prefix)
 		}
 		s.recordFlows(number, t, add)
+		s.floodFlows(t, add)
 	}
 	add("table=%d,priority=50,arp actions=drop", flowFromVM)
 	add("table=%d,priority=50,ip,dl_dst=%s actions=resubmit(,%d)", flowFromVM, router, flowRoute)
@@ -116,6 +118,37 @@ func (s *hostState) recordFlows(number int, t Tenant, add func(string, ...any)) 
 	}
 	if r, ok := s.records[recordKey{t.GatewayVSID, t.GatewayCA}]; ok {
 		route(1000, "", r)
+	}
+}
+
+// floodFlows carry broadcast and multicast inside a virtual subnet: to the other
+// VMs here, and from here one copy to each other host of the subnet (RFC 7637
+// section 4.2).
+func (s *hostState) floodFlows(t Tenant, add func(string, ...any)) {
+	const group = "dl_dst=01:00:00:00:00:00/01:00:00:00:00:00"
+	for _, n := range t.Subnets {
+		var here []string
+		for _, port := range sortedKeys(s.local) {
+			if vm := s.local[port]; vm.Tenant == t.Name && vm.VSID == n.VSID {
+				here = append(here, "output:"+port)
+			}
+		}
+		pas := map[string]bool{}
+		for k, r := range s.records {
+			if _, ok := t.Subnet(k.vsid); ok && k.vsid == n.VSID && r.PA != s.pa {
+				pas[r.PA.String()] = true
+			}
+		}
+		away := slices.Clone(here)
+		for _, pa := range sortedKeys(pas) {
+			away = append(away, fmt.Sprintf("set_field:%#x->tun_id,set_field:%s->tun_dst,output:nvgre0", n.VSID.Uint32()<<8, pa))
+		}
+		if len(away) > 0 {
+			add("table=%d,priority=120,ip,reg0=%s,%s actions=%s", flowDeliver, n.VSID, group, strings.Join(away, ","))
+		}
+		if len(here) > 0 {
+			add("table=%d,priority=120,ip,reg0=%s,%s actions=%s", flowFromTunnel, n.VSID, group, strings.Join(here, ","))
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"sync"
 
 	"github.com/hnvgate/hnvgate/hnv"
 )
@@ -14,12 +15,32 @@ import (
 // distributed router's interface, and in it the vxlan device, whose UDP socket
 // stays in the host machine, and the VMs' NICs.
 //
-// Nothing is learned: records are permanent neighbours of the bridge and
+// Broadcast goes to each other host of the subnet by unicast. Nothing is
+// learned: records are permanent neighbours of the bridge and
 // static entries of the two forwarding tables, and the bridge answers ARP for
 // them (neigh_suppress), as in an EVPN fabric with anycast gateway.
 type vxlanHost struct {
 	lab *Lab
 	h   Host
+
+	mu    sync.Mutex
+	flood map[string]bool // "VSID PA": who has a copy of a subnet's broadcasts
+}
+
+// flooding gives the line that adds the PA to those that have a copy of the
+// subnet's broadcasts, if it is not there yet.
+func (x *vxlanHost) flooding(r Record) string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	k := r.VSID.String() + " " + r.PA.String()
+	if x.flood[k] {
+		return ""
+	}
+	if x.flood == nil {
+		x.flood = map[string]bool{}
+	}
+	x.flood[k] = true
+	return fmt.Sprintf("fdb append 00:00:00:00:00:00 dev vx%s dst %s self permanent\n", r.VSID, r.PA)
 }
 
 func routerMachine(h Host, t Tenant) string { return h.Name + "-" + t.Name }
@@ -98,7 +119,7 @@ func (x *vxlanHost) setRecord(ctx context.Context, t Tenant, r Record) error {
 		}
 		port = vm.Port()
 	} else {
-		fdb = fmt.Sprintf("fdb replace %s dev %s dst %s self permanent\n", r.MAC, port, r.PA)
+		fdb = x.flooding(r) + fmt.Sprintf("fdb replace %s dev %s dst %s self permanent\n", r.MAC, port, r.PA)
 	}
 	fdb += fmt.Sprintf("fdb replace %s dev %s master static\n", r.MAC, port)
 	if _, err := run(ctx, fdb, "bridge", "-n", x.lab.NS(m), "-batch", "-"); err != nil {
