@@ -127,7 +127,20 @@ func learnChanges(f *hnv.Fabric, events []dataplane.LearnEvent) []hnv.Change {
 				out = append(out, hnv.Change{Delete: is})
 			}
 		case !exists || !is.Equal(e.Record):
+			out = append(out, elsewhere(f, e.Record)...)
 			out = append(out, hnv.Change{Put: e.Record})
+		}
+	}
+	return out
+}
+
+// elsewhere takes back what was learned of the same station at another host: it
+// is here now.
+func elsewhere(f *hnv.Fabric, r hnv.Record) []hnv.Change {
+	var out []hnv.Change
+	for _, o := range f.DynamicRecords() {
+		if o.VSID == r.VSID && o.MAC == r.MAC && o.PA != r.PA && o.CA != r.CA {
+			out = append(out, hnv.Change{Delete: o})
 		}
 	}
 	return out

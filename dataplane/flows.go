@@ -282,6 +282,11 @@ func (w *Worker) remember(fl *flowState, a *action) drop.Reason {
 		fl.entry, err = fl.port.flows.Insert(fl.key, a, fl.pol.gen, w.now)
 	}
 	switch {
+	case err == nil && fl.entry.Action() != a && !a.trans.IsZero():
+		// Another worker was faster, and has another translation: the sender
+		// will send this packet again.
+		v.Lease.Release()
+		return drop.FlowTableFull
 	case err == nil:
 		fl.entry.Hit(w.now, x.f.Len(), x.h.TCPFlags)
 		return drop.None

@@ -219,6 +219,10 @@ func (s *Switch) RemovePort(id PortID) {
 		return
 	}
 	s.ports.Store(table.without(*p))
+	// What its flows have counted, and taken from NAT pools, is settled.
+	for e := range (*p).flows.All {
+		(*p).flows.Remove(e)
+	}
 }
 
 // rebind gives the ports of a routing domain that was removed to the tenant
