@@ -54,6 +54,9 @@ const (
 	AcceptSourceRoute Conf4 = 9
 	ARPAnnounce       Conf4 = 18
 	ARPIgnore         Conf4 = 19
+	// PromoteSecondaries: an address stays when the first one of its prefix goes.
+	PromoteSecondaries Conf4 = 20
+	IgnoreLinkdown4    Conf4 = 29 // ignore_routes_with_linkdown
 )
 
 // Conf6 is a per-interface IPv6 setting (enum of uapi/linux/ipv6.h).

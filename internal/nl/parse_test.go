@@ -15,7 +15,8 @@ func FuzzParse(f *testing.F) {
 			l.Conf4(Forwarding4)
 			l.Conf6(DisableIPv6)
 		}
-		_, _, _ = parseRoute(b)
+		_, _, _ = parseRoute(b, 0)
+		_, _ = parseRule(b)
 		_, _, _ = parseNeighbour(b)
 	})
 }

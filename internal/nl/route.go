@@ -11,8 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Route is one route of the main table.
+// Route is one route.
 type Route struct {
+	Table    uint32 // 0 is the main table
 	Dst      netip.Prefix
 	Via      netip.Addr // unset: on-link
 	Link     int        // index
@@ -43,12 +44,22 @@ func (r Route) String() string {
 // Routes lists the main table's unicast and unreachable routes, of one
 // protocol and one link unless these are 0.
 func (h *Handle) Routes(protocol uint8, link int) ([]Route, error) {
+	return h.routes(unix.RT_TABLE_MAIN, protocol, link)
+}
+
+// LinkRoutes lists a link's unicast and unreachable routes of all tables, of one
+// protocol unless that is 0.
+func (h *Handle) LinkRoutes(protocol uint8, link int) ([]Route, error) {
+	return h.routes(unix.RT_TABLE_UNSPEC, protocol, link)
+}
+
+func (h *Handle) routes(table uint32, protocol uint8, link int) ([]Route, error) {
 	var out []Route
 	for _, fam := range []int{unix.AF_INET, unix.AF_INET6} {
 		msgs, err := h.ask(unix.RTM_GETROUTE, unix.NLM_F_DUMP, unix.RTM_NEWROUTE, func(r *vnl.NetlinkRequest) {
 			msg := &vnl.RtMsg{}
 			msg.Family = uint8(fam)
-			msg.Table = unix.RT_TABLE_MAIN
+			msg.Table = uint8(table)
 			msg.Protocol = protocol
 			r.AddData(msg)
 			if link != 0 {
@@ -62,7 +73,7 @@ func (h *Handle) Routes(protocol uint8, link int) ([]Route, error) {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}
 		for _, m := range msgs {
-			r, ok, err := parseRoute(m)
+			r, ok, err := parseRoute(m, table)
 			if err != nil {
 				return nil, fmt.Errorf("list routes: %w", err)
 			}
@@ -74,7 +85,18 @@ func (h *Handle) Routes(protocol uint8, link int) ([]Route, error) {
 	return out, nil
 }
 
-func parseRoute(m []byte) (r Route, ok bool, err error) {
+// shortTable is a table's number where the old field of a message has room for
+// it, and else RT_TABLE_UNSPEC: then an attribute has it.
+func shortTable(table uint32) uint8 {
+	if table > 255 {
+		return unix.RT_TABLE_UNSPEC
+	}
+	return uint8(table)
+}
+
+// parseRoute reads a route of the table wanted, or if that is RT_TABLE_UNSPEC of
+// any.
+func parseRoute(m []byte, wanted uint32) (r Route, ok bool, err error) {
 	if len(m) < unix.SizeofRtMsg {
 		return r, false, errors.New("short route message")
 	}
@@ -87,7 +109,7 @@ func parseRoute(m []byte) (r Route, ok bool, err error) {
 	if b, has := at[unix.RTA_TABLE]; has {
 		table = u32(b)
 	}
-	if table != unix.RT_TABLE_MAIN || head.Flags&unix.RTM_F_CLONED != 0 ||
+	if wanted != unix.RT_TABLE_UNSPEC && table != wanted || head.Flags&unix.RTM_F_CLONED != 0 ||
 		head.Type != unix.RTN_UNICAST && head.Type != unix.RTN_UNREACHABLE {
 		return r, false, nil
 	}
@@ -102,6 +124,9 @@ func parseRoute(m []byte) (r Route, ok bool, err error) {
 		Dst: netip.PrefixFrom(dst, int(head.Dst_len)), Via: addr(at[unix.RTA_GATEWAY]), Link: int(u32(at[unix.RTA_OIF])),
 		OnLink: head.Flags&unix.RTNH_F_ONLINK != 0, Src: addr(at[unix.RTA_PREFSRC]), Metric: u32(at[unix.RTA_PRIORITY]),
 		Protocol: head.Protocol, Unreachable: head.Type == unix.RTN_UNREACHABLE,
+	}
+	if table != unix.RT_TABLE_MAIN {
+		r.Table = table
 	}
 	if b, has := at[unix.RTA_MULTIPATH]; has && len(b) >= 8 {
 		r.Multipath = true
@@ -171,6 +196,9 @@ func routeMessage(rt Route) func(*vnl.NetlinkRequest) {
 		msg.Family = family(rt.Dst.Addr())
 		msg.Dst_len = uint8(rt.Dst.Bits())
 		msg.Table = unix.RT_TABLE_MAIN
+		if rt.Table != 0 {
+			msg.Table = shortTable(rt.Table)
+		}
 		msg.Protocol = rt.Protocol
 		msg.Type = unix.RTN_UNICAST
 		if rt.Unreachable {
@@ -183,6 +211,9 @@ func routeMessage(rt Route) func(*vnl.NetlinkRequest) {
 			msg.Flags |= unix.RTNH_F_ONLINK
 		}
 		r.AddData(msg)
+		if msg.Table == unix.RT_TABLE_UNSPEC {
+			r.AddData(vnl.NewRtAttr(unix.RTA_TABLE, vnl.Uint32Attr(rt.Table)))
+		}
 		if rt.Dst.Bits() > 0 {
 			r.AddData(vnl.NewRtAttr(unix.RTA_DST, rt.Dst.Masked().Addr().AsSlice()))
 		}
