@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/netns"
@@ -31,6 +33,8 @@ type Engine struct {
 	features []Feature
 	// beforeStep is set by tests that stop half way.
 	beforeStep func(step) error
+	now        func() time.Time
+	watched    atomic.Pointer[watched]
 
 	mu    sync.Mutex
 	locks map[hnv.Name]*tenantLock
@@ -59,7 +63,8 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start compartments: %w", err)
 	}
-	e := &Engine{cfg: cfg, names: names{cfg.Instance}, log: cfg.Log, features: features, locks: map[hnv.Name]*tenantLock{}}
+	e := &Engine{cfg: cfg, names: names{cfg.Instance}, log: cfg.Log, features: features, now: time.Now, locks: map[hnv.Name]*tenantLock{}}
+	e.watch(ProviderSpec{})
 	if err := e.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start compartments: %w", err), e.Close())
 	}

@@ -103,7 +103,14 @@ func (x *executor) do(s step) error {
 			return h.DelNeighbour(nl.Neighbour{Addr: s.addr, Link: i, Proxy: true})
 		})
 	case announce:
+		if (*x.e.watched.Load())[s.link] {
+			x.e.gw.herald(s.addrs, x.e.now())
+		}
 		return x.onLink(outward, s.link, func(h *nl.Handle, i int) error { return announceAddrs(h, i, s.addrs) })
+	case addRule:
+		return x.e.out.AddRule(s.Rule)
+	case delRule:
+		return x.e.out.DelRule(s.Rule)
 	case changeEntries:
 		return x.e.gw.change(s)
 	case addVLAN:
@@ -154,7 +161,7 @@ func endOf(l link, ns string) nl.LinkEnd {
 }
 
 func addOneRoute(h *nl.Handle, r route, index int) error {
-	err := h.AddRoute(nl.Route{Dst: r.dst, Via: r.via, Link: index, OnLink: r.onLink, Metric: r.metric, Src: r.src, Protocol: nl.Protocol})
+	err := h.AddRoute(nl.Route{Table: r.table, Dst: r.dst, Via: r.via, Link: index, OnLink: r.onLink, Metric: r.metric, Src: r.src, Protocol: nl.Protocol})
 	if errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("%w: another route to %s is there that does not belong here: remove it", err, r.dst)
 	}
@@ -164,7 +171,7 @@ func addOneRoute(h *nl.Handle, r route, index int) error {
 // delRoute also removes routes whose link has no name any more.
 func (x *executor) delRoute(s delRoute) error {
 	h := x.at(s.side)
-	r := nl.Route{Dst: s.dst, Via: s.via, OnLink: s.onLink, Metric: s.metric, Protocol: nl.Protocol}
+	r := nl.Route{Table: s.table, Dst: s.dst, Via: s.via, OnLink: s.onLink, Metric: s.metric, Protocol: nl.Protocol}
 	if s.link != "" {
 		l, err := h.Link(s.link)
 		if errors.Is(err, nl.ErrNotFound) {

@@ -5,8 +5,10 @@ package compartments
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/hnvgate/hnvgate/internal/nft"
 	"github.com/hnvgate/hnvgate/internal/nl"
@@ -28,7 +30,14 @@ type gateway struct {
 	entries map[entry]bool
 	guarded map[string]int // VMs' ports that have a chain, with the interface's index
 
+	// The provider side: what was asked for last, what is remembered of its links,
+	// and how it stands.
+	wanted   *ProviderSpec
+	health   map[string]linkHealth
+	fabric   map[string]int // PA links that have a chain, with the interface's index
+	heralds  map[netip.Addr]herald
 	provider ProviderState
+	again    time.Duration
 }
 
 // resyncs bounds how often the image is read anew because others keep changing

@@ -67,6 +67,9 @@ func (n names) alias(tenant, role string) string {
 	return "hnv:" + n.instance + ":" + tenant + ":" + role
 }
 
+// providerAlias marks a VLAN link as ours.
+func (n names) providerAlias() string { return n.alias("", "pa") }
+
 // marks tells whether a link's alias is one that this instance gives.
 func (n names) marks(alias string) bool { return strings.HasPrefix(alias, "hnv:"+n.instance+":") }
 

@@ -196,7 +196,7 @@ func routeOf(r nl.Route, link string) route {
 	if r.Multipath || r.Unreachable {
 		link = "" // like none of ours
 	}
-	return route{link: link, dst: r.Dst, via: r.Via, onLink: r.OnLink, metric: r.Metric, src: r.Src}
+	return route{table: r.Table, link: link, dst: r.Dst, via: r.Via, onLink: r.OnLink, metric: r.Metric, src: r.Src}
 }
 
 // diffRoutes removes before it adds: two routes that differ only in their next

@@ -295,6 +295,79 @@ func TestPlanProvider(t *testing.T) {
 	}
 }
 
+// Two interfaces in one network, one of which loses its carrier.
+func TestPlanFailover(t *testing.T) {
+	spec := ProviderSpec{
+		Addresses: []hnv.ProviderAddress{{Addr: prefix("192.168.1.10/24"), Interface: "pa0"}, {Addr: prefix("192.168.1.11/24"), Interface: "pa1"}},
+		Routes:    []hnv.ProviderRoute{{Prefix: prefix("192.168.2.0/24"), NextHop: mustAddr("192.168.1.1"), Metric: 7}},
+		Rewrite:   []RewriteAddress{{Addr: mustAddr("192.168.1.77")}},
+	}
+	interfaces := []string{"pa0", "pa1"}
+	links := map[string]nl.Link{}
+	seen := seenProvider{links: links, addrs: map[string][]nl.Addr{}, sysctls: map[string]string{}, health: map[string]linkHealth{}, leave: map[string]bool{}}
+	for i, name := range interfaces {
+		l := nl.Link{Name: name, Index: 3 + i, Up: true, Carrier: true}
+		l.PutConf4(nl.IgnoreLinkdown4, 0)
+		l.PutConf4(nl.RPFilter, 1)
+		links[name] = l
+		seen.sysctls[linkdown6(name)] = "0"
+		for _, key := range unresolvedKeys(name) {
+			seen.sysctls[key] = unresolved
+		}
+		seen.health[name] = linkHealth{index: l.Index, worked: true}
+	}
+	for _, c := range planGuard(interfaces, spec, nil).put {
+		seen.entries = append(seen.entries, c)
+	}
+	plan := func() []step {
+		t.Helper()
+		steps, err := planProvider(testNames, interfaces, spec, seen)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return steps
+	}
+	golden(t, "provider-team", text(plan()))
+
+	// As it was done.
+	for _, s := range plan() {
+		switch s := s.(type) {
+		case changeLink:
+			l := links[s.name]
+			for id, v := range s.change.Conf4 {
+				l.PutConf4(id, v)
+			}
+			links[s.name] = l
+		case setSysctl:
+			seen.sysctls[s.key] = s.value
+		case addAddr:
+			seen.addrs[s.link] = append(seen.addrs[s.link], nl.Addr{Prefix: s.prefix, Protocol: nl.Protocol})
+		case addRoute:
+			seen.routes = append(seen.routes, nl.Route{Table: s.table, Dst: s.dst, Via: s.via, Link: links[s.link].Index, Metric: s.metric, Protocol: nl.Protocol})
+		case addRule:
+			seen.rules = append(seen.rules, s.Rule)
+		}
+	}
+	if steps := plan(); len(steps) > 0 {
+		t.Errorf("not settled: %s", text(steps))
+	}
+	down := links["pa0"]
+	down.Carrier = false
+	links["pa0"] = down
+	seen.health["pa0"] = linkHealth{index: 3, fault: FaultNoCarrier, worked: true}
+	seen.placed = placement{mustAddr("192.168.1.10"): "pa1", mustAddr("192.168.1.11"): "pa1", mustAddr("192.168.1.77"): "pa1"}
+	golden(t, "provider-failover", text(plan()))
+	// The same for one that somebody took down, and for one that is gone.
+	down.Up = false
+	links["pa0"], seen.leave["pa0"] = down, true
+	golden(t, "provider-failover", text(plan()))
+	delete(links, "pa0")
+	delete(seen.addrs, "pa0")
+	seen.routes = slices.DeleteFunc(seen.routes, func(r nl.Route) bool { return r.Link == 3 })
+	seen.health["pa0"] = linkHealth{fault: FaultMissing, worked: true}
+	golden(t, "provider-gone", text(plan()))
+}
+
 func TestTables(t *testing.T) {
 	w := wantOf(t, bothFamilies(t))
 	entries := append(rightOutside(t, w).entries, entry{set: setNotes, link: noteIPv6}, entry{set: setPALinks, link: "pa0"},

@@ -6,8 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
+	"maps"
 	"slices"
+	"time"
 
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/nl"
@@ -17,30 +18,23 @@ import (
 type seenProvider struct {
 	links   map[string]nl.Link // PA interfaces, and VLAN links on them that are ours or wanted
 	addrs   map[string][]nl.Addr
-	routes  []nl.Route // anybody's
+	routes  []nl.Route // anybody's, of all tables
+	rules   []nl.Rule  // ours
 	sysctls map[string]string
 	entries []entry
+	health  map[string]linkHealth
+	placed  placement
+	// leave are the links that are as they are, though they are down: somebody
+	// took them down, and no more than their absence is to be dealt with now.
+	leave map[string]bool
 }
-
-// unresolved is how many bytes of packets the kernel keeps for a neighbour of
-// the fabric that has not answered yet: always one packet, seldom more. What it
-// keeps is charged to the dataplane's sockets, which all tenants share, and some
-// tenants' hosts may be dead; so hundreds of those must leave room for others.
-const unresolved = "4096"
-
-// unresolvedKeys names the settings for a link.
-func unresolvedKeys(link string) []string {
-	return []string{"ipv4/neigh/" + link + "/unres_qlen_bytes", "ipv6/neigh/" + link + "/unres_qlen_bytes"}
-}
-
-// providerAlias marks a VLAN link as ours.
-func (n names) providerAlias() string { return n.alias("", "pa") }
 
 // ApplyProvider makes the provider side what the spec says: addresses on the PA
 // interfaces, VLAN links, routes to PAs elsewhere, and rules by which the
-// gateway's own stack neither answers tunnel packets nor forwards between the
-// fabric and anything else. An address that was there before is used and never
-// removed.
+// gateway's own stack neither answers tunnel packets of the dataplane nor
+// forwards between the fabric and anything else. An address that was there before
+// is used and never removed. An interface that is missing or does not work is no
+// error: ProviderState tells of it.
 func (e *Engine) ApplyProvider(ctx context.Context, s ProviderSpec) ([]string, error) {
 	repaired, err := e.applyProvider(ctx, s)
 	if err != nil {
@@ -56,11 +50,9 @@ func (e *Engine) applyProvider(ctx context.Context, s ProviderSpec) ([]string, e
 	g := e.gw
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.wanted = &s
+	e.watch(s)
 	x := &executor{ctx: ctx, e: e}
-	s, err := e.present(s)
-	if err != nil {
-		return nil, err
-	}
 	repaired, err := e.ensureSteer(x)
 	if err != nil {
 		return nil, err
@@ -70,30 +62,74 @@ func (e *Engine) applyProvider(ctx context.Context, s ProviderSpec) ([]string, e
 	if err != nil {
 		return repaired, err
 	}
-	var steps []step
-	for range settle {
-		seen, err := e.seeProvider(s)
-		if err != nil {
-			return repaired, err
-		}
-		if steps, err = planProvider(e.names, e.cfg.PAInterfaces, s, seen); err != nil {
-			return repaired, err
-		}
-		if len(steps) == 0 {
-			g.provider = stateOf(s)
-			_, err = g.sync(true)
-			return repaired, err
-		}
-		repaired = append(repaired, words(steps)...)
-		if err := x.run(steps); err != nil {
-			return repaired, err
-		}
-		// A new PA link has a chain of its own.
-		if _, err := g.sync(true); err != nil {
-			return repaired, err
+	more, err = e.settleProvider(x, s, true)
+	return append(repaired, more...), err
+}
+
+// Failover brings the addresses on the fabric to links that work, and back, as
+// far as it differs from what the last ApplyProvider or Failover left: it is
+// quick where nothing is to be done, and changes nothing else. It says what it
+// changed.
+func (e *Engine) Failover(ctx context.Context) ([]string, error) {
+	g := e.gw
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.wanted == nil {
+		return nil, nil
+	}
+	_, err := g.sync(false)
+	if err == nil {
+		var changed []string
+		if changed, err = e.settleProvider(&executor{ctx: ctx, e: e}, *g.wanted, false); err == nil {
+			return changed, nil
 		}
 	}
-	return repaired, fmt.Errorf("it does not settle: %s is undone each time it is done; does somebody else change it?", steps[0])
+	return nil, fmt.Errorf("move provider addresses: %w", err)
+}
+
+// settleProvider works until nothing is left to do.
+func (e *Engine) settleProvider(x *executor, s ProviderSpec, all bool) (changed []string, err error) {
+	g := e.gw
+	if s, err = e.present(s); err != nil {
+		return nil, err
+	}
+	var steps []step
+	for range settle {
+		seen, err := e.seeProvider(s, all)
+		if err != nil {
+			return changed, err
+		}
+		// A new PA link has a chain of its own, before it has an address.
+		if !maps.Equal(g.fabric, indexes(seen.links)) {
+			if _, err := g.sync(true); err != nil {
+				return changed, err
+			}
+			g.fabric = indexes(seen.links)
+		}
+		if steps, err = planProvider(e.names, e.cfg.PAInterfaces, s, seen); err != nil {
+			return changed, err
+		}
+		if len(steps) == 0 {
+			g.provider = e.providerState(s, seen)
+			return changed, e.announceAgain(seen)
+		}
+		changed = append(changed, words(steps)...)
+		if err := x.run(steps); err != nil {
+			return changed, err
+		}
+		if slices.ContainsFunc(steps, func(s step) bool { _, is := s.(changeEntries); return is }) {
+			g.fabric = nil
+		}
+	}
+	return changed, fmt.Errorf("it does not settle: %s is undone each time it is done; does somebody else change it?", steps[0])
+}
+
+func indexes(links map[string]nl.Link) map[string]int {
+	out := map[string]int{}
+	for n, l := range links {
+		out[n] = l.Index
+	}
+	return out
 }
 
 // present leaves out what stands for VMs that are not here.
@@ -133,49 +169,33 @@ func (e *Engine) checkProvider(s ProviderSpec) error {
 		}
 	}
 	for _, r := range s.Routes {
-		if _, ok := linkTo(s, r.NextHop); !ok {
+		if _, ok := onLink(s, r.NextHop); !ok {
 			errs = append(errs, fmt.Errorf("provider route %s: next hop %s is not on-link of any provider address", r.Prefix, r.NextHop))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// linkTo finds the link over which an address of the fabric is reached.
-func linkTo(s ProviderSpec, hop netip.Addr) (string, bool) {
-	best, bits := "", -1
-	for _, a := range s.Addresses {
-		if a.Addr.Masked().Contains(hop) && a.Addr.Bits() > bits {
-			best, bits = ProviderLink(a), a.Addr.Bits()
-		}
-	}
-	return best, bits >= 0
-}
-
-func (e *Engine) seeProvider(s ProviderSpec) (seenProvider, error) {
-	seen := seenProvider{links: map[string]nl.Link{}, addrs: map[string][]nl.Addr{}, sysctls: map[string]string{}}
+// seeProvider reads the provider side. All VLAN links of ours are looked for only
+// where that is asked: it takes a list of all links.
+func (e *Engine) seeProvider(s ProviderSpec, all bool) (seen seenProvider, err error) {
+	seen = seenProvider{links: map[string]nl.Link{}, addrs: map[string][]nl.Addr{}, sysctls: map[string]string{}, leave: map[string]bool{}}
 	for en := range e.gw.entries {
 		seen.entries = append(seen.entries, en)
 	}
-	links, err := e.out.Links()
-	if err != nil {
+	wanted := providerLinks(e.cfg.PAInterfaces, s)
+	if err := e.seeProviderLinks(wanted, all, &seen); err != nil {
 		return seen, err
 	}
-	wanted := providerLinks(e.cfg.PAInterfaces, s)
-	for _, l := range links {
-		if slices.Contains(wanted, l.Name) || l.Kind == "vlan" && l.Alias == e.names.providerAlias() {
-			seen.links[l.Name] = l
-			if seen.addrs[l.Name], err = e.out.Addrs(l.Index); err != nil {
-				return seen, err
-			}
-		}
-	}
-	for _, p := range e.cfg.PAInterfaces {
-		if _, ok := seen.links[p]; !ok {
-			return seen, fmt.Errorf("PA interface %s: %w: is it plugged in?", p, nl.ErrNotFound)
-		}
-	}
 	for _, l := range seen.links {
-		for _, key := range unresolvedKeys(l.Name) {
+		if seen.addrs[l.Name], err = e.out.Addrs(l.Index); err != nil {
+			return seen, err
+		}
+		keys := unresolvedKeys(l.Name)
+		if slices.Contains(teamed(held(s)), l.Name) {
+			keys = append(keys, linkdown6(l.Name))
+		}
+		for _, key := range keys {
 			v, err := e.out.Sysctl(key)
 			if err == nil {
 				seen.sysctls[key] = v
@@ -183,128 +203,123 @@ func (e *Engine) seeProvider(s ProviderSpec) (seenProvider, error) {
 				return seen, err
 			}
 		}
-		routes, err := e.out.Routes(0, l.Index)
+		routes, err := e.out.LinkRoutes(0, l.Index)
 		if err != nil {
 			return seen, err
 		}
 		seen.routes = append(seen.routes, routes...)
 	}
+	if seen.rules, err = e.out.Rules(nl.Protocol); err != nil {
+		return seen, err
+	}
+	e.placeAll(s, wanted, all, &seen)
 	return seen, nil
 }
 
-// providerLinks are all links that carry the fabric.
-func providerLinks(interfaces []string, s ProviderSpec) []string {
-	out := slices.Clone(interfaces)
-	for _, a := range s.Addresses {
-		if l := ProviderLink(a); !slices.Contains(out, l) {
-			out = append(out, l)
-		}
-	}
-	return out
-}
-
-// planProvider gives the steps. Before an address is there the guard is: the
-// stack must not answer even one tunnel packet.
-func planProvider(n names, interfaces []string, s ProviderSpec, seen seenProvider) ([]step, error) {
-	var out []step
-	links := providerLinks(interfaces, s)
-	for _, name := range sortedKeys(seen.links) {
-		if !slices.Contains(links, name) {
-			out = append(out, delLink{outward, name})
-		}
-	}
-	for _, a := range s.Addresses {
-		name := ProviderLink(a)
-		l, have := seen.links[name]
-		switch made := slices.ContainsFunc(out, func(s step) bool { v, ok := s.(addVLAN); return ok && v.name == name }); {
-		case a.VLAN == 0 || made:
-		case !have:
-			out = append(out, addVLAN{parent: a.Interface, name: name, alias: n.providerAlias(), vlan: a.VLAN})
-		case l.Kind != "vlan" || l.VLAN != a.VLAN || l.Parent != seen.links[a.Interface].Index:
-			return nil, fmt.Errorf("provider address %s: link %s is there and is not VLAN %d of %s: rename or remove it", a.Addr, name, a.VLAN, a.Interface)
-		}
-	}
-	if c := planGuard(links, s, seen.entries); len(c.put)+len(c.del) > 0 {
-		out = append(out, c)
-	}
-	for _, name := range links {
-		l, have := seen.links[name]
-		if !have {
-			continue // it is just being made: the next look sees to it
-		}
-		for _, key := range unresolvedKeys(name) {
-			if v, known := seen.sysctls[key]; known && v != unresolved {
-				out = append(out, setSysctl{outward, setting{key, unresolved}})
+func (e *Engine) seeProviderLinks(wanted []string, all bool, seen *seenProvider) error {
+	if !all {
+		for _, name := range wanted {
+			l, err := e.out.Link(name)
+			if err == nil {
+				seen.links[name] = l
+			} else if !errors.Is(err, nl.ErrNotFound) {
+				return err
 			}
 		}
-		out = append(out, planProviderLink(name, l, s, seen.addrs[name])...)
+		return nil
 	}
-	return append(out, planProviderRoutes(links, s, seen)...), nil
+	links, err := e.out.Links()
+	for _, l := range links {
+		if slices.Contains(wanted, l.Name) || l.Kind == "vlan" && l.Alias == e.names.providerAlias() {
+			seen.links[l.Name] = l
+		}
+	}
+	return err
 }
 
-func planProviderLink(name string, l nl.Link, s ProviderSpec, have []nl.Addr) []step {
-	var out []step
-	var want []netip.Prefix
-	var rewrite []netip.Prefix
+// placeAll takes in how the links are and decides where the addresses are to be.
+func (e *Engine) placeAll(s ProviderSpec, wanted []string, all bool, seen *seenProvider) {
+	g := e.gw
+	now := e.now()
+	seen.health = map[string]linkHealth{}
+	for _, name := range wanted {
+		l, there := seen.links[name]
+		f := FaultNone
+		switch {
+		case !there:
+			f = FaultMissing
+		case !l.Up:
+			f = FaultDown
+		case !l.Carrier:
+			f = FaultNoCarrier
+		}
+		before, known := g.health[name]
+		seen.health[name] = before.look(l.Index, f, now)
+		if f == FaultDown && !all && known && before.index == l.Index {
+			seen.leave[name] = true
+		}
+	}
+	g.health = seen.health
+	g.again = 0
+	seen.placed = placement{}
 	for _, h := range held(s) {
-		if h.home == name {
-			want = append(want, h.prefix)
-			if h.rewrite {
-				rewrite = append(rewrite, h.prefix)
-			}
+		to, valid := h.place(whereIs(h, seen.addrs), seen.health, now)
+		seen.placed[h.prefix.Addr()] = to
+		g.lookAgain(valid)
+	}
+}
+
+// lookAgain asks for another look after a time; the shortest counts, and 0 is no
+// wish.
+func (g *gateway) lookAgain(after time.Duration) {
+	if after > 0 && (g.again == 0 || after < g.again) {
+		g.again = after
+	}
+}
+
+// whereIs finds the link that an address of ours is on now. Away from home is
+// what counts, as somebody else may have put it there.
+func whereIs(h holding, addrs map[string][]nl.Addr) string {
+	for _, l := range append(slices.Clone(h.refuges), h.home) {
+		if slices.ContainsFunc(addrs[l], func(a nl.Addr) bool { return a.Prefix == h.prefix }) {
+			return l
 		}
 	}
-	if v, ok := l.Conf4(nl.Forwarding4); !ok || v != 0 {
-		out = append(out, changeLink{outward, name, nl.LinkChange{Conf4: map[nl.Conf4]int{nl.Forwarding4: 0}}, []string{"no forwarding"}})
-	}
-	if !l.Up && len(want) > 0 {
-		out = append(out, changeLink{outward, name, nl.LinkChange{Up: true}, []string{"up"}})
-	}
-	for _, a := range have {
-		// An address of ours with another prefix length is in the way of the
-		// right one only on our own account.
-		if a.Protocol == nl.Protocol && !slices.Contains(want, a.Prefix) {
-			out = append(out, delAddr{outward, name, a.Prefix})
+	return ""
+}
+
+func (e *Engine) providerState(s ProviderSpec, seen seenProvider) ProviderState {
+	var out ProviderState
+	for _, h := range held(s) {
+		l := seen.placed.of(h)
+		p := PAState{Addr: h.prefix.Addr(), Home: h.home, Link: l, Fault: seen.health[h.home].fault, Down: seen.health[l].fault != FaultNone}
+		if h.home == "" {
+			p.Down = true
 		}
-	}
-	var fresh []netip.Addr
-	for _, p := range want {
-		if !slices.ContainsFunc(have, func(a nl.Addr) bool { return a.Prefix == p }) {
-			out = append(out, addAddr{outward, name, p, slices.Contains(rewrite, p)})
-			fresh = append(fresh, p.Addr())
+		if h.rewrite {
+			out.Rewrite = append(out.Rewrite, p)
+		} else {
+			out.Addresses = append(out.Addresses, p)
 		}
-	}
-	if len(fresh) > 0 { // it may have been another machine's
-		out = append(out, announce{name, fresh})
 	}
 	return out
 }
 
-// planProviderRoutes is content with a route that somebody else made.
-func planProviderRoutes(links []string, s ProviderSpec, seen seenProvider) []step {
-	var have, theirs []route
-	for _, r := range seen.routes {
-		for name, l := range seen.links {
-			switch {
-			case l.Index != r.Link || !slices.Contains(links, name):
-			case r.Protocol == nl.Protocol:
-				have = append(have, routeOf(r, name))
-			default:
-				theirs = append(theirs, routeOf(r, name))
-			}
-		}
-	}
-	var want []route
-	for _, r := range s.Routes {
-		l, _ := linkTo(s, r.NextHop)
-		m := r.Metric
-		if m == 0 {
-			m = metric(r.NextHop)
-		}
-		w := route{link: l, dst: r.Prefix, via: r.NextHop, metric: m}
-		if !slices.ContainsFunc(theirs, func(t route) bool { return t.link == w.link && t.dst == w.dst && t.via == w.via }) {
-			want = append(want, w)
-		}
-	}
-	return diffRoutes(outward, want, have)
+// ProviderState tells of all addresses on the fabric, as they were after the last
+// change.
+type ProviderState struct {
+	Addresses []PAState
+	Rewrite   []PAState // those that are on this machine now
+	// Again is after how long Failover may have something to do though no link
+	// changes; 0 is never.
+	Again time.Duration
+}
+
+// ProviderState tells how the provider side is.
+func (e *Engine) ProviderState() ProviderState {
+	e.gw.mu.Lock()
+	defer e.gw.mu.Unlock()
+	out := e.gw.provider
+	out.Again = e.gw.again
+	return out
 }

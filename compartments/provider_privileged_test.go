@@ -395,3 +395,7 @@ func TestOwnLinksAreNoPorts(t *testing.T) {
 		t.Errorf("refused %v", refused)
 	}
 }
+
+func providerRoute(p, hop string) hnv.ProviderRoute {
+	return hnv.ProviderRoute{Prefix: prefix(p), NextHop: mustAddr(hop)}
+}

@@ -130,6 +130,9 @@ func (r route) String() string {
 	if r.src.IsValid() {
 		s += " with source " + r.src.String()
 	}
+	if r.table != 0 {
+		s += fmt.Sprintf(" in table %d", r.table)
+	}
 	return s
 }
 

@@ -78,6 +78,7 @@ type link struct {
 
 // route is a route without what only the kernel knows.
 type route struct {
+	table  uint32 // 0 is the main one
 	link   string
 	dst    netip.Prefix
 	via    netip.Addr

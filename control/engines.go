@@ -34,6 +34,10 @@ type Compartments interface {
 	ApplyProvider(ctx context.Context, s compartments.ProviderSpec) (repaired []string, err error)
 	// ProviderState tells where the addresses on the fabric are.
 	ProviderState() compartments.ProviderState
+	// WatchProvider gives word, until ctx ends, when Failover may have something to
+	// do, which brings addresses to links that work.
+	WatchProvider(ctx context.Context) (<-chan struct{}, error)
+	Failover(ctx context.Context) (changed []string, err error)
 	// Claim keeps the tunnel packets of more virtual subnets from the machine's own
 	// stack, beside those that ApplyProvider was told of.
 	Claim(ctx context.Context, vsids []hnv.VSID) error

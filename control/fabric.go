@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/hnvgate/hnvgate/compartments"
+	"github.com/hnvgate/hnvgate/dataplane/port"
 	"github.com/hnvgate/hnvgate/hnv"
 )
 
@@ -13,6 +14,44 @@ type FabricSide struct {
 	Tunnel  []compartments.PAState // provider addresses
 	Rewrite []compartments.PAState // those that stand for one CA each
 	Groups  []netip.Addr           // multicast groups that carry tunnel packets
+}
+
+// addresses gives what is read and joined, each where it is.
+func (f FabricSide) addresses() port.Addresses {
+	at := func(list []compartments.PAState) (out []port.PA) {
+		for _, s := range list {
+			out = append(out, port.PA{Addr: s.Addr, Interface: s.Link})
+		}
+		return out
+	}
+	out := port.Addresses{Tunnel: at(f.Tunnel), Rewrite: at(f.Rewrite)}
+	for _, g := range f.Groups {
+		i := slices.IndexFunc(f.Tunnel, func(s compartments.PAState) bool { return s.Addr.Is4() == g.Is4() && !s.Down })
+		if i >= 0 {
+			out.Groups = append(out.Groups, port.Group{Addr: g, Interface: f.Tunnel[i].Link})
+		}
+	}
+	return out
+}
+
+// links gives those to listen on: where the addresses are, and where they will be
+// again.
+func (f FabricSide) links() []string {
+	var out []string
+	add := func(l string) {
+		if l != "" && !slices.Contains(out, l) {
+			out = append(out, l)
+		}
+	}
+	for _, s := range slices.Concat(f.Tunnel, f.Rewrite) {
+		if s.Fault != compartments.FaultMissing {
+			add(s.Home)
+		}
+		if s.Link != s.Home {
+			add(s.Link)
+		}
+	}
+	return out
 }
 
 // providerSpec computes the provider side.

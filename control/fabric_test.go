@@ -3,9 +3,13 @@ package control
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
+	v1 "github.com/hnvgate/hnvgate/api/v1"
 	"github.com/hnvgate/hnvgate/compartments"
+	"github.com/hnvgate/hnvgate/dataplane/port"
 	"github.com/hnvgate/hnvgate/hnv"
 )
 
@@ -81,4 +85,77 @@ func TestRewriteAddressesFollow(t *testing.T) {
 	eventually(t, "another address of the VM", served("192.168.1.78"))
 	m.change(hnv.Change{Delete: p})
 	eventually(t, "nothing after the VM", served())
+}
+
+// What becomes of an interface reaches the dataplane and the status at once, and
+// not when everything is looked at again.
+func TestLinksThatFail(t *testing.T) {
+	m, e := newMemory(t), newEngines()
+	second := hnv.ProviderAddress{Addr: netip.MustParsePrefix("192.168.1.2/24"), Interface: "pa1"}
+	m.f = hnv.NewFabric(hnv.Site{PAInterfaces: []string{"pa0", "pa1"}})
+	m.change(put(theAddress), put(second))
+	c := startWith(t, m, e, func(o *Options) { o.DriftInterval = time.Hour })
+	status := func(phase v1.Phase, ifname, message string, down ...string) func() bool {
+		return func() bool {
+			l := c.provider.addresses()
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			var unusable []string
+			for _, s := range e.fabric.Tunnel {
+				if s.Down {
+					unusable = append(unusable, s.Addr.String())
+				}
+			}
+			return len(l) == 2 && l[0].Phase == phase && l[0].Interface == ifname && strings.Contains(l[0].Message, message) &&
+				l[1].Phase == v1.PhaseReady && len(e.fabric.Tunnel) == 2 && slices.Equal(unusable, down)
+		}
+	}
+	fails := func(to string) {
+		e.mu.Lock()
+		e.refuge["pa0"] = to
+		e.mu.Unlock()
+		e.links <- struct{}{}
+	}
+	eventually(t, "well", status(v1.PhaseReady, "pa0", ""))
+	fails("pa1")
+	eventually(t, "taken over", status(v1.PhaseDegraded, "pa1", "pa0 has no carrier"))
+	fails("")
+	eventually(t, "unusable", status(v1.PhaseError, "pa0", "pa0 has no carrier", "192.168.1.1"))
+	e.set("failover", errBroken)
+	e.mu.Lock()
+	delete(e.refuge, "pa0")
+	tries := len(e.calls[""])
+	e.mu.Unlock()
+	e.links <- struct{}{}
+	eventually(t, "well again", status(v1.PhaseReady, "pa0", ""))
+	if len(e.of("")) == tries {
+		t.Error("what cannot be done quickly was not done at all")
+	}
+}
+
+func TestFabricSide(t *testing.T) {
+	a := func(addr, home, link string, down bool) compartments.PAState {
+		s := compartments.PAState{Addr: netip.MustParseAddr(addr), Home: home, Link: link, Down: down}
+		if home != link || down {
+			s.Fault = compartments.FaultNoCarrier
+		}
+		return s
+	}
+	gone := a("192.168.1.3", "pa2", "pa1", false)
+	gone.Fault = compartments.FaultMissing
+	f := FabricSide{
+		Tunnel:  []compartments.PAState{a("192.168.1.1", "pa0", "pa0", true), a("192.168.1.2", "pa0", "pa1", false), gone, a("fd00::1", "pa3", "pa3", true)},
+		Rewrite: []compartments.PAState{a("192.168.1.77", "pa4", "pa4", false), {Addr: netip.MustParseAddr("fd00::77"), Down: true}},
+		Groups:  []netip.Addr{netip.MustParseAddr("239.1.1.1"), netip.MustParseAddr("ff15::1")},
+	}
+	if got := f.links(); !slices.Equal(got, []string{"pa0", "pa1", "pa3", "pa4"}) {
+		t.Errorf("listens on %q", got)
+	}
+	got := f.addresses()
+	if len(got.Groups) != 1 || got.Groups[0] != (port.Group{Addr: f.Groups[0], Interface: "pa1"}) {
+		t.Errorf("joins %v", got.Groups)
+	}
+	if len(got.Tunnel) != 4 || got.Tunnel[1] != (port.PA{Addr: f.Tunnel[1].Addr, Interface: "pa1"}) || len(got.Rewrite) != 2 {
+		t.Errorf("%+v", got)
+	}
 }

@@ -119,6 +119,8 @@ type engines struct {
 	spec     compartments.ProviderSpec
 	claimed  map[hnv.VSID]bool
 	fabric   FabricSide
+	links    chan struct{}
+	refuge   map[string]string // broken links, and which one took their addresses
 	broke    chan string
 	log      strings.Builder
 }
@@ -127,7 +129,7 @@ func newEngines() *engines {
 	return &engines{
 		calls: map[string][]string{}, fail: map[string]error{}, block: map[string]chan struct{}{}, drift: map[string][]string{},
 		records: map[hnv.RDID]map[hnv.RecordKey]netip.Addr{}, names: map[hnv.RDID]string{}, plugged: map[string]bool{},
-		specs: map[string]dataplane.PortSpec{}, claimed: map[hnv.VSID]bool{}, tables: map[hnv.RDID]dataplane.Tenant{}, broke: make(chan string, 8),
+		specs: map[string]dataplane.PortSpec{}, claimed: map[hnv.VSID]bool{}, links: make(chan struct{}, 1), refuge: map[string]string{}, tables: map[hnv.RDID]dataplane.Tenant{}, broke: make(chan string, 8),
 	}
 }
 
@@ -244,12 +246,29 @@ func (f fakeCompartments) ProviderState() (out compartments.ProviderState) {
 	defer f.mu.Unlock()
 	for _, a := range f.spec.Addresses {
 		l := compartments.ProviderLink(a)
-		out.Addresses = append(out.Addresses, compartments.PAState{Addr: a.Addr.Addr(), Home: l, Link: l})
+		st := compartments.PAState{Addr: a.Addr.Addr(), Home: l, Link: l}
+		if to, broken := f.refuge[l]; broken {
+			st.Fault, st.Down = compartments.FaultNoCarrier, to == ""
+			if to != "" {
+				st.Link = to
+			}
+		}
+		out.Addresses = append(out.Addresses, st)
 	}
 	for _, r := range f.spec.Rewrite {
 		out.Rewrite = append(out.Rewrite, compartments.PAState{Addr: r.Addr, Home: "pa0", Link: "pa0"})
 	}
 	return out
+}
+
+func (f fakeCompartments) WatchProvider(context.Context) (<-chan struct{}, error) {
+	return f.links, nil
+}
+
+func (f fakeCompartments) Failover(context.Context) ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return nil, f.fail["failover"]
 }
 
 func (f fakeCompartments) Claim(_ context.Context, vsids []hnv.VSID) error {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"net/netip"
 	"slices"
 	"sync"
 
@@ -59,35 +58,23 @@ func NewWire(sw *dataplane.Switch, mtu func() int, log *slog.Logger) (*Wire, err
 func (w *Wire) Failed() <-chan string { return w.failed }
 
 // Provider serves the fabric: the addresses, each on the link that it is on, and
-// groups, on the link of the first provider address of their family. On several
-// links of one network, a group's packets would come several times.
+// groups, on the link of the first provider address of their family that can be
+// used. On several links of one network, a group's packets would come several
+// times.
 func (w *Wire) Provider(f FabricSide) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var own []netip.Addr
-	var links []string
-	var a port.Addresses
-	add := func(to *[]port.PA, from []compartments.PAState) {
-		for _, s := range from {
-			*to = append(*to, port.PA{Addr: s.Addr, Interface: s.Link})
-			if !slices.Contains(links, s.Link) {
-				links = append(links, s.Link)
-			}
+	// In this order: the dataplane takes the first of Addrs for a source.
+	own := dataplane.Provider{MTU: w.mtu()}
+	for _, s := range slices.Concat(f.Tunnel, f.Rewrite) {
+		own.Addrs = append(own.Addrs, s.Addr)
+		if s.Down {
+			own.Down = append(own.Down, s.Addr)
 		}
 	}
-	add(&a.Tunnel, f.Tunnel)
-	add(&a.Rewrite, f.Rewrite)
-	for _, pa := range a.Tunnel {
-		own = append(own, pa.Addr)
-	}
-	for _, g := range f.Groups {
-		i := slices.IndexFunc(a.Tunnel, func(pa port.PA) bool { return pa.Addr.Is4() == g.Is4() })
-		if i >= 0 {
-			a.Groups = append(a.Groups, port.Group{Addr: g, Interface: a.Tunnel[i].Interface})
-		}
-	}
-	w.sw.SetProvider(dataplane.Provider{Addrs: own, MTU: w.mtu()})
-	errs := []error{w.provider.SetAddresses(a)}
+	w.sw.SetProvider(own)
+	errs := []error{w.provider.SetAddresses(f.addresses())}
+	links := f.links()
 	for name, r := range w.ears {
 		if !slices.Contains(links, name) {
 			r.Close()
