@@ -63,7 +63,9 @@ func TestRingWithManyWorkers(t *testing.T) {
 	var wg sync.WaitGroup
 	for w := range workers {
 		wg.Go(func() {
-			for i := range uint64(each) {
+			// On a busy machine a worker may meet nothing but a full ring for long:
+			// it goes on until it got something in.
+			for i := uint64(0); i < each || len(taken[w]) == 0; i++ {
 				n := uint64(w)<<32 | i
 				if r.put(&Meta{Time: int64(n), VSID: uint32(w)}, number(n), n) {
 					taken[w] = append(taken[w], n)
@@ -100,9 +102,6 @@ func TestRingWithManyWorkers(t *testing.T) {
 	for w := range workers {
 		if !slices.Equal(got[w], taken[w]) {
 			t.Errorf("worker %d: %d came out, %d went in", w, len(got[w]), len(taken[w]))
-		}
-		if len(got[w]) == 0 {
-			t.Errorf("worker %d got nothing in", w)
 		}
 	}
 }
