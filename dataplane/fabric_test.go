@@ -285,6 +285,7 @@ func tenantConfig(name string, base uint32, encap hnv.Encap) Tenant {
 			record(base+1, "10.1.1.13", mac13, paHost1, rule),
 			record(base+2, "10.1.2.11", mac21, paHost2, rule),
 			record(base+2, "fd00:2::11", mac21, paHost2, rule),
+			record(base+1, "fd00:1::13", mac13, paHost1, rule),
 		},
 	}
 }
@@ -303,22 +304,25 @@ func exampleLab(t testing.TB) (l *lab, contoso, fabrikam *site) {
 	for _, pa := range []string{paGate, paHost1, paHost2} {
 		l.addHost(pa)
 	}
-	join := func(name string, base uint32, encap hnv.Encap) *site {
-		s := &site{Tenant: tenantConfig(name, base, encap), base: base}
-		for _, h := range l.hosts {
-			if err := h.sw.Apply(s.Tenant); err != nil {
-				t.Fatal(err)
-			}
+	return l, l.join("contoso", 5000, hnv.NVGRE), l.join("fabrikam", 6000, hnv.VXLAN)
+}
+
+// join brings a tenant into a lab of the example's three hosts.
+func (l *lab) join(name string, base uint32, encap hnv.Encap) *site {
+	l.t.Helper()
+	s := &site{Tenant: tenantConfig(name, base, encap), base: base}
+	for _, h := range l.hosts {
+		if err := h.sw.Apply(s.Tenant); err != nil {
+			l.t.Fatal(err)
 		}
-		gate, h1, h2 := l.hosts[0], l.hosts[1], l.hosts[2]
-		s.gw = gate.plug(base, hnv.CompartmentMAC(mustVSID(base)), PortCompartment)
-		s.vm11 = h1.plug(base+1, mac11, PortVM)
-		s.vm12 = h2.plug(base+1, mac12, PortVM)
-		s.vm13 = h1.plug(base+1, mac13, PortVM)
-		s.v21 = h2.plug(base+2, mac21, PortVM)
-		return s
 	}
-	return l, join("contoso", 5000, hnv.NVGRE), join("fabrikam", 6000, hnv.VXLAN)
+	gate, h1, h2 := l.hosts[0], l.hosts[1], l.hosts[2]
+	s.gw = gate.plug(base, hnv.CompartmentMAC(mustVSID(base)), PortCompartment)
+	s.vm11 = h1.plug(base+1, mac11, PortVM)
+	s.vm12 = h2.plug(base+1, mac12, PortVM)
+	s.vm13 = h1.plug(base+1, mac13, PortVM)
+	s.v21 = h2.plug(base+2, mac21, PortVM)
+	return s
 }
 
 func (s *site) nics() []*nic { return []*nic{s.gw, s.vm11, s.vm12, s.vm13, s.v21} }

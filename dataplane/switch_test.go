@@ -50,7 +50,7 @@ func TestRefusalsChangeNothing(t *testing.T) {
 			t.Errorf("port %+v is not of %s", p, want)
 		}
 	}
-	if len(snap.Tenants) != 2 || len(snap.Ports) != 2 || snap.Tenants[0].Records != 9 || snap.Tenants[0].Name.String() != "contoso" {
+	if len(snap.Tenants) != 2 || len(snap.Ports) != 2 || snap.Tenants[0].Records != 10 || snap.Tenants[0].Name.String() != "contoso" {
 		t.Errorf("snapshot is %+v", snap)
 	}
 	for _, s := range []*site{contoso, fabrikam} {
