@@ -403,9 +403,13 @@ func decode(t testing.TB, b []byte) decoded {
 	if r := d.DecodeEthernet(b); r != drop.None {
 		t.Fatalf("a frame that was delivered is %s: %x", r, b)
 	}
-	p := gopacket.NewPacket(b, layers.LayerTypeEthernet, gopacket.Default)
-	if app := p.ApplicationLayer(); app != nil {
-		d.payload = string(app.Payload())
+	data := b[d.L4 : d.L3+max(d.Length, d.L4-d.L3)]
+	head := 8 // of UDP, ICMP and ICMPv6
+	if d.Proto == packet.ProtoTCP && len(data) > 12 {
+		head = int(data[12]>>4) * 4
+	}
+	if d.Version != 0 && d.FragOffset == 0 && len(data) > head {
+		d.payload = string(data[head:])
 	}
 	return d
 }

@@ -58,13 +58,17 @@ type flowState struct {
 	dir   vfp.Direction
 	key   flow.Key
 	entry *flow.Entry[action]
-	alone bool // a fragment or an ICMP error: no flow of its own
+	// alone is a packet that is no flow of its own: a fragment, an ICMP error or
+	// one for a group. Its entry is that of what it goes with (fragment.go).
+	alone bool
+	piece flow.Key // of a fragment: what all of its packet have in common
 }
 
 // flowOf looks the packet under way up.
 func (w *Worker) flowOf(p *port, dir vfp.Direction) flowState {
 	fl := flowState{port: p, pol: p.policy.Load(), dir: dir}
-	if fl.alone = w.x.h.IsFragment() || isICMPError(&w.x.h); fl.alone {
+	if w.x.h.IsFragment() || isICMPError(&w.x.h) {
+		w.goesWith(&fl)
 		return fl
 	}
 	fl.key = flow.KeyOf(uint8(dir), &w.x.h)
@@ -96,7 +100,7 @@ func (w *Worker) begin(fl *flowState) {
 
 // current gives the action if it is still good.
 func (fl *flowState) current(x *transit) *action {
-	if fl.entry == nil {
+	if fl.entry == nil || fl.alone {
 		return nil
 	}
 	a := fl.entry.Action()
@@ -124,10 +128,15 @@ func (w *Worker) pass(fl *flowState, a *action) drop.Reason {
 func (w *Worker) applyVerdict() drop.Reason {
 	t := &w.verdict.Transposition
 	if t.IsZero() {
+		w.replies = vfp.Transposition{}
 		return drop.None
 	}
 	w.replies = t.Reply(&w.x.h)
-	return w.transpose(t)
+	r := w.transpose(t)
+	if r != drop.None {
+		w.verdict.Lease.Release()
+	}
+	return r
 }
 
 // admit lets a packet of another port of this machine through the layers of the
@@ -168,7 +177,11 @@ func (w *Worker) transpose(t *vfp.Transposition) drop.Reason {
 // leaves in w.verdict what is to be done with it.
 func (w *Worker) judge(fl *flowState) drop.Reason {
 	x, v, prog := &w.x, &w.verdict, fl.pol.prog
-	if fl.entry != nil && (fl.pol.stateful && fl.entry.Peer() == nil || !w.stillAllowed(fl)) {
+	switch {
+	case fl.entry == nil:
+	case fl.alone && !w.stillAllowed(fl):
+		fl.entry = nil
+	case !fl.alone && (fl.pol.stateful && fl.entry.Peer() == nil || !w.stillAllowed(fl)):
 		w.begin(fl)
 	}
 	whole := false
@@ -185,9 +198,11 @@ func (w *Worker) judge(fl *flowState) drop.Reason {
 	default:
 		whole = true
 		prog.Evaluate(fl.dir, &x.h, v)
-		if (v.Blocked || v.NeedsL4) && fl.alone && w.related(fl) {
+		if (v.Blocked || v.NeedsL4) && fl.alone && fl.entry != nil {
 			whole = false
 			prog.EvaluateLayer(LayerMeter, fl.dir, &x.h, v)
+		} else if fl.entry != nil && !v.Transposition.IsZero() && !fl.alone {
+			w.begin(fl) // its replies would not be translated back
 		}
 	}
 	if w.tr != nil {
@@ -257,7 +272,7 @@ func (w *Worker) remember(fl *flowState, a *action) drop.Reason {
 	x, v := &w.x, &w.verdict
 	if fl.alone || x.nameless {
 		fl.pol.prog.Count(v.Steps(), 1, uint64(x.f.Len()))
-		return w.rememberFragment(fl)
+		return w.rememberFirst(fl)
 	}
 	a.policy, a.domain = fl.pol.gen, x.domain.Gen()
 	a.prog, a.steps, a.meters = fl.pol.prog, slices.Clone(v.Steps()), slices.Clone(v.Meters())

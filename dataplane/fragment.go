@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
 
 	"github.com/hnvgate/hnvgate/dataplane/drop"
@@ -13,70 +14,81 @@ import (
 // Fragments and ICMP errors are no flows of their own: both go with one. A later
 // fragment has no ports; where lists look at ports, it passes if its packet's
 // first fragment did, which is remembered for a few seconds (RFC 1858). An ICMP
-// error passes if the packet that it quotes is of a flow that passes.
+// error passes if the packet that it quotes is of a flow that passes. Both get
+// the new addresses that their flow's packets of the same direction get.
+//
+//	first fragment     the flow of its ports
+//	later fragment     what is remembered of the first one
+//	ICMP error         the flow of the packet quoted, the other way
 
-// fragmentKnown tells whether the fragment under way belongs to a packet whose
-// first fragment was let pass.
-func (w *Worker) fragmentKnown(fl *flowState) bool {
-	key := flow.FragmentKey(uint8(fl.dir), &w.x.h, w.x.h.FragID)
-	e := w.lookup(fl.port, &key)
-	return e != nil && e.Gen.Load() == fl.pol.gen
-}
-
-// rememberFragment lets the further fragments of a packet pass whose first one
-// did, and its flow's replies.
-func (w *Worker) rememberFragment(fl *flowState) drop.Reason {
-	x := &w.x
-	if !fl.pol.stateful || !x.h.IsFragment() || x.h.FragOffset != 0 {
-		return drop.None
-	}
-	key := flow.FragmentKey(uint8(fl.dir), &x.h, x.h.FragID)
-	if e := fl.port.flows.Lookup(&key, w.now); e != nil {
-		e.Gen.Store(fl.pol.gen)
-	} else if _, err := fl.port.flows.Insert(key, nil, fl.pol.gen, w.now); err != nil {
-		return drop.FlowTableFull
-	}
-	whole := x.h
-	whole.MoreFragments = false
-	first := flow.KeyOf(uint8(fl.dir), &whole)
-	if e := fl.port.flows.Lookup(&first, w.now); e != nil {
-		e.Hit(w.now, x.f.Len(), x.h.TCPFlags)
-		return drop.None
-	}
-	if _, err := fl.port.flows.InsertPair(first, nil, first.Reverse(), nil, fl.pol.gen, w.now); err != nil {
-		return drop.FlowTableFull
-	}
-	return drop.None
-}
-
-// related tells whether the fragment or ICMP error under way goes with a flow
-// that the lists let pass.
-func (w *Worker) related(fl *flowState) bool {
-	x := &w.x
-	var key flow.Key
+// goesWith finds the flow that the lone packet under way goes with, and in it the
+// half of its own direction.
+func (w *Worker) goesWith(fl *flowState) {
+	h := &w.x.h
+	fl.alone = true
 	switch {
-	case x.h.IsFragment():
-		if x.h.FragOffset != 0 {
-			return w.fragmentKnown(fl)
+	case h.IsFragment():
+		fl.piece = flow.FragmentKey(uint8(fl.dir), h, h.FragID)
+		if h.FragOffset == 0 {
+			fl.key = flow.KeyOf(uint8(fl.dir), h)
+			if fl.entry = w.lookup(fl.port, &fl.key); fl.entry != nil && fl.pol.stateful && fl.entry.Peer() == nil {
+				w.begin(fl)
+			}
+			return
 		}
-		whole := x.h
-		whole.MoreFragments = false
-		key = flow.KeyOf(uint8(fl.dir), &whole)
-	default:
+		// What was remembered under another policy is of no use.
+		if e := w.lookup(fl.port, &fl.piece); e != nil && e.Gen.Load() == fl.pol.gen {
+			fl.entry = e
+		}
+	case isICMPError(h):
 		var quoted packet.Headers
-		if !quote(&quoted, x.f.Bytes()[x.h.L3:x.h.L3+x.h.Length], &x.h) {
-			return false
+		if !quote(&quoted, w.x.f.Bytes()[h.L3:h.L3+h.Length], h) {
+			return
 		}
-		// The quoted packet went the other way.
-		key = flow.KeyOf(uint8(opposite(fl.dir)), &quoted)
+		// What answers the packet quoted comes from where that was sent to.
+		key := flow.KeyOf(uint8(opposite(fl.dir)), &quoted).Reverse()
+		if e := w.lookup(fl.port, &key); e != nil && e.Peer() != nil {
+			fl.entry = e
+		}
 	}
-	e := w.lookup(fl.port, &key)
-	if e == nil {
-		return false
+}
+
+// rememberFirst lets the further fragments of a packet pass whose first one did,
+// with its new addresses, and its flow's replies. Other lone packets leave
+// nothing behind.
+func (w *Worker) rememberFirst(fl *flowState) drop.Reason {
+	x, v := &w.x, &w.verdict
+	if x.nameless || !x.h.IsFragment() || x.h.FragOffset != 0 || !fl.pol.stateful && v.Transposition.IsZero() {
+		v.Lease.Release()
+		return drop.None
 	}
-	of := *fl
-	of.entry = e
-	return w.stillAllowed(&of)
+	flows := fl.port.flows
+	piece := &action{trans: v.Transposition}
+	e, err := flows.Insert(fl.piece, piece, fl.pol.gen, w.now)
+	switch {
+	case err != nil:
+		v.Lease.Release()
+		return drop.FlowTableFull
+	case e.Action() != piece: // the identification is used again
+		e.SetAction(piece)
+		e.Gen.Store(fl.pol.gen)
+	}
+	if fl.entry == nil {
+		first := &action{trans: v.Transposition, lease: v.Lease}
+		reply := flow.KeyOf(uint8(fl.dir), &x.h).Reverse()
+		fl.entry, err = flows.InsertPair(fl.key, first, reply, &action{trans: w.replies}, fl.pol.gen, w.now)
+		if err != nil || fl.entry.Action() != first {
+			v.Lease.Release()
+		}
+		switch {
+		case errors.Is(err, flow.ErrFull):
+			return drop.FlowTableFull
+		case err != nil:
+			return drop.None
+		}
+	}
+	fl.entry.Hit(w.now, x.f.Len(), x.h.TCPFlags)
+	return drop.None
 }
 
 func opposite(d vfp.Direction) vfp.Direction {

@@ -101,12 +101,14 @@ func (w *Worker) decideOutbound(fl *flowState) drop.Reason {
 		return r
 	}
 	var to way
+	done := false
 	if dstMAC == routerMAC {
-		var done bool
-		if to, done, r = w.route(); done || r != drop.None {
-			return r
-		}
-	} else if to, r = w.bridge(); r != drop.None {
+		to, done, r = w.route()
+	} else {
+		to, r = w.bridge()
+	}
+	if done || r != drop.None {
+		w.verdict.Lease.Release() // there is no flow that could keep it
 		return r
 	}
 	to.src = src

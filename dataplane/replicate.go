@@ -7,6 +7,7 @@ import (
 	"github.com/hnvgate/hnvgate/dataplane/encap"
 	"github.com/hnvgate/hnvgate/dataplane/lookup"
 	"github.com/hnvgate/hnvgate/dataplane/packet"
+	"github.com/hnvgate/hnvgate/dataplane/vfp"
 	"github.com/hnvgate/hnvgate/hnv"
 )
 
@@ -40,11 +41,7 @@ func (w *Worker) replicate() drop.Reason {
 	if r != drop.None {
 		return r
 	}
-	fl := flowState{port: x.in, pol: x.in.policy.Load(), dir: outbound, alone: true}
-	if r := w.judge(&fl); r != drop.None {
-		return r
-	}
-	if r := w.remember(&fl, nil); r != drop.None {
+	if r := w.admitGroup(x.in, x.in.policy.Load(), outbound); r != drop.None {
 		return r
 	}
 	if !w.allow(&x.tenant.sent, x.tenant.stormRate(), x.tenant.stormRate()*stormBurst) {
@@ -139,10 +136,21 @@ func (w *Worker) admitOne(to *port) drop.Reason {
 	if !pol.inbound {
 		return drop.None
 	}
-	fl := flowState{port: to, pol: pol, dir: inbound, alone: true}
+	return w.admitGroup(to, pol, inbound)
+}
+
+// admitGroup asks the port's layers about a packet for several stations, which
+// is of no flow. Its addresses stay as they are, whatever a layer rewrites: a
+// group's are nobody's.
+func (w *Worker) admitGroup(p *port, pol *policy, dir vfp.Direction) drop.Reason {
+	fl := flowState{port: p, pol: pol, dir: dir}
+	w.goesWith(&fl)
 	if r := w.judge(&fl); r != drop.None {
 		return r
 	}
+	v := &w.verdict
+	v.Lease.Release()
+	v.Lease, v.Transposition, w.replies = vfp.Lease{}, vfp.Transposition{}, vfp.Transposition{}
 	return w.remember(&fl, nil)
 }
 
