@@ -30,10 +30,8 @@ func (f *Fabric) SubnetRecords(tenant Name) []Record {
 		}
 		if s.DHCP.IsValid() {
 			r := own
-			if in, ok := t.SubnetOf(s.DHCP); ok {
-				if at, ok := f.records[in.VSID][RecordKey{VSID: in.VSID, CA: s.DHCP}]; ok {
-					r = at
-				}
+			if at, ok := f.records[s.VSID][RecordKey{VSID: s.VSID, CA: s.DHCP}]; ok {
+				r = at
 			}
 			r.VSID, r.CA, r.VMName = s.VSID, s.DHCP, DHCPRecordName
 			out = append(out, r)

@@ -1,7 +1,6 @@
 package hnv
 
 import (
-	"net/netip"
 	"strconv"
 	"time"
 )
@@ -124,22 +123,23 @@ func (t *Tenant) checkServices(s *Subnet) error {
 		}
 	}
 	if s.DHCP.IsValid() {
-		return t.checkDHCP(s.DHCP)
+		return s.checkDHCP()
 	}
 	return nil
 }
 
-func (t *Tenant) checkDHCP(a netip.Addr) error {
-	in, ok := t.SubnetOf(a)
+// checkDHCP holds the DHCP server to the subnet that it serves: the distributed
+// router relays no broadcasts.
+func (s *Subnet) checkDHCP() error {
+	p, ok := s.PrefixOf(s.DHCP)
 	if !ok {
-		return invalidf("DHCP server %s is in none of the tenant's virtual subnets", a)
+		return invalidf("DHCP server %s is outside VSID %s (%s): name one in the virtual subnet that it serves", s.DHCP, s.VSID, s.prefixList())
 	}
-	p, _ := in.PrefixOf(a)
-	if err := checkHostAddr(a, p.Prefix); err != nil {
+	if err := checkHostAddr(s.DHCP, p.Prefix); err != nil {
 		return invalidf("DHCP server: %v", err)
 	}
-	if a == p.Gateway {
-		return invalidf("DHCP server %s is the distributed router's address in VSID %s, which serves none", a, in.VSID)
+	if s.DHCP == p.Gateway {
+		return invalidf("DHCP server %s is the distributed router's address in VSID %s, which serves none", s.DHCP, s.VSID)
 	}
 	return nil
 }

@@ -65,7 +65,7 @@ type Subnet struct {
 	// MulticastGroup is the PA group that carries the subnet's broadcasts; unset:
 	// each remote host is sent a copy.
 	MulticastGroup netip.Addr `json:"multicastGroup,omitzero"`
-	// DHCP is the CA of the subnet's DHCP server, in any subnet of the tenant.
+	// DHCP is the CA of the subnet's DHCP server, in the subnet.
 	DHCP netip.Addr `json:"dhcp,omitzero"`
 }
 

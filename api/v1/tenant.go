@@ -28,7 +28,7 @@ type Subnet struct {
 	ACL            string    `json:"acl,omitempty" doc:"Name of the tenant's ACL for ports of the subnet that name none of their own." example:"web"`
 	Learning       *Learning `json:"learning,omitempty" doc:"Allows customer addresses to be learned from what VMs with a record of type l2only send (ARP, ND, DHCP). Left out: nothing is learned. An empty object takes the defaults."`
 	MulticastGroup string    `json:"multicastGroup,omitempty" doc:"Multicast group of the provider network that carries the subnet's broadcasts. Left out: each host gets its copy by unicast." example:"239.1.1.1"`
-	DHCP           string    `json:"dhcp,omitempty" doc:"Customer address of the subnet's DHCP server, in this or another subnet of the tenant." example:"10.1.1.5"`
+	DHCP           string    `json:"dhcp,omitempty" doc:"Customer address of the subnet's DHCP server, in the subnet." example:"10.1.1.5"`
 }
 
 // Learning bounds what is learned in a virtual subnet.
