@@ -310,6 +310,18 @@ func checkGroupAddress(src netip.Addr) drop.Reason {
 	return drop.None
 }
 
+// isSubnetDHCP tells whether the packet is between a client and the DHCP server
+// that the subnet is configured with. Lists do not keep a station from getting
+// its address: the question is a broadcast, so that no list could tell an answer
+// to it from anything else.
+func (x *transit) isSubnetDHCP() bool {
+	sub := x.domain.Subnet(x.vsid)
+	if sub == nil || !sub.DHCP.Is4() || x.h.Version != 4 {
+		return false
+	}
+	return x.h.IsDHCPToServer() && (x.h.Dst == broadcastIP || x.h.Dst == sub.DHCP) || x.h.IsDHCPToClient() && x.h.Src == sub.DHCP
+}
+
 // mayServe tells whether the station may answer DHCP clients: anyone where no
 // server is configured, and that one where it is.
 func (x *transit) mayServe(src place) bool {
