@@ -114,7 +114,15 @@ func (w *Wire) Attach(spec dataplane.PortSpec, link string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if p := w.ports[spec.Name]; p != nil {
-		if p.spec == spec && p.link == link && !p.ended() {
+		if p.link == link && !p.ended() && alike(p.spec, spec) {
+			if p.spec == spec {
+				return nil
+			}
+			// Its flows go on, as far as its list lets them.
+			if err := w.sw.SetPort(p.id, spec.ACL, spec.InKbps, spec.OutKbps); err != nil {
+				return err
+			}
+			p.spec = spec
 			return nil
 		}
 		w.pull(p)
@@ -132,6 +140,12 @@ func (w *Wire) Attach(spec dataplane.PortSpec, link string) error {
 	w.ports[spec.Name] = p
 	w.wg.Go(func() { w.serve(p) })
 	return nil
+}
+
+// alike tells whether two ports differ in what can be changed in place only.
+func alike(a, b dataplane.PortSpec) bool {
+	a.ACL, a.InKbps, a.OutKbps = b.ACL, b.InKbps, b.OutKbps
+	return a == b
 }
 
 func (w *Wire) serve(p *plug) {
