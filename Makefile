@@ -9,6 +9,7 @@ COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.commit=$(COMMIT)
 COMMANDS := gatewayd gatewayctl hnvlab
 FUZZTIME ?= 3s
+ROUNDS ?= 5
 
 .PHONY: help
 help: ## list the targets
@@ -65,6 +66,10 @@ lint: ## golangci-lint, as .golangci.yml has it
 .PHONY: bench
 bench: ## micro-benchmarks of tables and codecs
 	@$(WITH_GO) go test -run '^$$' -bench . -benchmem ./dataplane/...
+
+.PHONY: bench-dataplane
+bench-dataplane: ## what packets, tables and updates cost, in rounds, into out/bench-dataplane.json
+	@$(WITH_GO) go run ./test/bench/cmd/bench -out out/bench-dataplane -rounds $(ROUNDS) -commit $(COMMIT)
 
 .PHONY: clean
 clean: ## remove what was built
