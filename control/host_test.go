@@ -156,7 +156,7 @@ func TestTablesSayEverything(t *testing.T) {
 	contoso.Subnets[0].ACL = web
 	contoso.Subnets[0].Learning = &hnv.Learning{MaxPerPort: 3}
 	contoso.Subnets[0].MulticastGroup = netip.MustParseAddr("239.1.1.1")
-	contoso.Subnets[0].DHCP = netip.MustParseAddr("10.1.2.5")
+	contoso.Subnets[0].DHCP = netip.MustParseAddr("10.1.1.5")
 	fabrikam := hosted("fabrikam", 6001)
 	port := thePort("tap1", 5001)
 	port.ACL, port.InKbps, port.OutKbps = web, 10, 20
