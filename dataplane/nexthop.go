@@ -114,7 +114,7 @@ func (x *transit) origin(src netip.Addr) place {
 	case rec != nil || rt != nil && rt.OnLink():
 		return place{}
 	}
-	hops := x.domain.Wildcards()
+	hops := x.domain.WildcardsFor(src)
 	if rt != nil {
 		hops = rt.Hops
 	}
@@ -150,7 +150,7 @@ func (w *Worker) nextHopOf(q NextHopQuery, n *NextHop) (to way, r drop.Reason) {
 	rt, rec := x.domain.Resolve(q.DstCA)
 	switch {
 	case rt == nil:
-		n.Wildcard = len(x.domain.Wildcards()) > 0
+		n.Wildcard = len(x.domain.WildcardsFor(q.DstCA)) > 0
 	case rec != nil || rt.OnLink():
 		n.Match, _ = x.subnetPrefix(rt.VSID, q.DstCA)
 		n.Router = rec == nil && q.DstCA == rt.Gateway

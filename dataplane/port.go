@@ -154,7 +154,7 @@ func (w *Worker) bridge() (way, drop.Reason) {
 	var hops []lookup.Key
 	switch {
 	case rt == nil:
-		if hops = x.domain.Wildcards(); len(hops) == 0 {
+		if hops = x.domain.WildcardsFor(x.h.Dst); len(hops) == 0 {
 			return way{}, drop.NoRoute
 		}
 	case rec != nil && rt.VSID == x.vsid && rec.MAC == x.h.DstMAC:

@@ -186,12 +186,8 @@ func (x *transit) destination(to *port) (place, drop.Reason) {
 	rt, rec := x.domain.Resolve(x.h.Dst)
 	var hops []lookup.Key
 	switch {
-	case rt == nil && to.spec.Kind == PortCompartment:
-		return place{}, drop.None // it has the ways out of the routing domain
 	case rt == nil:
-		if hops = x.domain.Wildcards(); len(hops) == 0 {
-			return place{}, drop.WrongPort
-		}
+		hops = x.domain.WildcardsFor(x.h.Dst)
 	case rec != nil:
 		return place{rec, lookup.KeyOf(rt.VSID, x.h.Dst)}, x.leadsTo(to, rt.VSID, rec)
 	case rt.OnLink() && x.h.Dst == rt.Gateway:
@@ -199,7 +195,7 @@ func (x *transit) destination(to *port) (place, drop.Reason) {
 	case rt.OnLink():
 		if rec := x.domain.Station(x.vsid, to.mac); rt.VSID == x.vsid && rec != nil && rec.Type == lookup.L2Only {
 			x.nameless = true
-			return place{}, drop.None
+			return place{}, x.leadsTo(to, x.vsid, rec)
 		}
 		return place{}, drop.DestinationUnknown
 	default:
@@ -212,6 +208,13 @@ func (x *transit) destination(to *port) (place, drop.Reason) {
 				return place{rec, hop}, r
 			}
 		}
+	}
+	switch {
+	case rt == nil && to.spec.Kind == PortCompartment:
+		x.dstRule = 0
+		return place{}, drop.None // it has the ways out of the routing domain
+	case rt == nil && len(hops) == 0:
+		r = drop.WrongPort
 	}
 	return place{}, r
 }

@@ -24,11 +24,12 @@ func (w *Worker) route() (to way, done bool, r drop.Reason) {
 	case rec != nil:
 		to.to = place{rec, lookup.KeyOf(rt.VSID, x.h.Dst)}
 	case rt == nil:
-		if len(x.domain.Wildcards()) == 0 {
+		hops := x.domain.WildcardsFor(x.h.Dst)
+		if len(hops) == 0 {
 			w.icmpError(packet.NoRoute, 0)
 			return way{}, false, drop.NoRoute
 		}
-		to.to = x.nextHop(x.domain.Wildcards())
+		to.to = x.nextHop(hops)
 	case !rt.OnLink():
 		to.to = x.nextHop(rt.Hops)
 	}

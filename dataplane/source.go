@@ -63,7 +63,7 @@ func (x *transit) checkFabricSource() (place, drop.Reason) {
 	case rec != nil:
 		return place{rec, lookup.KeyOf(rt.VSID, x.h.Src)}, x.vouch(rec)
 	case rt == nil:
-		return x.anyOf(x.domain.Wildcards())
+		return x.anyOf(x.domain.WildcardsFor(x.h.Src))
 	case rt.OnLink() && x.h.Src == rt.Gateway:
 		return place{}, x.checkRemoteRouter()
 	case rt.OnLink():
@@ -141,12 +141,8 @@ func (x *transit) checkPortSource() (place, drop.Reason) {
 	rt, rec := x.domain.Resolve(x.h.Src)
 	var hops []lookup.Key
 	switch {
-	case rt == nil && x.in.spec.Kind == PortCompartment:
-		return place{}, drop.None
 	case rt == nil:
-		if hops = x.domain.Wildcards(); len(hops) == 0 {
-			return place{}, drop.SourceCAUnknown
-		}
+		hops = x.domain.WildcardsFor(x.h.Src)
 	case rec != nil && x.isAtPort(rt.VSID, rec):
 		return place{rec, lookup.KeyOf(rt.VSID, x.h.Src)}, drop.None
 	case rec != nil || rt.OnLink() && x.h.Src == rt.Gateway:
@@ -160,6 +156,12 @@ func (x *transit) checkPortSource() (place, drop.Reason) {
 		if rec := x.domain.At(hop); rec != nil && x.isAtPort(hop.VSID(), rec) {
 			return place{rec, hop}, drop.None
 		}
+	}
+	switch {
+	case rt == nil && x.in.spec.Kind == PortCompartment:
+		return place{}, drop.None
+	case rt == nil && len(hops) == 0:
+		return place{}, drop.SourceCAUnknown
 	}
 	return place{}, drop.SourceCASpoofed
 }
