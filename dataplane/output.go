@@ -81,6 +81,11 @@ func (w *Worker) give(to *port) drop.Reason {
 	if x.h.IsDHCPToClient() {
 		w.watchDHCPServer(to)
 	}
+	if x.h.ICMPType != 0 && w.isProbe(to) {
+		if r, done := w.answerProbe(to); done {
+			return r
+		}
+	}
 	if !to.spec.Plain {
 		w.toPort(to, x.c, x.f)
 		return drop.None

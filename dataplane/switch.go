@@ -3,6 +3,7 @@ package dataplane
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -86,8 +87,8 @@ type Switch struct {
 	// rewritten has the PAs that stand for a CA of some tenant.
 	rewritten atomic.Pointer[rewritten]
 
-	// tap is where captures get copies of packets.
-	tap capture.Tap
+	tap    capture.Tap // where captures get copies of packets
+	pinger pinger
 
 	// mu serialises changes. It is never held while packets wait.
 	mu         sync.Mutex
@@ -114,6 +115,7 @@ type tenant struct {
 	// those from the fabric.
 	sent, received limiter
 	sightings      limiter
+	probed         limiter       // echoes that the dataplane answers for guests
 	mark           atomic.Uint32 // the outer DSCP, or copyDSCP
 	in, out        meter         // with Switch.mu
 	shape          Tenant        // what was applied, but for the records; with Switch.mu
@@ -199,6 +201,7 @@ func New(o Options) *Switch {
 		o.FlowsPerPort = DefaultFlowsPerPort
 	}
 	s := &Switch{opt: o, byRDID: map[hnv.RDID]*tenant{}, learner: newLearner(), programs: vfp.NewCache()}
+	s.pinger.id = uint16(rand.Uint32())
 	s.provider.Store(&provider{})
 	s.tenants.Store(&tenantTable{})
 	s.ports.Store(newPortTable())

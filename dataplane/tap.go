@@ -20,6 +20,7 @@ import (
 // onlookers are those who look at a Worker's packets.
 type onlookers struct {
 	watched bool              // there are any
+	pings   *pings            // nil: none is under way
 	taps    *capture.Sessions // nil: nobody captures
 	meta    capture.Meta      // of the packet shown
 	inner   packet.Headers    // likewise
@@ -40,14 +41,14 @@ func (w *Worker) lookOut() {
 		w.watched = true
 		return
 	}
-	w.taps = w.sw.tap.Sessions()
-	w.watched = w.taps != nil
+	w.taps, w.pings = w.sw.tap.Sessions(), w.sw.pinger.now.Load()
+	w.watched = w.taps != nil || w.pings != nil
 }
 
 // lookAway lets go of onlookers between batches: one that is idle for long must
 // not keep what they hold.
 func (w *Worker) lookAway() {
-	w.taps, w.watched = nil, false
+	w.taps, w.pings, w.watched = nil, nil, false
 }
 
 // dropped counts the packet under way as dropped for r, if it was.
@@ -104,6 +105,9 @@ func (w *Worker) seePortOut(p *port, f *packet.Frame) (taken bool) {
 		w.tr.sent(p, f)
 		return true
 	}
+	if w.pings != nil && w.takeReply(p, f) {
+		return true
+	}
 	if w.wants(capture.PortOut) {
 		w.show(capture.PortOut)
 		w.describePort(p)
@@ -119,6 +123,9 @@ func (w *Worker) seeDrop(r drop.Reason) {
 	if w.tr != nil {
 		w.tr.drop(r)
 		return
+	}
+	if w.pings != nil {
+		w.missReply(r)
 	}
 	if !w.wants(capture.Drop) {
 		return

@@ -34,6 +34,7 @@ func (s *Switch) Run(ctx context.Context) {
 func (s *Switch) Upkeep() {
 	s.learn()
 	s.age()
+	s.forgetPings(s.opt.Now())
 	now := s.opt.Now().UnixNano()
 	for _, p := range s.ports.Load().byID.All {
 		p.flows.Sweep(now, sweepShare)
