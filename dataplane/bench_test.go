@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"testing"
 
@@ -69,6 +70,12 @@ var steady = []struct {
 	{"encap/ipv6", false, func() []byte {
 		return udp(hnv.CompartmentMAC(mustVSID(5000)), hnv.RouterMAC, "2001:db8::5", "fd00:1::11", "x")
 	}},
+	{"decap/fragment", true, func() []byte {
+		return nvgre(5000, firstFragment(udp(hnv.RouterMAC, hnv.CompartmentMAC(mustVSID(5000)), "10.1.1.11", "203.0.113.5", "12345678")))
+	}},
+	{"encap/fragment", false, func() []byte {
+		return firstFragment(udp(hnv.CompartmentMAC(mustVSID(5000)), hnv.RouterMAC, "203.0.113.5", "10.1.1.11", "12345678"))
+	}},
 	{"arp", false, func() []byte {
 		gw := hnv.CompartmentMAC(mustVSID(5000))
 		return arpFrame(1, gw, macBroadcast, gw, "10.254.254.2", "10.254.254.1")
@@ -80,6 +87,14 @@ var steady = []struct {
 		}
 		return b
 	}},
+}
+
+// firstFragment makes the packet in an IPv4 frame the first of several fragments.
+func firstFragment(b []byte) []byte {
+	h := b[14:34]
+	h[6], h[7], h[10], h[11] = 0x20, 0, 0, 0
+	binary.BigEndian.PutUint16(h[10:], packet.Checksum(h, 0))
+	return b
 }
 
 // give puts one batch of the packet through the Worker.

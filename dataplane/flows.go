@@ -155,7 +155,11 @@ func (w *Worker) admit(to *port) drop.Reason {
 	if r := w.applyVerdict(); r != drop.None {
 		return r
 	}
-	return w.remember(&fl, &action{})
+	var a *action
+	if w.keeps(&fl) {
+		a = &action{}
+	}
+	return w.remember(&fl, a)
 }
 
 // transpose rewrites the packet under way and reads it again.
@@ -263,8 +267,15 @@ func headersOf(k flow.Key) packet.Headers {
 	return h
 }
 
-// remember keeps the action for the further packets of the flow. Flows of ports
-// that deny something are pairs, as are those with new addresses.
+// keeps tells whether remember will keep an action. Making one takes locks and
+// memory, which packets that are no flow of their own must not cost.
+func (w *Worker) keeps(fl *flowState) bool {
+	return !fl.alone && !w.x.nameless && w.tr == nil
+}
+
+// remember keeps the action, if there is one, for the further packets of the
+// flow. Flows of ports that deny something are pairs, as are those with new
+// addresses.
 func (w *Worker) remember(fl *flowState, a *action) drop.Reason {
 	if w.tr != nil {
 		return drop.None

@@ -112,9 +112,11 @@ func (w *Worker) decideOutbound(fl *flowState) drop.Reason {
 		return r
 	}
 	to.src = src
-	if r := w.remember(fl, &action{
-		src: w.link(src), to: w.link(to.to), dstMAC: dstMAC, routed: to.routed, freely: src.rec == nil,
-	}); r != drop.None {
+	var a *action
+	if w.keeps(fl) {
+		a = &action{src: w.link(src), to: w.link(to.to), dstMAC: dstMAC, routed: to.routed, freely: src.rec == nil}
+	}
+	if r := w.remember(fl, a); r != drop.None {
 		return r
 	}
 	return w.forward(to)

@@ -148,7 +148,10 @@ func (w *Worker) decideInbound(fl *flowState) drop.Reason {
 		return r
 	}
 	// The word of a distributed router about itself is taken anew each time.
-	a := &action{src: w.link(src), to: w.link(to), outside: to.rec == nil, fromFabric: src.rec != nil}
+	var a *action
+	if w.keeps(fl) {
+		a = &action{src: w.link(src), to: w.link(to), outside: to.rec == nil, fromFabric: src.rec != nil}
+	}
 	if r := w.remember(fl, a); r != drop.None {
 		return r
 	}
