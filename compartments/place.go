@@ -202,3 +202,13 @@ func (p placement) way(all []holding, links map[string]linkHealth, to netip.Addr
 	}
 	return best, bits >= 0
 }
+
+// IsDown tells whether the address of this machine cannot be used.
+func (s ProviderState) IsDown(a netip.Addr) bool {
+	for _, p := range s.Addresses {
+		if p.Addr == a {
+			return p.Down
+		}
+	}
+	return false
+}

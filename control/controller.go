@@ -110,6 +110,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	c.wg.Go(func() { c.provider.run(ctx) })
 	c.wg.Go(func() { c.ports.run(ctx) })
 	c.wg.Go(func() { c.learning.run(ctx) })
+	c.wg.Go(func() { newReach(c).run(ctx) })
 	c.wg.Go(func() { c.health.run(ctx, c.o.DriftInterval) })
 	for e := range events {
 		c.handle(ctx, e)

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"net/netip"
 
 	"github.com/hnvgate/hnvgate/compartments"
 	"github.com/hnvgate/hnvgate/dataplane"
@@ -38,6 +39,8 @@ type Compartments interface {
 	// do, which brings addresses to links that work.
 	WatchProvider(ctx context.Context) (<-chan struct{}, error)
 	Failover(ctx context.Context) (changed []string, err error)
+	// Ping sends echo requests from one of this machine's provider addresses.
+	Ping(ctx context.Context, s compartments.PingSpec, each func(compartments.PingReply)) (compartments.PingResult, error)
 	// Claim keeps the tunnel packets of more virtual subnets from the machine's own
 	// stack, beside those that ApplyProvider was told of.
 	Claim(ctx context.Context, vsids []hnv.VSID) error
@@ -68,6 +71,8 @@ type Dataplane interface {
 type Wiring interface {
 	// Provider serves the fabric.
 	Provider(f FabricSide) error
+	// Unreachable names the provider addresses of other hosts that do not work.
+	Unreachable(pas []netip.Addr)
 	// Attach makes the link a port; it does nothing when it is that already and
 	// still works.
 	Attach(spec dataplane.PortSpec, link string) error

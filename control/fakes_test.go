@@ -104,6 +104,8 @@ func (m *memory) UpdateFunc(_ context.Context, plan func(*hnv.Fabric) ([]hnv.Cha
 
 // engines fakes all engines and writes down what they were asked, by tenant.
 type engines struct {
+	silent   map[netip.Addr]bool // provider addresses of others that do not answer
+	away     []netip.Addr        // those that the dataplane was told of
 	mu       sync.Mutex
 	calls    map[string][]string
 	fail     map[string]error         // by "nat contoso"
@@ -261,6 +263,15 @@ func (f fakeCompartments) ProviderState() (out compartments.ProviderState) {
 	return out
 }
 
+func (f fakeCompartments) Ping(_ context.Context, s compartments.PingSpec, _ func(compartments.PingReply)) (compartments.PingResult, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.silent[s.To] {
+		return compartments.PingResult{Sent: 1}, nil
+	}
+	return compartments.PingResult{Sent: 1, Received: 1}, nil
+}
+
 func (f fakeCompartments) WatchProvider(context.Context) (<-chan struct{}, error) {
 	return f.links, nil
 }
@@ -385,6 +396,12 @@ func (f fakeWiring) Attach(s dataplane.PortSpec, _ string) error {
 	f.plugged[s.Name], f.specs[s.Name] = true, s
 	return nil
 }
+func (f fakeWiring) Unreachable(pas []netip.Addr) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.away = pas
+}
+
 func (f fakeWiring) Detach(name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -28,6 +29,8 @@ type Wire struct {
 	wg   sync.WaitGroup
 
 	mu    sync.Mutex
+	own   dataplane.Provider
+	away  []netip.Addr                    // provider addresses of other hosts that do not work
 	ears  map[string]*port.ProviderReader // by interface
 	ports map[string]*plug                // by port name
 }
@@ -72,7 +75,8 @@ func (w *Wire) Provider(f FabricSide) error {
 			own.Down = append(own.Down, s.Addr)
 		}
 	}
-	w.sw.SetProvider(own)
+	w.own = own
+	w.publish()
 	errs := []error{w.provider.SetAddresses(f.addresses())}
 	links := f.links()
 	for name, r := range w.ears {
@@ -94,6 +98,22 @@ func (w *Wire) Provider(f FabricSide) error {
 		w.wg.Go(func() { w.listen(name, r) })
 	}
 	return errors.Join(errs...)
+}
+
+// Unreachable has the dataplane pass over provider addresses of other hosts, where
+// these have others.
+func (w *Wire) Unreachable(pas []netip.Addr) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.away = pas
+	w.publish()
+}
+
+// publish gives the dataplane what is known of provider addresses; with mu.
+func (w *Wire) publish() {
+	p := w.own
+	p.Down = slices.Concat(w.own.Down, w.away)
+	w.sw.SetProvider(p)
 }
 
 func (w *Wire) listen(name string, r *port.ProviderReader) {

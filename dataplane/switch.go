@@ -388,8 +388,9 @@ func (s *Switch) SetProvider(p Provider) {
 	for _, a := range p.Down {
 		n.down = append(n.down, lookup.AddrFrom(a))
 	}
-	s.provider.Store(n)
-	s.adoptAll()
+	if old := s.provider.Swap(n); !slices.Equal(old.Addrs, n.Addrs) {
+		s.adoptAll()
+	}
 }
 
 // tenantOf finds the tenant of a VSID and its domain, nil and nil if no tenant
