@@ -3,6 +3,7 @@ package dataplane
 import (
 	"errors"
 	"slices"
+	"sync/atomic"
 
 	"github.com/hnvgate/hnvgate/dataplane/drop"
 	"github.com/hnvgate/hnvgate/dataplane/flow"
@@ -28,7 +29,8 @@ import (
 // with the opener, is what lets replies pass. When the policy has changed, the
 // opener is judged again, and the pair goes if it would not be let pass now.
 
-// action is what is done with the packets of a flow. It is immutable.
+// action is what is done with the packets of a flow. It is immutable, but for
+// what of it was settled.
 type action struct {
 	policy, domain uint64 // what it was decided by
 	prog           *vfp.Program
@@ -36,8 +38,8 @@ type action struct {
 	meters         []*vfp.Bucket
 	trans          vfp.Transposition
 	lease          vfp.Lease // of an opener with an address from a NAT pool
-	// What the entry had counted when the action was set.
-	packets, bytes uint64
+	// What the entry had counted when the action was set, or last settled.
+	packets, bytes atomic.Uint64
 
 	// Outbound: where the packet goes. Inbound: the record of the port.
 	to      link // none where outside
@@ -289,10 +291,12 @@ func (w *Worker) remember(fl *flowState, a *action) drop.Reason {
 	a.prog, a.steps, a.meters = fl.pol.prog, slices.Clone(v.Steps()), slices.Clone(v.Meters())
 	a.trans, a.lease = v.Transposition, v.Lease
 	if fl.entry != nil {
-		a.packets, a.bytes = fl.entry.Counters()
+		packets, bytes := fl.entry.Counters()
+		a.packets.Store(packets)
+		a.bytes.Store(bytes)
 		if old := fl.entry.Action(); old != nil {
 			a.lease = old.lease
-			old.settle(a.packets, a.bytes)
+			old.settle(packets, bytes)
 		}
 		fl.entry.SetAction(a)
 		fl.entry.Hit(w.now, x.f.Len(), x.h.TCPFlags)
@@ -326,11 +330,11 @@ func (w *Worker) remember(fl *flowState, a *action) drop.Reason {
 	return drop.None
 }
 
-// settle adds what the entry has counted under the action to the rules that
-// made it.
+// settle adds what the entry has counted under the action, and was not settled
+// yet, to the rules that made it.
 func (a *action) settle(packets, bytes uint64) {
 	if a.prog != nil {
-		a.prog.Count(a.steps, packets-a.packets, bytes-a.bytes)
+		a.prog.Count(a.steps, packets-a.packets.Swap(packets), bytes-a.bytes.Swap(bytes))
 	}
 }
 

@@ -155,7 +155,7 @@ func (t *tracer) judge(fl *flowState, whole bool) drop.Reason {
 	defer func() { x.at = was }()
 	decisions := fl.pol.prog.Explain(fl.dir, &x.h)
 	if !whole {
-		t.note(StageLayer, "related", "it goes with a flow that was let pass, as a reply, a further packet, a fragment or an error: only rates are asked")
+		t.note(StageLayer, "related", "it goes with what was let pass before, as a reply, a further packet, a fragment or an error, or is of the virtual subnet's DHCP server: only rates are asked")
 		decisions = slices.DeleteFunc(decisions, func(d vfp.Decision) bool { return d.Layer != LayerMeter })
 	}
 	for _, d := range decisions {
