@@ -42,8 +42,9 @@ type action struct {
 	packets, bytes atomic.Uint64
 
 	// Outbound: where the packet goes. Inbound: the record of the port.
-	to      link // none where outside
-	outside bool // inbound: a compartment gets what lies outside the routing domain
+	to      link        // none where outside
+	tunnel  *vfp.Tunnel // or, instead, through this one
+	outside bool        // inbound: a compartment gets what lies outside the routing domain
 	// src vouches for the source; freely where a compartment speaks for what
 	// lies outside.
 	src        link
@@ -223,6 +224,10 @@ func (w *Worker) judge(fl *flowState) drop.Reason {
 	case !vfp.TakeAll(v.Meters(), w.now, x.f.Len()):
 		v.Lease.Release()
 		return drop.RateExceeded
+	case v.Has(vfp.Punt):
+		prog.Count(v.Steps(), 1, uint64(x.f.Len()))
+		v.Lease.Release()
+		return w.punt(v.Action(vfp.Punt).Queue)
 	}
 	return drop.None
 }

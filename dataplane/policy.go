@@ -211,6 +211,9 @@ func (s *Switch) compile(p *port, d *lookup.Domain, in, out meter) (*policy, err
 		if l.Priority <= priorityMeter || l.Priority >= priorityVNET {
 			return nil, fmt.Errorf("layers of port %s: layer %q has priority %d: it must stand between %d and %d", p.spec.Name, l.Name, l.Priority, priorityMeter, priorityVNET)
 		}
+		if err := checkCustom(&l, d); err != nil {
+			return nil, fmt.Errorf("layers of port %s: %w", p.spec.Name, err)
+		}
 		layers = append(layers, l)
 	}
 	prog, err := s.programs.Compile(layers)

@@ -100,6 +100,16 @@ func (w *Worker) decideOutbound(fl *flowState) drop.Reason {
 	if r := w.applyVerdict(); r != drop.None {
 		return r
 	}
+	if t := fixedTunnel(&w.verdict); t != nil {
+		var a *action
+		if w.keeps(fl) {
+			a = &action{src: w.link(src), dstMAC: dstMAC, freely: src.rec == nil, tunnel: t}
+		}
+		if r := w.remember(fl, a); r != drop.None {
+			return r
+		}
+		return w.forwardTunnel(t, src)
+	}
 	var to way
 	done := false
 	if dstMAC == routerMAC {
@@ -137,6 +147,12 @@ func (w *Worker) replayOutbound(fl *flowState, a *action) (r drop.Reason, ok boo
 		if to.src.rec == nil || !x.isAtPort(to.src.key.VSID(), to.src.rec) {
 			return 0, false
 		}
+	}
+	if a.tunnel != nil {
+		if r := w.pass(fl, a); r != drop.None {
+			return r, true
+		}
+		return w.forwardTunnel(a.tunnel, to.src), true
 	}
 	if to.to = a.to.now(); to.to.rec == nil || !a.routed && to.to.rec.MAC != x.h.DstMAC {
 		return 0, false

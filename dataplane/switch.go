@@ -86,6 +86,7 @@ type Switch struct {
 	ports    atomic.Pointer[portTable]
 	// rewritten has the PAs that stand for a CA of some tenant.
 	rewritten atomic.Pointer[rewritten]
+	punts     atomic.Pointer[punts]
 
 	tap    capture.Tap // where captures get copies of packets
 	pinger pinger

@@ -168,6 +168,8 @@ func (t *tracer) judge(fl *flowState, whole bool) drop.Reason {
 		return drop.FragmentUnmatched
 	case v.Blocked:
 		return v.Reason
+	case v.Has(vfp.Punt):
+		return drop.Punted
 	}
 	if r := t.meters(v.Meters()); r != drop.None {
 		return r

@@ -178,8 +178,15 @@ const (
 	// RewriteUnknown: A packet to an address that stands for a VM comes from none that does, and is no tunnel packet or error about one of the VM's flows.
 	RewriteUnknown Reason = 71
 
+	// Layers of library users.
+
+	// Punted: A rule handed the packet over to the reader of a queue, who does with it what there is to do.
+	Punted Reason = 72
+	// PuntUnread: A rule hands the packet over to a queue that nobody reads, or whose reader took no more.
+	PuntUnread Reason = 73
+
 	// Count is one more than the greatest reason.
-	Count = 72
+	Count = 74
 )
 
 var table = [Count]struct{ name, meaning, source string }{
@@ -255,4 +262,6 @@ var table = [Count]struct{ name, meaning, source string }{
 	DHCPRogue:            {"dhcp-rogue", "The sender answers DHCP clients and is not the subnet's DHCP server.", "RFC 7513 section 6"},
 	RewriteImpossible:    {"rewrite-impossible", "The packet cannot travel rewritten: it is not from one rewritten address to another, or has options or extension headers that routers of the fabric would act upon.", ""},
 	RewriteUnknown:       {"rewrite-unknown", "A packet to an address that stands for a VM comes from none that does, and is no tunnel packet or error about one of the VM's flows.", ""},
+	Punted:               {"punted", "A rule handed the packet over to the reader of a queue, who does with it what there is to do.", ""},
+	PuntUnread:           {"punt-unread", "A rule hands the packet over to a queue that nobody reads, or whose reader took no more.", ""},
 }
