@@ -3,7 +3,9 @@ package port
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 )
 
 // MaxAddresses bounds what one machine is addressed by on the fabric; the filter
@@ -19,14 +21,15 @@ type PA struct {
 }
 
 // Group is a multicast group of the fabric and the interface on which it is
-// joined; "" if somebody else sees to that.
+// joined and read; with "" it is read on all, and joined by somebody else.
 type Group struct {
 	Addr      netip.Addr
 	Interface string
 }
 
-// Addresses are what the machine is addressed by on the fabric: each may be on
-// whichever of the Provider's interfaces, and packets are read from all of them.
+// Addresses are what the machine is addressed by on the fabric. Provider addresses
+// may be on whichever of the Provider's interfaces, and packets to them are read
+// from all of them.
 type Addresses struct {
 	// Tunnel are provider addresses: of packets to them, those of tunnels are
 	// read.
@@ -34,8 +37,8 @@ type Addresses struct {
 	// Rewrite are provider addresses that stand for one CA each: every IP packet
 	// to them is read, fragments too, but for neighbor discovery.
 	Rewrite []PA
-	// Groups are multicast groups that carry tunnel packets. Joined on several
-	// interfaces of one network, a group's packets are read as many times.
+	// Groups are multicast groups that carry tunnel packets. On several interfaces
+	// of one network, a group's packets are read as many times.
 	Groups []Group
 }
 
@@ -58,8 +61,9 @@ const (
 	classes
 )
 
-// classified gives each address's class, in plain form.
-func (a Addresses) classified() (map[netip.Addr]class, error) {
+// classified gives the class of each address that is read on the interface, in
+// plain form. All are checked.
+func (a Addresses) classified(ifname string) (map[netip.Addr]class, error) {
 	out := map[netip.Addr]class{}
 	add := func(addr netip.Addr, c class) error {
 		plain := addr.Unmap().WithZone("")
@@ -91,5 +95,10 @@ func (a Addresses) classified() (map[netip.Addr]class, error) {
 	if len(out) > MaxAddresses {
 		return nil, fmt.Errorf("filter provider addresses: there are %d, at most %d can be served", len(out), MaxAddresses)
 	}
+	maps.DeleteFunc(out, func(addr netip.Addr, c class) bool {
+		return c == groupPA && !slices.ContainsFunc(a.Groups, func(g Group) bool {
+			return g.Addr.Unmap().WithZone("") == addr && (g.Interface == "" || g.Interface == ifname)
+		})
+	})
 	return out, nil
 }

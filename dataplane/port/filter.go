@@ -73,8 +73,11 @@ const (
 // checks neither version nor lengths, but a frame that ends before what it must
 // look at is rejected. So is whose virtual subnet it is: the filter lets pass
 // what the machine's own stack gets as well.
-func providerFilter(a Addresses) ([]bpf.Instruction, error) {
-	all, err := a.classified()
+//
+// It is that of one interface: a group's packets also come where the group is not
+// joined, and would be read several times.
+func providerFilter(a Addresses, ifname string) ([]bpf.Instruction, error) {
+	all, err := a.classified(ifname)
 	if err != nil {
 		return nil, err
 	}

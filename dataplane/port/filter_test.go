@@ -281,7 +281,7 @@ var filterCases = map[string]struct {
 }
 
 func TestProviderFilter(t *testing.T) {
-	filter, err := providerFilter(ours)
+	filter, err := providerFilter(ours, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +322,7 @@ func TestProviderFilterManyAddresses(t *testing.T) {
 				a.Rewrite = append(a.Rewrite, PA{Addr: addr})
 			}
 		}
-		filter, err := providerFilter(a)
+		filter, err := providerFilter(a, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -351,14 +351,14 @@ func TestProviderFilterManyAddresses(t *testing.T) {
 			}
 		}
 		a.Tunnel = append(a.Tunnel, pas("192.0.2.1")...)
-		if _, err := providerFilter(a); err == nil {
+		if _, err := providerFilter(a, ""); err == nil {
 			t.Error("more than MaxAddresses are taken")
 		}
 	}
 }
 
 func TestProviderFilterWithoutAddresses(t *testing.T) {
-	filter, err := providerFilter(Addresses{})
+	filter, err := providerFilter(Addresses{}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -378,17 +378,37 @@ func TestAddressesThatCannotBe(t *testing.T) {
 		"PA as group":        {Groups: []Group{{Addr: netip.MustParseAddr("192.168.1.10")}}},
 		"tunnel and rewrite": {Tunnel: pas("192.168.1.10"), Rewrite: pas("192.168.1.10")},
 	} {
-		if _, err := providerFilter(a); err == nil {
+		if _, err := providerFilter(a, ""); err == nil {
 			t.Errorf("%s: is taken", name)
 		}
 	}
-	if _, err := providerFilter(Addresses{Tunnel: pas("192.168.1.10", "192.168.1.10"), Groups: []Group{{group, "a"}, {group, "b"}}}); err != nil {
+	if _, err := providerFilter(Addresses{Tunnel: pas("192.168.1.10", "192.168.1.10"), Groups: []Group{{group, "a"}, {group, "b"}}}, ""); err != nil {
 		t.Errorf("named twice: %v", err)
 	}
 }
 
+// A group is read where it is joined, and nowhere else.
+func TestGroupsOfAnInterface(t *testing.T) {
+	a := Addresses{Tunnel: pas("192.168.1.10"), Groups: []Group{{netip.MustParseAddr("239.1.2.3"), "a"}, {netip.MustParseAddr("239.1.2.4"), "b"}, {Addr: netip.MustParseAddr("239.1.2.5")}}}
+	for ifname, want := range map[string][]bool{"a": {true, false, true}, "b": {false, true, true}, "c": {false, false, true}} {
+		filter, err := providerFilter(a, ifname)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, w := range want {
+			f := eth(0x0800, ip4(fmt.Sprintf("239.1.2.%d", 3+i), 47, 0, 0), gre)
+			if got := run(t, filter, f, meta{pktType: 2}); got != w {
+				t.Errorf("group %d on %s passes: %v", i, ifname, got)
+			}
+		}
+		if !run(t, filter, eth(0x0800, ip4("192.168.1.10", 47, 0, 0), gre), meta{}) {
+			t.Errorf("the provider address is not served on %s", ifname)
+		}
+	}
+}
+
 func FuzzProviderFilter(f *testing.F) {
-	filter, err := providerFilter(ours)
+	filter, err := providerFilter(ours, "")
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/net/bpf"
-
 	"github.com/hnvgate/hnvgate/dataplane/packet"
 )
 
@@ -39,7 +37,7 @@ type Provider struct {
 	out rawWriter
 
 	mu      sync.Mutex // guards what follows; taken before no other lock
-	filter  []bpf.Instruction
+	addrs   Addresses
 	readers []*ProviderReader // in the order of opening
 	groups  memberships
 	closed  bool
@@ -79,7 +77,11 @@ func (p *Provider) AddInterface(ifname string) (*ProviderReader, error) {
 			return nil, fmt.Errorf("open provider interface %s: it is open already", ifname)
 		}
 	}
-	s, err := openPacket(ifname, p.o.Do, p.o.ReadBuffer, p.o.WriteBuffer, p.filter, func(int, int) error { return nil })
+	filter, err := providerFilter(p.addrs, ifname)
+	if err != nil {
+		return nil, fmt.Errorf("open provider interface %s: %w", ifname, err)
+	}
+	s, err := openPacket(ifname, p.o.Do, p.o.ReadBuffer, p.o.WriteBuffer, filter, func(int, int) error { return nil })
 	if err != nil {
 		return nil, fmt.Errorf("open provider interface %s: %w", ifname, err)
 	}
@@ -102,8 +104,7 @@ func (p *Provider) Readers() []*ProviderReader {
 // mends that. It is to be called also when an interface that groups are joined
 // on was made anew.
 func (p *Provider) SetAddresses(a Addresses) error {
-	filter, err := providerFilter(a)
-	if err != nil {
+	if _, err := a.classified(""); err != nil {
 		return err
 	}
 	p.mu.Lock()
@@ -111,10 +112,14 @@ func (p *Provider) SetAddresses(a Addresses) error {
 	if p.closed {
 		return fmt.Errorf("set provider addresses: %w", net.ErrClosed)
 	}
-	p.filter = filter
+	p.addrs = Addresses{slices.Clone(a.Tunnel), slices.Clone(a.Rewrite), slices.Clone(a.Groups)}
 	var errs []error
 	for _, r := range p.readers {
-		if err := r.s.control(func(fd int) error { return attachFilter(fd, filter) }); err != nil {
+		filter, err := providerFilter(a, r.name)
+		if err == nil {
+			err = r.s.control(func(fd int) error { return attachFilter(fd, filter) })
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("set provider addresses on %s: %w", r.name, err))
 		}
 	}

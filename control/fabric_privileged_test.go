@@ -1,0 +1,319 @@
+//go:build privileged && linux
+
+package control
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hnvgate/hnvgate/compartments"
+	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/internal/netns"
+)
+
+// Over IPv6 everything is as over IPv4, but for the room that it takes: tenants
+// with the same addresses, both encapsulations, ND, the greatest packet.
+func TestIPv6Fabric(t *testing.T) {
+	n := newNetwork(t)
+	a, b := n.host("a", pa("fd00:aa::a/64", "pa0")), n.host("b", pa("fd00:aa::b/64", "pa0"))
+	heard := packetsOn(t, n.ns, "a-0")
+	for i, e := range []hnv.Encap{hnv.NVGRE, hnv.VXLAN} {
+		base, mtu := uint32(5000+1000*i), 1500-e.Overhead(true)
+		d := tenantOf([]string{"contoso", "fabrikam"}[i], base, e)
+		one, two := station(base, 11, "fd00:aa::a", hnv.Rule(e)), station(base, 12, "fd00:aa::b", hnv.Rule(e))
+		d.Records = []hnv.Record{one, two}
+		a.tenant(d)
+		b.tenant(d)
+		vm1 := a.vm(portOf(fmt.Sprintf("one%d", i), one, mtu), "10.1.1.11/24")
+		vm2 := b.vm(portOf(fmt.Sprintf("two%d", i), two, mtu), "10.1.1.12/24")
+		in(t, vm1, "ping -c2 -i0.1 -W5 10.1.1.12")
+		heard()
+		in(t, vm1, fmt.Sprintf("ping -c1 -W5 -M do -s %d 10.1.1.12", mtu-28))
+		if out, err := try(vm1, fmt.Sprintf("ping -c1 -W1 -M do -s %d 10.1.1.12", mtu-27)); err == nil {
+			t.Errorf("%s: more than the MTU of %d passes: %s", e, mtu, out)
+		}
+		longest := 0
+		for _, p := range heard() {
+			if p[0]>>4 != 6 || p[6] != 47 && p[6] != 17 {
+				continue
+			}
+			longest = max(longest, len(p))
+			if p[7] < 2 {
+				t.Errorf("%s: hop limit %d", e, p[7])
+			}
+			if p[6] == 17 && binary.BigEndian.Uint16(p[46:]) == 0 {
+				t.Errorf("%s: UDP over IPv6 without a checksum, which no receiver takes", e)
+			}
+		}
+		if longest != 1500 {
+			t.Errorf("%s: the greatest packet on the fabric has %d bytes", e, longest)
+		}
+		transfer(t, vm1, vm2, "10.1.1.12", 8<<20)
+		transfer(t, vm2, vm1, "10.1.1.11", 8<<20)
+		for _, p := range heard() {
+			if p[0]>>4 == 6 && len(p) > 1500 {
+				t.Fatalf("%s: a packet of %d bytes is on the fabric", e, len(p))
+			}
+		}
+	}
+	var got []compartments.PingReply
+	if _, err := a.e.Ping(t.Context(), compartments.PingSpec{
+		From: netip.MustParseAddr("fd00:aa::a"), To: netip.MustParseAddr("fd00:aa::b"), Count: 2, Interval: 10 * time.Millisecond, Size: 1452, DontFragment: true,
+	}, func(r compartments.PingReply) { got = append(got, r) }); err != nil || len(got) != 2 || got[0].Err != nil {
+		t.Errorf("ping between the provider addresses: %+v, %v", got, err)
+	}
+}
+
+// A VXLAN device of the machine's own stack works on the same address and port,
+// while the dataplane does its own.
+func TestForeignVXLANBeside(t *testing.T) {
+	n := newNetwork(t)
+	a, b := n.host("a", pa("192.168.1.1/24", "pa0")), n.host("b", pa("192.168.1.2/24", "pa0"))
+	d := tenantOf("contoso", 5000, hnv.VXLAN)
+	one, two := station(5000, 11, "192.168.1.1", hnv.RuleVXLAN), station(5000, 12, "192.168.1.2", hnv.RuleVXLAN)
+	d.Records = []hnv.Record{one, two}
+	a.tenant(d)
+	b.tenant(d)
+	vm1 := a.vm(portOf("one", one, 1450), "10.1.1.11/24")
+	vm2 := b.vm(portOf("two", two, 1450), "10.1.1.12/24")
+	for i, h := range []*hvHost{a, b} {
+		in(t, h.ns, fmt.Sprintf("ip link add vx type vxlan id 77 local 192.168.1.%d remote 192.168.1.%d dstport 4789", 1+i, 2-i))
+		in(t, h.ns, "ip link set vx addrgenmode none mtu 1450 up")
+		in(t, h.ns, fmt.Sprintf("ip addr add 10.77.0.%d/24 dev vx", 1+i))
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { transfer(t, a.ns, b.ns, "10.77.0.2", 4<<20) })
+	wg.Go(func() { transfer(t, vm1, vm2, "10.1.1.12", 4<<20) })
+	wg.Go(func() { transfer(t, vm2, vm1, "10.1.1.11", 4<<20) })
+	wg.Wait()
+	in(t, a.ns, "ping -c2 -i0.1 -W2 -s 1400 10.77.0.2")
+	in(t, vm1, "ping -c2 -i0.1 -W2 -s 1400 10.1.1.12")
+}
+
+// IP rewrite end to end: on the fabric there is no tunnel, only the machines' own
+// stacks know nothing of it. Two tenants have the same addresses.
+func TestRewriteOnTheFabric(t *testing.T) {
+	n := newNetwork(t)
+	a, b := n.host("a", pa("192.168.1.1/24", "pa0")), n.host("b", pa("192.168.1.2/24", "pa0"))
+	heard := packetsOn(t, n.ns, "a-0")
+	for i, name := range []string{"contoso", "fabrikam"} {
+		base := uint32(5000 + 1000*i)
+		d := tenantOf(name, base, hnv.NVGRE)
+		one, two := station(base, 11, fmt.Sprintf("192.168.1.%d", 111+10*i), hnv.RuleRewrite), station(base, 12, fmt.Sprintf("192.168.1.%d", 112+10*i), hnv.RuleRewrite)
+		d.Records = []hnv.Record{one, two}
+		p1, p2 := portOf("one"+name[:1], one, 1458), portOf("two"+name[:1], two, 1458)
+		a.spec.Rewrite = append(a.spec.Rewrite, compartments.RewriteAddress{Addr: one.PA, Port: p1.Name})
+		b.spec.Rewrite = append(b.spec.Rewrite, compartments.RewriteAddress{Addr: two.PA, Port: p2.Name})
+		a.tenant(d)
+		b.tenant(d)
+		vm1, vm2 := a.vm(p1, "10.1.1.11/24"), b.vm(p2, "10.1.1.12/24")
+		a.provide() // the VMs are here now
+		b.provide()
+		heard()
+		in(t, vm1, "ping -c2 -i0.1 -W5 -s 3000 10.1.1.12") // in fragments
+		transfer(t, vm1, vm2, "10.1.1.12", 4<<20)
+		transfer(t, vm2, vm1, "10.1.1.11", 4<<20)
+		if out, err := try(vm1, "ping -c1 -W2 -M do -s 1431 10.1.1.12"); err == nil {
+			t.Errorf("more than the port's MTU passes: %s", out)
+		}
+		seen := 0
+		for _, p := range heard() {
+			if p[0]>>4 != 4 {
+				continue
+			}
+			src, dst := netip.AddrFrom4([4]byte(p[12:])), netip.AddrFrom4([4]byte(p[16:]))
+			if src != one.PA || dst != two.PA || p[9] == 47 {
+				t.Fatalf("%s to %s, protocol %d, on the fabric", src, dst, p[9])
+			}
+			seen++
+		}
+		if seen == 0 {
+			t.Error("nothing was heard on the fabric")
+		}
+	}
+	for _, h := range []*hvHost{a, b} {
+		drops, err := h.e.Drops()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range drops {
+			if d.Packets > 0 && !d.Routine() {
+				t.Errorf("%s: the machine's rules dropped %d packets as %s", h.name, d.Packets, d.Reason)
+			}
+		}
+	}
+}
+
+// A broadcast goes to the fabric once, to the group, and comes once to each host,
+// however many interfaces it has there.
+func TestGroupOnTheFabric(t *testing.T) {
+	for family, addr := range map[string]string{"IPv4": "192.168.1.%d/24", "IPv6": "fd00:aa::%d/64"} {
+		t.Run(family, func(t *testing.T) {
+			n := newNetwork(t)
+			at := func(host, i int) hnv.ProviderAddress { return pa(fmt.Sprintf(addr, 10*host+i), fmt.Sprintf("pa%d", i)) }
+			hosts := []*hvHost{n.host("a", at(1, 0), at(1, 1)), n.host("b", at(2, 0), at(2, 1)), n.host("c", at(3, 0))}
+			group := netip.MustParseAddr(map[string]string{"IPv4": "239.1.1.1", "IPv6": "ff15::11"}[family])
+			d := tenantOf("contoso", 5000, hnv.VXLAN)
+			d.Subnets[0].MulticastGroup = group
+			for i, h := range hosts {
+				d.Records = append(d.Records, station(5000, 11+i, h.spec.Addresses[0].Addr.Addr().String(), hnv.RuleVXLAN))
+			}
+			var vms []string
+			for i, h := range hosts {
+				h.spec.Groups = []netip.Addr{group}
+				h.tenant(d)
+				vms = append(vms, h.vm(portOf(fmt.Sprintf("vm%d", i), d.Records[i], 1400), fmt.Sprintf("10.1.1.%d/24", 11+i)))
+			}
+			onFabric := packetsOn(t, n.ns, "a-0")
+			other := packetsOn(t, n.ns, "a-1")
+			var ears []*net.UDPConn
+			for _, vm := range vms {
+				if err := netns.Do(netns.Path(vm), func() error {
+					c, err := net.ListenUDP("udp4", &net.UDPAddr{Port: 9999})
+					ears = append(ears, c)
+					return err
+				}); err != nil {
+					t.Fatal(err)
+				}
+				defer ears[len(ears)-1].Close()
+			}
+			in(t, vms[0], "ping -c1 -W5 10.1.1.12") // the ways are known
+			onFabric()
+			if _, err := ears[0].WriteToUDP([]byte("broadcast"), &net.UDPAddr{IP: net.IPv4(10, 1, 1, 255), Port: 9999}); err != nil {
+				t.Fatal(err)
+			}
+			for i, c := range ears[1:] {
+				got := 0
+				b := make([]byte, 100)
+				for {
+					_ = c.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+					k, _, err := c.ReadFromUDP(b)
+					if err != nil {
+						break
+					}
+					if string(b[:k]) == "broadcast" {
+						got++
+					}
+				}
+				if got != 1 {
+					t.Errorf("VM %d got %d copies", i+1, got)
+				}
+			}
+			count := func(packets [][]byte) (n int) {
+				for _, p := range packets {
+					if strings.Contains(string(p), "broadcast") {
+						n++
+					}
+				}
+				return n
+			}
+			if a, b := count(onFabric()), count(other()); a != 1 || b != 0 {
+				t.Errorf("%d copies left by the source's interface, %d by the other", a, b)
+			}
+		})
+	}
+}
+
+// Tunnels go on when an interface fails, over the address that moved as over the
+// one that did not.
+func TestTunnelsFailOver(t *testing.T) {
+	n := newNetwork(t)
+	a := n.host("a", pa("192.168.1.10/24", "pa0"), pa("192.168.1.11/24", "pa1"))
+	b := n.host("b", pa("192.168.1.20/24", "pa0"))
+	a.follow()
+	type conversation struct {
+		vm   string
+		beat *heartbeat
+	}
+	var all []conversation
+	for i, where := range []string{"192.168.1.10", "192.168.1.11"} {
+		base := uint32(5000 + 1000*i)
+		d := tenantOf([]string{"contoso", "fabrikam"}[i], base, hnv.NVGRE)
+		one, two := station(base, 11, where, hnv.RuleNVGRE), station(base, 12, "192.168.1.20", hnv.RuleNVGRE)
+		d.Records = []hnv.Record{one, two}
+		a.tenant(d)
+		b.tenant(d)
+		b.vm(portOf(fmt.Sprintf("two%d", i), two, 1458), "10.1.1.12/24")
+		vm := a.vm(portOf(fmt.Sprintf("one%d", i), one, 1458), "10.1.1.11/24")
+		in(t, vm, "ping -c1 -W5 10.1.1.12")
+		all = append(all, conversation{vm, beatBetween(t, vm, "10.1.1.11", "10.1.1.12")})
+	}
+	settled := func(link string, usable bool) func() bool {
+		return func() bool {
+			s := a.e.ProviderState().Addresses[0]
+			return s.Link == link && s.Down != usable
+		}
+	}
+	for _, c := range []struct{ ns, do, link string }{
+		{n.ns, "ip link set a-0 down", "pa1"}, {n.ns, "ip link set a-0 up", "pa0"},
+		{a.ns, "ip link set pa0 down", "pa1"}, {a.ns, "ip link set pa0 up", "pa0"},
+	} {
+		for _, x := range all {
+			x.beat.pause()
+		}
+		in(t, c.ns, c.do)
+		eventually(t, c.do, settled(c.link, true))
+		time.Sleep(500 * time.Millisecond)
+		var pauses []time.Duration
+		for _, x := range all {
+			pauses = append(pauses, x.beat.pause())
+		}
+		t.Logf("%s: between VMs nothing for %v (its address), %v (the other)", c.do, pauses[0], pauses[1])
+		if slices.Max(pauses) > 4*time.Second {
+			t.Errorf("%s: pauses of %v", c.do, pauses)
+		}
+	}
+}
+
+// heartbeat is UDP from one address to another's echo, all the time.
+type heartbeat struct {
+	mu    sync.Mutex
+	last  time.Time
+	worst time.Duration
+}
+
+func (h *heartbeat) pause() time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w := max(h.worst, time.Since(h.last))
+	h.worst = 0
+	return w
+}
+
+// beatBetween pings all the time and remembers the longest pause between replies.
+func beatBetween(t testing.TB, ns, from, to string) *heartbeat {
+	t.Helper()
+	h := &heartbeat{last: time.Now()}
+	e, err := compartments.New(compartments.Config{Instance: "beat", Namespace: netns.Path(ns)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, err := e.Ping(ctx, compartments.PingSpec{
+			From: netip.MustParseAddr(from), To: netip.MustParseAddr(to), Interval: 5 * time.Millisecond, Timeout: 300 * time.Millisecond,
+		}, func(r compartments.PingReply) {
+			if r.Err == nil {
+				h.mu.Lock()
+				h.worst = max(h.worst, time.Since(h.last))
+				h.last = time.Now()
+				h.mu.Unlock()
+			}
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done; _ = e.Close() })
+	return h
+}
