@@ -208,25 +208,36 @@ func (p *pingSocket) receive() (seq uint16, a *PingReply, err error) {
 		case err != nil:
 			return 0, nil, os.NewSyscallError("recvmsg", err)
 		}
-		b, reply := p.buf[:n], PingReply{From: netip.Addr{}}
-		kind := byte(echoReply6)
+		b := p.buf[:n]
+		var reply PingReply
+		kind, ok := byte(echoReply6), true
 		switch sa := from.(type) {
 		case *unix.SockaddrInet4:
-			reply.From = netip.AddrFrom4(sa.Addr)
-			kind = echoReply4
-			if len(b) < 20 || len(b) < int(b[0]&15)*4 {
-				continue
-			}
-			reply.TTL = int(b[8])
-			b = b[int(b[0]&15)*4:]
+			reply.From, kind = netip.AddrFrom4(sa.Addr), echoReply4
+			reply.TTL, b, ok = behindIPv4(b)
 		case *unix.SockaddrInet6:
-			reply.From = netip.AddrFrom16(sa.Addr)
-			reply.TTL = hopLimit(p.oob[:oobn])
+			reply.From, reply.TTL = netip.AddrFrom16(sa.Addr), hopLimit(p.oob[:oobn])
+		}
+		if !ok {
+			continue
 		}
 		if seq, ok := p.mine(b, kind); ok {
 			return seq, &reply, nil
 		}
 	}
+}
+
+// behindIPv4 takes the IP header off, which a raw socket of IPv4 gets too.
+func behindIPv4(b []byte) (ttl int, icmp []byte, ok bool) {
+	const least = 20
+	if len(b) < least {
+		return 0, nil, false
+	}
+	n := int(b[0]&15) * 4
+	if n < least || n > len(b) {
+		return 0, nil, false
+	}
+	return int(b[8]), b[n:], true
 }
 
 // reported tells whether an error is one that a packet of ours met.
