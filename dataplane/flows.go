@@ -51,7 +51,8 @@ type action struct {
 	freely     bool
 	dstMAC     [6]byte
 	routed     bool
-	fromFabric bool // inbound: came out of a tunnel, from where src points
+	hash       uint32 // the packets' FlowHash, as they leave
+	fromFabric bool   // inbound: came out of a tunnel, from where src points
 }
 
 // flowState is what the port's flow table knows of the packet under way.

@@ -12,6 +12,7 @@ type way struct {
 	to     place // the packet travels in the record's virtual subnet
 	src    place // vouched for the source; none if none had to
 	routed bool
+	hash   uint32 // of the flow, if it is known already
 }
 
 func (to *way) vsid() uint32 { return to.to.key.VSID() }
@@ -26,9 +27,9 @@ type pieces struct {
 const defaultMTU = 1500
 
 // forward takes the packet from a port along the way, whole or in pieces.
-func (w *Worker) forward(to way) drop.Reason {
+func (w *Worker) forward(to *way) drop.Reason {
 	if w.tr != nil {
-		w.tr.way(to)
+		w.tr.way(*to)
 	}
 	if w.x.isHere(to.to.rec) {
 		return w.forwardLocal(to)
@@ -38,7 +39,7 @@ func (w *Worker) forward(to way) drop.Reason {
 
 // forwardLocal takes the packet to another port of this machine, through that
 // one's layers.
-func (w *Worker) forwardLocal(to way) drop.Reason {
+func (w *Worker) forwardLocal(to *way) drop.Reason {
 	x := &w.x
 	out := w.sw.ports.Load().at(to.vsid(), to.to.rec.MAC)
 	switch {
@@ -112,13 +113,13 @@ func (w *Worker) give(to *port) drop.Reason {
 
 // forwardFabric takes the packet to the PA of the record. What leaves is
 // complete: the fabric gets no super-packets and no partial checksums.
-func (w *Worker) forwardFabric(to way) drop.Reason {
+func (w *Worker) forwardFabric(to *way) drop.Reason {
 	x := &w.x
 	if to.to.rec.Rule == lookup.RuleRewrite && to.src.rec != nil && to.src.rec.Rule == lookup.RuleRewrite {
 		return w.forwardRewritten(to)
 	}
-	tunnel, r := w.tunnel(to)
-	if r != drop.None {
+	var tunnel encap.Header
+	if r := w.tunnel(to, &tunnel); r != drop.None {
 		return r
 	}
 	mtu := x.innerMTU(&tunnel)
@@ -168,27 +169,33 @@ func (w *Worker) emit(tunnel *encap.Header, mtu int, cut bool) drop.Reason {
 	return w.encapsulate(x.f, tunnel)
 }
 
-// tunnel gives the outer headers towards a record. The outer source is a PA of
+// tunnel sets the outer headers towards a record. The outer source is a PA of
 // the record that vouched for the inner one, as the receiver will check; where
 // hosts have several, flows spread over those that are up.
-func (w *Worker) tunnel(to way) (h encap.Header, r drop.Reason) {
+func (w *Worker) tunnel(to *way, h *encap.Header) drop.Reason {
 	x := &w.x
-	kind := kindOf(to.to.rec.Rule)
-	if kind == 0 { // only one end is rewritten
-		kind = kindOf(x.domain.Rule)
+	h.Kind = kindOf(to.to.rec.Rule)
+	if h.Kind == 0 { // only one end is rewritten
+		h.Kind = kindOf(x.domain.Rule)
 	}
-	hash := x.h.FlowHash()
+	hash := to.hash
+	if hash == 0 {
+		hash = x.h.FlowHash()
+	}
 	dst := x.choosePA(to.to.rec, hash)
-	src := w.sourcePA(dst)
+	var src lookup.Addr
 	if to.src.rec != nil {
 		src = x.choosePA(to.src.rec, hash)
+	} else {
+		src = w.sourcePA(dst)
 	}
 	if !src.IsValid() || src.Is6() != dst.Is6() {
-		return h, drop.NoSourcePA
+		return drop.NoSourcePA
 	}
-	h = encap.Header{Kind: kind, Src: src.Netip(), Dst: dst.Netip(), VSID: to.vsid(), TOS: x.tenant.dscp(x.h.DSCP)<<2 | x.h.ECN}
+	h.Src, h.Dst, h.VSID = src.Netip(), dst.Netip(), to.vsid()
+	h.TOS = x.tenant.dscp(x.h.DSCP)<<2 | x.h.ECN
 	h.SetEntropy(hash)
-	return h, drop.None
+	return drop.None
 }
 
 // innerMTU is the greatest inner IP packet that fits the fabric in the tunnel.
@@ -227,7 +234,7 @@ func (w *Worker) encapsulate(f *packet.Frame, tunnel *encap.Header) drop.Reason 
 
 // rewrite makes a routed packet one of the next virtual subnet. The TTL has been
 // found to be greater than 1.
-func (x *transit) rewrite(to way) {
+func (x *transit) rewrite(to *way) {
 	if !to.routed {
 		return
 	}

@@ -124,12 +124,13 @@ func (w *Worker) decideOutbound(fl *flowState) drop.Reason {
 	to.src = src
 	var a *action
 	if w.keeps(fl) {
-		a = &action{src: w.link(src), to: w.link(to.to), dstMAC: dstMAC, routed: to.routed, freely: src.rec == nil}
+		to.hash = x.h.FlowHash()
+		a = &action{src: w.link(src), to: w.link(to.to), dstMAC: dstMAC, routed: to.routed, freely: src.rec == nil, hash: to.hash}
 	}
 	if r := w.remember(fl, a); r != drop.None {
 		return r
 	}
-	return w.forward(to)
+	return w.forward(&to)
 }
 
 // replayOutbound takes a packet the way that was decided for its flow, as long
@@ -138,7 +139,7 @@ func (w *Worker) decideOutbound(fl *flowState) drop.Reason {
 // migration, leads to where it points now.
 func (w *Worker) replayOutbound(fl *flowState, a *action) (r drop.Reason, ok bool) {
 	x := &w.x
-	to := way{routed: a.routed}
+	to := way{routed: a.routed, hash: a.hash}
 	if a.dstMAC != x.h.DstMAC || a.routed && x.h.TTL <= 1 || x.h.TTL == 0 {
 		return 0, false
 	}
@@ -160,7 +161,7 @@ func (w *Worker) replayOutbound(fl *flowState, a *action) (r drop.Reason, ok boo
 	if r := w.pass(fl, a); r != drop.None {
 		return r, true
 	}
-	return w.forward(to), true
+	return w.forward(&to), true
 }
 
 // bridge takes a packet on inside its virtual subnet: the record of the

@@ -202,7 +202,7 @@ func (w *Worker) fabricError(dst lookup.Key, to *lookup.Record) drop.Reason {
 }
 
 // forwardRewritten takes the packet to the PA that stands for its destination.
-func (w *Worker) forwardRewritten(to way) drop.Reason {
+func (w *Worker) forwardRewritten(to *way) drop.Reason {
 	x := &w.x
 	src, dst := to.src.rec, to.to.rec
 	if x.h.HasOptions || src.PA.Is6() != dst.PA.Is6() || !x.standsFor(to.src, x.h.Src) || !x.standsFor(to.to, x.h.Dst) {
