@@ -160,6 +160,7 @@ func (w *Worker) copyTo(t lookup.Target, src place) drop.Reason {
 	whole := *x
 	defer func() { *x = whole }()
 	kind := kindOf(t.Rule)
+	t.PA = x.reachable(t.PA)
 	from := w.sourcePA(t.PA)
 	if src.rec != nil {
 		from = x.choosePA(src.rec, 0)
@@ -181,6 +182,19 @@ func (w *Worker) copyTo(t lookup.Target, src place) drop.Reason {
 		return drop.NoBuffer
 	}
 	return w.emit(&tunnel, mtu, cut)
+}
+
+// reachable gives the PA, or another one of its host if it is known to be down.
+func (x *transit) reachable(pa lookup.Addr) lookup.Addr {
+	if !x.provider.isDown(pa) {
+		return pa
+	}
+	for _, other := range x.domain.HostPAs(pa) {
+		if !x.provider.isDown(other) {
+			return other
+		}
+	}
+	return pa
 }
 
 // copyOf lends a copy of the frame; nil if there is no room.

@@ -230,3 +230,27 @@ func TestSubnetAndTenantSettings(t *testing.T) {
 		t.Error("the tenant's settings did not arrive")
 	}
 }
+
+// A host has all PAs of the teams that have one in common, and a PA of no team
+// names no others.
+func TestHostPAs(t *testing.T) {
+	c := oneSubnet(t, 5001, 3)
+	d := build(t, c)
+	next := succeed(t, d, []hnv.Record{
+		with(c.Records[0], at("192.168.1.1", "192.168.1.2")),
+		with(c.Records[1], at("192.168.1.2", "192.168.1.3")),
+		with(c.Records[2], at("192.168.1.9")),
+	}, nil)
+	team := []string{"192.168.1.1", "192.168.1.2", "192.168.1.3"}
+	for pa, want := range map[string][]string{"192.168.1.1": team, "192.168.1.2": team, "192.168.1.3": team, "192.168.1.9": nil, "192.168.1.99": nil} {
+		for _, one := range []*Domain{d, next} {
+			var got []string
+			for _, a := range one.HostPAs(AddrFrom(netip.MustParseAddr(pa))) {
+				got = append(got, a.String())
+			}
+			if one == d && got != nil || one == next && !slices.Equal(got, want) {
+				t.Errorf("the host of %s has %v, want %v", pa, got, want)
+			}
+		}
+	}
+}

@@ -42,6 +42,13 @@ func (d *Domain) IsAt(r *Record, pa Addr) bool {
 	return r.PA == pa || r.Team != 0 && slices.Contains(d.PAs(r), pa)
 }
 
+// HostPAs gives all PAs of the host that has the PA in a team, nil where the PA is
+// in none; the caller must not change them.
+func (d *Domain) HostPAs(pa Addr) []Addr {
+	h := &d.teams.hosts
+	return h.all[h.of(pa)]
+}
+
 // of gives the PAs of a team by its number, none for 0.
 func (t *teams) of(id uint16) []Addr {
 	if id == 0 {
