@@ -206,7 +206,7 @@ func (w *Worker) judge(fl *flowState) drop.Reason {
 	default:
 		whole = true
 		prog.Evaluate(fl.dir, &x.h, v)
-		if (v.Blocked || v.NeedsL4) && fl.alone && fl.entry != nil || v.Blocked && v.Reason == drop.ACLDenied && x.isSubnetDHCP() {
+		if (v.Blocked || v.NeedsL4) && fl.alone && fl.entry != nil || v.Blocked && v.Reason == drop.ACLDenied && x.isSubnetDHCP(fl.port) {
 			whole = false
 			prog.EvaluateLayer(LayerMeter, fl.dir, &x.h, v)
 		} else if fl.entry != nil && !v.Transposition.IsZero() && !fl.alone {

@@ -47,6 +47,8 @@ func (w *Worker) forwardLocal(to *way) drop.Reason {
 		return drop.NoPort
 	case out.id == x.in.id:
 		return drop.SamePort
+	case out.vsid != x.vsid && x.h.IsDHCPToClient() && !x.mayServe(out.vsid, to.src):
+		return drop.DHCPRogue
 	}
 	x.at = out
 	if w.tr != nil {
@@ -63,14 +65,20 @@ func (w *Worker) forwardLocal(to *way) drop.Reason {
 	if !cut {
 		return w.give(out)
 	}
+	return w.giveCut(out)
+}
+
+// giveCut hands the packet under way to the port in fragments of its MTU.
+func (w *Worker) giveCut(to *port) drop.Reason {
+	x := &w.x
 	p := &w.pieces.fragments
-	r = p.Start(x.f, out.spec.MTU)
+	r := p.Start(x.f, to.spec.MTU)
 	for r == drop.None && p.Left() > 0 {
-		f := w.lend(out.spec.MTU + packet.EthernetLen)
+		f := w.lend(to.spec.MTU + packet.EthernetLen)
 		if !p.Next(f) {
 			return drop.NoBuffer
 		}
-		w.toPort(out, x.c, f)
+		w.toPort(to, x.c, f)
 	}
 	return r
 }
@@ -253,11 +261,16 @@ func (w *Worker) fit(mtu int) (cut bool, r drop.Reason) {
 	if mtu == 0 || x.wireLen() <= mtu {
 		return false, drop.None
 	}
-	if x.h.Version == 4 && !x.h.DontFragment && x.f.Offload.GSO == packet.GSONone {
+	if x.mayCut() {
 		return true, drop.None
 	}
 	w.icmpError(packet.TooBig, mtu)
 	return false, drop.TooBig
+}
+
+// mayCut tells whether the packet may be made into fragments.
+func (x *transit) mayCut() bool {
+	return x.h.Version == 4 && !x.h.DontFragment && x.f.Offload.GSO == packet.GSONone
 }
 
 // wireLen is the length of the IP packet, or of the greatest one that a

@@ -86,7 +86,7 @@ func (w *Worker) decideOutbound(fl *flowState) drop.Reason {
 	switch {
 	case r != drop.None:
 		return r
-	case x.h.IsDHCPToClient() && !x.mayServe(src):
+	case x.h.IsDHCPToClient() && !x.mayServe(x.vsid, src):
 		return drop.DHCPRogue
 	}
 	if w.tr != nil {

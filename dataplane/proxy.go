@@ -101,7 +101,7 @@ func (w *Worker) arpFromFabric() drop.Reason {
 	}
 	rec, r := x.localRecord(q.TargetIP, drop.ARPUnknown)
 	switch {
-	case r == drop.ARPUnknown && x.rule == x.srcRule:
+	case r == drop.ARPUnknown && x.checkGroupTunnel() == drop.None:
 		return w.discover(r)
 	case r != drop.None:
 		return r
@@ -178,7 +178,7 @@ func (w *Worker) ndFromFabric() drop.Reason {
 	}
 	rec, r := x.localRecord(q.Target, drop.NDUnknown)
 	switch {
-	case r == drop.NDUnknown && x.rule == x.srcRule:
+	case r == drop.NDUnknown && x.checkGroupTunnel() == drop.None:
 		return w.discover(r)
 	case r != drop.None:
 		return r

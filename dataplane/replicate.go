@@ -48,7 +48,7 @@ func (w *Worker) replicate() drop.Reason {
 		return drop.StormLimited
 	}
 	sub := x.domain.Subnet(x.vsid)
-	if sub.DHCP.IsValid() && x.h.Version == 4 && x.h.IsDHCPToServer() {
+	if x.asksServer(sub) {
 		return w.toDHCPServer(sub.DHCP, src)
 	}
 	targets := 0
@@ -62,9 +62,7 @@ func (w *Worker) replicate() drop.Reason {
 				continue
 			}
 			targets++
-			if one := w.copyTo(t, src); one != drop.None {
-				r = one
-			}
+			w.dropped(x.c, w.copyTo(t, src)) // each copy for itself
 		}
 	}
 	if n := w.toStations(x.in.id); n+targets == 0 {
@@ -93,6 +91,9 @@ func (w *Worker) spread() drop.Reason {
 	if ecn != x.h.ECN {
 		packet.SetECN(x.f.Bytes()[x.h.L3:], ecn)
 	}
+	if sub := x.domain.Subnet(x.vsid); x.asksServer(sub) {
+		return w.toDHCPServer(sub.DHCP, place{})
+	}
 	if w.toStations(0) == 0 {
 		return drop.NoStation
 	}
@@ -117,17 +118,27 @@ func (w *Worker) toStations(but PortID) (n int) {
 			w.dropped(x.c, drop.NoBuffer)
 			continue
 		}
-		r := w.admitOne(to)
-		if r == drop.None && to.spec.MTU > 0 && x.wireLen() > to.spec.MTU {
-			r = drop.TooBig
-		}
-		if r == drop.None {
-			r = w.give(to)
-		}
-		w.dropped(x.c, r)
+		w.dropped(x.c, w.giveCopy(to))
 	}
 	*x = whole
 	return n
+}
+
+// giveCopy gives a copy of a packet for several stations to the port, through its
+// layers, and in pieces if a port sent it and it may be cut.
+func (w *Worker) giveCopy(to *port) drop.Reason {
+	x := &w.x
+	if r := w.admitOne(to); r != drop.None {
+		return r
+	}
+	mtu := to.spec.MTU
+	switch {
+	case mtu == 0 || x.wireLen() <= mtu:
+		return w.give(to)
+	case x.in == nil || !x.mayCut():
+		return drop.TooBig
+	}
+	return w.giveCut(to)
 }
 
 // admitOne lets a packet through the layers of the port, as one of no flow.
@@ -207,31 +218,33 @@ func (w *Worker) copyOf(f *packet.Frame) *packet.Frame {
 	return c
 }
 
-// toDHCPServer takes a broadcast of a DHCP client to the server's host alone.
+// asksServer tells whether the packet is a DHCP client's for the subnet's server.
+func (x *transit) asksServer(sub *lookup.Subnet) bool {
+	return sub.DHCP.IsValid() && sub.DHCP.Is4() == (x.h.Version == 4) && x.h.IsDHCPToServer()
+}
+
+// toDHCPServer takes a broadcast of a DHCP client to the server's host alone, and
+// there to the server alone.
 func (w *Worker) toDHCPServer(ca netip.Addr, src place) drop.Reason {
 	x := &w.x
 	rt, rec := x.domain.Resolve(ca)
-	if rec == nil {
+	switch {
+	case rec == nil || rt.VSID != x.vsid:
 		return drop.DestinationUnknown
-	}
-	if rt.VSID != x.vsid {
-		return drop.DestinationUnknown
-	}
-	if !x.isHere(rec) {
+	case !x.isHere(rec) && x.in == nil:
+		return drop.NotLocal
+	case !x.isHere(rec):
 		return w.copyTo(lookup.Target{PA: rec.PA, Rule: rec.Rule}, src)
 	}
 	to := w.sw.ports.Load().at(x.vsid, rec.MAC)
 	switch {
 	case to == nil || to.tenant != x.tenant:
 		return drop.NoPort
-	case to.id == x.in.id:
+	case to == x.in:
 		return drop.SamePort
 	}
 	x.at = to
-	if r := w.admitOne(to); r != drop.None {
-		return r
-	}
-	return w.give(to)
+	return w.giveCopy(to)
 }
 
 // isGroupOnBothLayers tells whether MAC and IP destination are both a group's,
@@ -271,10 +284,13 @@ func (x *transit) checkGroupSource() (place, drop.Reason) {
 			return place{}, r
 		}
 		src, r := x.checkPortSource()
-		if r == drop.None && x.h.IsDHCPToClient() && !x.mayServe(src) {
+		if r == drop.None && x.h.IsDHCPToClient() && !x.mayServe(x.vsid, src) {
 			r = drop.DHCPRogue
 		}
 		return src, r
+	}
+	if x.h.IsDHCPToClient() && !x.mayServeByMAC(x.in.mac) {
+		return place{}, drop.DHCPRogue
 	}
 	// The station's PA is that of its MAC.
 	if rec := x.domain.Station(x.vsid, x.in.mac); rec != nil && x.isHere(rec) {
@@ -298,12 +314,10 @@ func (x *transit) checkFabricGroupSource() drop.Reason {
 		switch {
 		case r != drop.None:
 			return r
-		case x.rule != x.srcRule:
-			return drop.EncapMismatch
-		case x.h.IsDHCPToClient() && !x.mayServe(src):
+		case x.h.IsDHCPToClient() && !x.mayServe(x.vsid, src):
 			return drop.DHCPRogue
 		}
-		return drop.None
+		return x.checkGroupTunnel()
 	}
 	rec := x.domain.Station(x.vsid, x.h.SrcMAC)
 	switch {
@@ -311,10 +325,26 @@ func (x *transit) checkFabricGroupSource() drop.Reason {
 		return x.foreign(drop.SourceCAUnknown)
 	case !x.domain.IsAt(rec, x.pa):
 		return x.foreign(drop.SourcePAMismatch)
-	case rec.Rule != x.rule:
-		return drop.EncapMismatch
+	case x.h.IsDHCPToClient() && !x.mayServeByMAC(x.h.SrcMAC):
+		return drop.DHCPRogue
 	}
-	return drop.None
+	x.srcRule = rec.Rule
+	return x.checkGroupTunnel()
+}
+
+// checkGroupTunnel checks the kind of tunnel of what is for several stations: that
+// of the sender's record, the tenant's own, as it is for a PA group, or the one
+// by which this host is sent copies.
+func (x *transit) checkGroupTunnel() drop.Reason {
+	if x.rule == x.srcRule || x.rule == x.domain.Rule {
+		return drop.None
+	}
+	for _, t := range x.domain.Flood(x.vsid) {
+		if t.Rule == x.rule && x.provider.owns(t.PA) {
+			return drop.None
+		}
+	}
+	return drop.EncapMismatch
 }
 
 func checkGroupAddress(src netip.Addr) drop.Reason {
@@ -328,19 +358,29 @@ func checkGroupAddress(src netip.Addr) drop.Reason {
 // that the subnet is configured with. Lists do not keep a station from getting
 // its address: the question is a broadcast, so that no list could tell an answer
 // to it from anything else.
-func (x *transit) isSubnetDHCP() bool {
-	sub := x.domain.Subnet(x.vsid)
+func (x *transit) isSubnetDHCP(at *port) bool {
+	sub := x.domain.Subnet(at.vsid)
 	if sub == nil || !sub.DHCP.Is4() || x.h.Version != 4 {
 		return false
 	}
 	return x.h.IsDHCPToServer() && (x.h.Dst == broadcastIP || x.h.Dst == sub.DHCP) || x.h.IsDHCPToClient() && x.h.Src == sub.DHCP
 }
 
-// mayServe tells whether the station may answer DHCP clients: anyone where no
-// server is configured, and that one where it is.
-func (x *transit) mayServe(src place) bool {
-	sub := x.domain.Subnet(x.vsid)
+// mayServe tells whether the station may answer the virtual subnet's DHCP clients:
+// anyone where no server is configured, and that one where it is.
+func (x *transit) mayServe(vsid uint32, src place) bool {
+	sub := x.domain.Subnet(vsid)
 	return sub == nil || !sub.DHCP.IsValid() || sub.DHCP.Is4() != (x.h.Version == 4) || src.rec != nil && src.key == lookup.KeyOf(src.key.VSID(), sub.DHCP)
+}
+
+// mayServeByMAC tells the same of a station that speaks by its link-local address.
+func (x *transit) mayServeByMAC(mac [6]byte) bool {
+	sub := x.domain.Subnet(x.vsid)
+	if !sub.DHCP.IsValid() || sub.DHCP.Is4() != (x.h.Version == 4) {
+		return true
+	}
+	rec := x.domain.Record(x.vsid, sub.DHCP)
+	return rec != nil && rec.MAC == mac
 }
 
 // stormRate is how many broadcasts a second the tenant may have.

@@ -118,8 +118,17 @@ func (x *transit) checkRemoteRouter() drop.Reason {
 // by the rule of the destination's record; one that has a single kind of tunnel
 // by that of its own. Where a tenant's hosts are moved from one kind to the
 // other, both occur.
+// Where one end alone is rewritten, the tunnel is of the tenant's own kind.
 func (x *transit) checkTunnel() drop.Reason {
-	if x.rule != x.srcRule && x.rule != x.dstRule {
+	src, dst := x.srcRule, x.dstRule
+	switch {
+	case x.rule == lookup.RuleRewrite || src == dst:
+	case src == lookup.RuleRewrite:
+		src = x.domain.Rule
+	case dst == lookup.RuleRewrite:
+		dst = x.domain.Rule
+	}
+	if x.rule != src && x.rule != dst {
 		return drop.EncapMismatch
 	}
 	return drop.None
