@@ -51,12 +51,13 @@ const (
 )
 
 func openPing(ns netns.NS, s PingSpec) (*pingSocket, error) {
-	p := &pingSocket{fd: -1, spec: s, buf: make([]byte, 1<<16), oob: make([]byte, 512)}
+	// A reply is as long as the request; an error quotes less than 1280 bytes.
+	p := &pingSocket{fd: -1, spec: s, buf: make([]byte, max(1500, s.Size+128)), oob: make([]byte, 512)}
 	_, _ = rand.Read(p.token[:])
 	p.out = make([]byte, icmpHeader+s.Size)
 	copy(p.out[icmpHeader:], p.token[2:])
 	copy(p.out[4:6], p.token[:2])
-	err := ns.Do(func() (err error) {
+	err := doIn(ns, func() (err error) {
 		family, proto := unix.AF_INET, unix.IPPROTO_ICMP
 		if s.To.Is6() {
 			family, proto = unix.AF_INET6, unix.IPPROTO_ICMPV6
@@ -72,6 +73,28 @@ func openPing(ns netns.NS, s PingSpec) (*pingSocket, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// doIn runs f in the namespace, for which it takes a thread of its own only where
+// it must: some ping every second.
+func doIn(ns netns.NS, f func() error) error {
+	here, err := netns.Current()
+	if err != nil {
+		return err
+	}
+	defer here.Close()
+	a, err := here.ID()
+	if err != nil {
+		return err
+	}
+	b, err := ns.ID()
+	if err != nil {
+		return err
+	}
+	if a == b {
+		return f()
+	}
+	return ns.Do(f)
 }
 
 // setUp fixes both ends: what the socket is then given is from the other one, or

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -77,7 +78,11 @@ func (w *Wire) Provider(f FabricSide) error {
 	}
 	w.own = own
 	w.publish()
-	errs := []error{w.provider.SetAddresses(f.addresses())}
+	addrs, left := f.addresses().Bounded()
+	errs := []error{w.provider.SetAddresses(addrs)}
+	if left > 0 {
+		errs = append(errs, fmt.Errorf("%d addresses and multicast groups on the fabric are not served: there are too many for this machine's packet filter", left))
+	}
 	links := f.links()
 	for name, r := range w.ears {
 		if !slices.Contains(links, name) {

@@ -8,9 +8,18 @@ import (
 	"slices"
 )
 
-// MaxAddresses bounds what one machine is addressed by on the fabric; the filter
-// for it then stays within the kernel's 4096 instructions.
-const MaxAddresses = 256
+// MaxAddresses bounds what one machine is addressed by on the fabric, with an IPv6
+// address counted as three; the filter for it then stays within the kernel's 4096
+// instructions.
+const MaxAddresses = 900
+
+// room is what an address counts as.
+func room(a netip.Addr) int {
+	if a.Is6() && !a.Is4In6() {
+		return 3
+	}
+	return 1
+}
 
 // PA is an address and the interface that it is on.
 type PA struct {
@@ -49,6 +58,36 @@ func On(tunnel ...netip.Addr) Addresses {
 		a.Tunnel = append(a.Tunnel, PA{Addr: addr})
 	}
 	return a
+}
+
+// Bounded gives as many as can be served: all for tunnels before those for CAs,
+// and groups last. left is how many are not among them.
+func (a Addresses) Bounded() (kept Addresses, left int) {
+	free := MaxAddresses
+	fits := func(addr netip.Addr) bool {
+		if n := room(addr); n <= free {
+			free -= n
+			return true
+		}
+		left++
+		return false
+	}
+	for _, pa := range a.Tunnel {
+		if fits(pa.Addr) {
+			kept.Tunnel = append(kept.Tunnel, pa)
+		}
+	}
+	for _, pa := range a.Rewrite {
+		if fits(pa.Addr) {
+			kept.Rewrite = append(kept.Rewrite, pa)
+		}
+	}
+	for _, g := range a.Groups {
+		if fits(g.Addr) {
+			kept.Groups = append(kept.Groups, g)
+		}
+	}
+	return kept, left
 }
 
 // class is what packets to an address may be.
@@ -92,8 +131,12 @@ func (a Addresses) classified(ifname string) (map[netip.Addr]class, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	if len(out) > MaxAddresses {
-		return nil, fmt.Errorf("filter provider addresses: there are %d, at most %d can be served", len(out), MaxAddresses)
+	needed := 0
+	for addr := range out {
+		needed += room(addr)
+	}
+	if needed > MaxAddresses {
+		return nil, fmt.Errorf("filter provider addresses: there are %d, with IPv6 counted thrice, at most %d can be served", needed, MaxAddresses)
 	}
 	maps.DeleteFunc(out, func(addr netip.Addr, c class) bool {
 		return c == groupPA && !slices.ContainsFunc(a.Groups, func(g Group) bool {

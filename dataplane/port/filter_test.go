@@ -151,6 +151,13 @@ var ours = Addresses{
 	Groups:  []Group{{Addr: netip.MustParseAddr("239.1.2.3")}, {Addr: netip.MustParseAddr("ff15::10")}},
 }
 
+func groupsOn(ifname string, groups ...string) (out []Group) {
+	for _, g := range addrs(groups...) {
+		out = append(out, Group{g, ifname})
+	}
+	return out
+}
+
 func pas(s ...string) (out []PA) {
 	for _, a := range addrs(s...) {
 		out = append(out, PA{Addr: a})
@@ -307,13 +314,18 @@ func TestProviderFilter(t *testing.T) {
 // and class, and whether they differ in their last word or elsewhere.
 func TestProviderFilterManyAddresses(t *testing.T) {
 	four := func(i int) string { return fmt.Sprintf("10.0.%d.%d", i/100, i%100) }
+	most := map[string]int{"IPv4": MaxAddresses, "all kinds": MaxAddresses * 3 / 7}
 	six := func(i int) string { return fmt.Sprintf("fd00::%x", i+1) }
 	alike := func(i int) string { return fmt.Sprintf("fd00:%x::1", i+1) }
 	mixed := func(i int) string { return []func(int) string{four, six, alike}[i%3](i) }
 	for name, nth := range map[string]func(int) string{"IPv4": four, "IPv6": six, "IPv6 that end alike": alike, "all kinds": mixed} {
 		var a Addresses
 		served := map[netip.Addr]bool{}
-		for i := range MaxAddresses {
+		n := most[name]
+		if n == 0 {
+			n = MaxAddresses / 3
+		}
+		for i := range n {
 			addr := netip.MustParseAddr(nth(i))
 			served[addr] = true
 			if i%2 == 0 {
@@ -337,7 +349,7 @@ func TestProviderFilterManyAddresses(t *testing.T) {
 			}
 			return judge(eth(0x0800, ip4(a.String(), proto, 0, 0), gre))
 		}
-		for i := range MaxAddresses {
+		for i := range n {
 			addr := netip.MustParseAddr(nth(i))
 			if !passes(addr, 47) || passes(addr, 6) != (i%2 == 1) {
 				t.Errorf("%s: %s is not served as it should be", name, addr)
@@ -350,9 +362,17 @@ func TestProviderFilterManyAddresses(t *testing.T) {
 				}
 			}
 		}
-		a.Tunnel = append(a.Tunnel, pas("192.0.2.1")...)
+		if kept, left := a.Bounded(); left != 0 || len(kept.Tunnel) != len(a.Tunnel) || len(kept.Rewrite) != len(a.Rewrite) {
+			t.Errorf("%s: %d do not fit", name, left)
+		}
+		a.Tunnel = append(a.Tunnel, pas("192.0.2.1", "192.0.2.2", "192.0.2.3")...)
+		a.Groups = groupsOn("", "239.1.1.1")
 		if _, err := providerFilter(a, ""); err == nil {
 			t.Error("more than MaxAddresses are taken")
+		}
+		kept, left := a.Bounded()
+		if _, err := providerFilter(kept, ""); err != nil || left == 0 || len(kept.Tunnel) != len(a.Tunnel) || len(kept.Groups) != 0 {
+			t.Errorf("%s: %d are left out, of those for tunnels %d, and %d groups are in: %v", name, left, len(a.Tunnel)-len(kept.Tunnel), len(kept.Groups), err)
 		}
 	}
 }

@@ -21,13 +21,6 @@ const (
 	group6 = "ff15::10"
 )
 
-func groupsOn(ifname string, groups ...string) (out []Group) {
-	for _, g := range addrs(groups...) {
-		out = append(out, Group{g, ifname})
-	}
-	return out
-}
-
 // two machines, joined by va-vb and vc-vd, with an address of each family on
 // every end: 192.168.1.1, .2 and fd00::1, ::2 on the one, .11, .12 and ::11, ::12
 // on the other.
