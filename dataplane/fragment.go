@@ -119,7 +119,7 @@ func quote(q *packet.Headers, ip []byte, h *packet.Headers) bool {
 	}
 	b = b[icmpLen:]
 	*q = packet.Headers{Version: h.Version}
-	l4 := 0
+	var l4 int
 	switch {
 	case h.Version == 4 && len(b) >= packet.IPv4Len && b[0]>>4 == 4:
 		if l4 = int(b[0]&15) * 4; l4 < packet.IPv4Len || binary.BigEndian.Uint16(b[6:])&0x1fff != 0 {

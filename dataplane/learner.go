@@ -305,7 +305,7 @@ func (w *Worker) ask(p *port, d *lookup.Domain, h *held) {
 		return
 	}
 	f := w.lend(0)
-	built := false
+	var built bool
 	if h.record.CA.Is4() {
 		built = packet.BuildARPRequest(f, p.mac, routerMAC, from, h.record.CA)
 	} else {

@@ -91,8 +91,7 @@ func aclRules(acl *hnv.ACL, dir vfp.Direction) []vfp.Rule {
 		}
 		v.Match = vfp.Match{Src: r.Src, Dst: r.Dst, SrcPorts: portRanges(r.SrcPorts), DstPorts: portRanges(r.DstPorts)}
 		if n, anyProto := r.ProtoNumber(); !anyProto {
-			proto := uint8(n)
-			v.Match.Proto = &proto
+			v.Match.Proto = &n
 		}
 		out = append(out, v)
 		open = open || r.Action == hnv.Allow && v.Match.Proto == nil && len(r.Src)+len(r.Dst) == 0

@@ -43,7 +43,7 @@ func (a ACL) contradictions() error {
 				if rules[i].Action == late.Action || !sets[i].cover(&sets[j]) {
 					continue
 				}
-				more := false
+				var more bool
 				if sets[j].cover(&sets[i]) {
 					more = say("%s rules %d and %d match the same, %s, and one is to %s, the other to %s: delete one of them",
 						d, rules[i].Priority, late.Priority, late.matchText(), rules[i].Action, late.Action)

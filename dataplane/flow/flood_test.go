@@ -24,9 +24,9 @@ func TestSYNFlood(t *testing.T) {
 				t.Fatalf("%s: an established flow was evicted", name)
 			}
 		}})
-		keys := make([]Key, good)
-		for i := range keys {
-			keys[i] = key(i)
+		var keys []Key
+		for i := range good {
+			keys = append(keys, key(i))
 			establish(insert(t, table, keys[i], 0), 0)
 		}
 		r := rand.New(rand.NewPCG(1, 1))

@@ -345,7 +345,8 @@ func newDuel(t testing.TB, max int, data []byte) *duel {
 func TestAgainstOracle(t *testing.T) {
 	for _, max := range []int{1, 3, 20, 1000} {
 		var sum Stats
-		for seed := range uint64(60 / min(slower, 4)) {
+		const rounds uint64 = 60 / min(slower, 4)
+		for seed := range rounds {
 			r := rand.New(rand.NewPCG(seed, uint64(max)))
 			data := make([]byte, 4000)
 			for i := range data {

@@ -90,7 +90,7 @@ func (p *pkt) transport(t testing.TB, ip gopacket.NetworkLayer) []gopacket.Seria
 // frame gives the packet in an Ethernet frame.
 func (p *pkt) frame(t testing.TB) []byte {
 	t.Helper()
-	b := make([]byte, packet.EthernetLen)
+	b := append([]byte(nil), make([]byte, packet.EthernetLen)...)
 	typ := uint16(packet.EtherTypeIPv4)
 	if p.version() == 6 {
 		typ = packet.EtherTypeIPv6

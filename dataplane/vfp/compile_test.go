@@ -360,8 +360,8 @@ func TestCache(t *testing.T) {
 	runtime.KeepAlive(ports)
 	runtime.KeepAlive(first)
 
-	ports, first, other = nil, nil, nil
-	layers, changed, rules = nil, nil, nil
+	ports, first, other = nil, nil, nil    //nolint:ineffassign // the collector must see them go
+	layers, changed, rules = nil, nil, nil //nolint:ineffassign // likewise
 	a, b, c = vfp.Composed{}, vfp.Composed{}, vfp.Composed{}
 	gone := heap()
 	runtime.KeepAlive(cache)

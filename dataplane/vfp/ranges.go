@@ -86,15 +86,6 @@ func normalize(s []span, top wide) ranges {
 	return r
 }
 
-// contains tells whether v is in the set.
-func (r ranges) contains(v wide) bool {
-	if r == nil {
-		return true
-	}
-	i, found := slices.BinarySearchFunc(r, v, func(s span, v wide) int { return s.lo.compare(v) })
-	return found || i > 0 && !r[i-1].hi.less(v)
-}
-
 // covers tells whether all of o is in r.
 func (r ranges) covers(o ranges) bool {
 	if r == nil {

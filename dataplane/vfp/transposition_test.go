@@ -115,7 +115,7 @@ func TestApplyOnICMPErrors(t *testing.T) {
 // checksum or port of its transport header, or hold a checksum and not all that
 // changes: such bytes cannot be fixed.
 func whole(ip []byte, n int, proto uint8) int {
-	l4 := len(ip)
+	var l4 int
 	if ip[0]>>4 == 4 {
 		l4 = int(ip[0]&15) * 4
 	} else if l4 = 40; ip[6] == 0 {
