@@ -195,7 +195,6 @@ func TestRewriteAddresses(t *testing.T) {
 		t.Errorf("%d packets counted as %s, want %d", n, dropRewrite, len(sent))
 	}
 	// Neighbours that doubt ask the address itself.
-	onFabric = m.listen(m.fabric, "eth0")
 	m.ip(m.fabric, "neigh change fd00:aa::77 dev eth0 nud probe")
 	m.ip(m.fabric, "neigh change 192.168.1.77 dev eth0 nud probe")
 	for start := time.Now(); ; time.Sleep(50 * time.Millisecond) {

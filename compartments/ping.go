@@ -134,10 +134,9 @@ const glance = 50 * time.Millisecond
 
 func (p *pinger) run(ctx context.Context) error {
 	next := time.Now()
-	for {
-		if ctx.Err() != nil {
-			return nil // what is still waited for was not given its time
-		}
+	// What is still waited for when the context ends was not given its time: it is
+	// not told of.
+	for ctx.Err() == nil {
 		now := time.Now()
 		more := p.spec.Count == 0 || p.res.Sent < p.spec.Count
 		if more && !now.Before(next) {
@@ -168,6 +167,7 @@ func (p *pinger) run(ctx context.Context) error {
 			return err
 		}
 	}
+	return nil
 }
 
 func (p *pinger) send(now time.Time) error {

@@ -316,9 +316,7 @@ func TestPlanFailover(t *testing.T) {
 		}
 		seen.health[name] = linkHealth{index: l.Index, worked: true}
 	}
-	for _, c := range planGuard(interfaces, spec, nil).put {
-		seen.entries = append(seen.entries, c)
-	}
+	seen.entries = planGuard(interfaces, spec, nil).put
 	plan := func() []step {
 		t.Helper()
 		steps, err := planProvider(testNames, interfaces, spec, seen)
