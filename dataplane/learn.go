@@ -172,7 +172,7 @@ func (w *Worker) discover(unknown drop.Reason) drop.Reason {
 			if !w.allow(&x.tenant.sent, x.tenant.stormRate(), x.tenant.stormRate()) {
 				return drop.StormLimited
 			}
-			w.copyTo(t, src)
+			w.dropped(x.c, w.copyTo(t, src))
 			asked++
 		}
 	}

@@ -49,7 +49,7 @@ const (
 	settleTime    = 10 * time.Second // the control plane may take so long to take a claim up
 	maxMoves      = 1 << 16          // CAs whose moves are remembered
 	complainEvery = 60 * time.Second // about one port's limit
-	portGrace     = 30 * time.Second // for which a station may be unplugged
+	portGrace     = 30 * time.Second // for which a station may be unplugged, or without its record
 )
 
 // caKey is a CA of a routing domain.
@@ -66,7 +66,7 @@ type held struct {
 	since     time.Time
 	seen      time.Time
 	until     time.Time // end of the DHCP lease
-	gone      time.Time // since when the station's port has been missing
+	gone      time.Time // since when the station has not been here
 	asked     int       // probes without an answer
 	confirmed bool      // the control plane knows of it
 }
@@ -83,6 +83,7 @@ type learner struct {
 
 	mu      sync.Mutex
 	held    map[caKey]*held
+	counts  map[lookup.Station]int // of held CAs
 	moves   map[caKey][]time.Time
 	frozen  map[caKey]time.Time // until when
 	blamed  map[lookup.Station]time.Time
@@ -92,7 +93,28 @@ type learner struct {
 func newLearner() *learner {
 	return &learner{
 		queue: make(chan sighting, maxSightings),
-		held:  map[caKey]*held{}, moves: map[caKey][]time.Time{}, frozen: map[caKey]time.Time{}, blamed: map[lookup.Station]time.Time{},
+		held:  map[caKey]*held{}, counts: map[lookup.Station]int{}, moves: map[caKey][]time.Time{}, frozen: map[caKey]time.Time{}, blamed: map[lookup.Station]time.Time{},
+	}
+}
+
+// hold makes h the holder of its CA, instead of whoever was.
+func (l *learner) hold(h *held) {
+	l.drop(h.caKey)
+	l.held[h.caKey] = h
+	l.counts[h.station()]++
+}
+
+// drop leaves the CA without a holder here.
+func (l *learner) drop(k caKey) {
+	h := l.held[k]
+	if h == nil {
+		return
+	}
+	delete(l.held, k)
+	if st := h.station(); l.counts[st] > 1 {
+		l.counts[st]--
+	} else {
+		delete(l.counts, st)
 	}
 }
 
@@ -171,27 +193,27 @@ func (s *Switch) consider(sight sighting, now time.Time) {
 	if sight.what == leased {
 		h.until = now.Add(sight.lease)
 	}
-	kind := Learned
-	if rec := d.Record(p.vsid, sight.ca); rec != nil && (rec.MAC != p.mac || !x.isHere(rec)) {
-		if kind = LearnedMove; !l.mayMove(k, now) {
-			return
-		}
-		if len(l.moves[k]) == movesAllowed {
-			l.frozen[k] = now.Add(holdDown)
-			l.event(LearnDuplicate, h)
-			return
-		}
-	}
-	if mine == nil && l.count(me) >= d.Subnet(p.vsid).Learning.PerPort() {
+	if (mine == nil || mine.station() != me) && l.counts[me] >= d.Subnet(p.vsid).Learning.PerPort() {
 		if last, ok := l.blamed[me]; !ok || now.Sub(last) >= complainEvery {
 			l.blamed[me] = now
 			l.event(LearnOverLimit, h)
 		}
 		return
 	}
-	l.held[k] = h
+	kind := Learned
+	if rec := d.Record(p.vsid, sight.ca); rec != nil && (rec.MAC != p.mac || !x.isHere(rec)) {
+		if kind = LearnedMove; !l.mayMove(k, now) {
+			return
+		}
+		if len(l.moves[k]) >= movesAllowed {
+			l.frozen[k] = now.Add(holdDown)
+			l.event(LearnDuplicate, h)
+			return
+		}
+	}
+	l.hold(h)
 	if err := s.updateRecords(k.rdid, []hnv.Record{h.record}, nil); err != nil {
-		delete(l.held, k)
+		l.drop(k)
 		return
 	}
 	l.event(kind, h)
@@ -207,27 +229,26 @@ func (l *learner) mayMove(k caKey, now time.Time) bool {
 		delete(l.frozen, k)
 		delete(l.moves, k)
 	}
+	return l.noteMove(k, now)
+}
+
+// noteMove notes that the CA has moved, to here or away; false if there is no
+// room to.
+func (l *learner) noteMove(k caKey, now time.Time) bool {
 	recent := slices.DeleteFunc(l.moves[k], func(t time.Time) bool { return now.Sub(t) > moveWindow })
 	if recent == nil && len(l.moves) >= maxMoves {
 		return false
 	}
-	l.moves[k] = append(recent, now)
-	return true
-}
-
-// count tells how many CAs the station has.
-func (l *learner) count(st lookup.Station) (n int) {
-	for _, h := range l.held {
-		if h.station() == st {
-			n++
-		}
+	if len(recent) < movesAllowed {
+		recent = append(recent, now)
 	}
-	return n
+	l.moves[k] = recent
+	return true
 }
 
 // giveUp forgets a CA and its record; with learner.mu.
 func (s *Switch) giveUp(h *held) {
-	delete(s.learner.held, h.caKey)
+	s.learner.drop(h.caKey)
 	// The record may have become somebody else's, or the tenant be gone.
 	if t := s.tenantBy(h.rdid); t != nil {
 		if d := t.domain.Load(); d != nil {
@@ -244,12 +265,21 @@ func (s *Switch) giveUp(h *held) {
 func (s *Switch) age() {
 	l := s.learner
 	l.mu.Lock()
-	now := s.opt.Now()
+	now, provider := s.opt.Now(), s.provider.Load()
 	var w *Worker
 	for _, h := range l.held {
 		st := h.station()
 		p := s.ports.Load().at(st.VSID, st.MAC)
-		if p == nil || p.tenant.rdid != h.rdid {
+		var d *lookup.Domain
+		if p != nil && p.tenant.rdid == h.rdid {
+			d = p.tenant.domain.Load()
+			if d == nil || d.Subnet(p.vsid) == nil || d.Subnet(p.vsid).Learning == nil {
+				s.giveUp(h)
+				continue
+			}
+		}
+		// Its port, or its record here, may be on the way to somewhere else.
+		if d == nil || (&transit{domain: d, provider: provider}).learning(p) == nil {
 			if h.gone.IsZero() {
 				h.gone = now
 			}
@@ -259,11 +289,6 @@ func (s *Switch) age() {
 			continue
 		}
 		h.gone = time.Time{}
-		d := p.tenant.domain.Load()
-		if d == nil || d.Subnet(p.vsid) == nil || d.Subnet(p.vsid).Learning == nil {
-			s.giveUp(h)
-			continue
-		}
 		life, silent := d.Subnet(p.vsid).Learning.Age(), now.Sub(h.seen)
 		switch {
 		case now.Before(h.until) || silent < life*3/4:
@@ -318,8 +343,9 @@ func (w *Worker) ask(p *port, d *lookup.Domain, h *held) {
 
 // heed takes the control plane's word about records: what it says of a CA that
 // is held here goes, once it has had the time to hear of it; put by put it gives
-// the records back with those that are held and that it does not know yet.
-func (s *Switch) heed(rdid hnv.RDID, put []hnv.Record, del []hnv.RecordKey, whole bool) (still []hnv.Record) {
+// the records back with those that are held and that it does not know yet. whole
+// is the tenant whose records put are all of; nil for a change of some.
+func (s *Switch) heed(rdid hnv.RDID, put []hnv.Record, del []hnv.RecordKey, whole *Tenant) (still []hnv.Record) {
 	l := s.learner
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -346,30 +372,46 @@ func (s *Switch) heed(rdid hnv.RDID, put []hnv.Record, del []hnv.RecordKey, whol
 			put = slices.Clone(put)
 			put[i] = h.record // it has not heard yet
 		default:
-			if r.Type != hnv.Dynamic {
+			if r.Type == hnv.Dynamic {
+				l.noteMove(k, now)
+			} else {
 				l.event(LearnConfigured, h)
 			}
-			delete(l.held, k)
+			l.drop(k)
 		}
 	}
 	for _, r := range del {
 		if r.CA.IsValid() {
-			delete(l.held, caKey{rdid, lookup.KeyOf(r.VSID.Uint32(), r.CA)})
+			l.drop(caKey{rdid, lookup.KeyOf(r.VSID.Uint32(), r.CA)})
 		}
 	}
-	if !whole {
+	if whole == nil {
 		return put
 	}
 	for k, h := range l.held {
 		switch {
 		case k.rdid != rdid || said[k]:
 		case h.confirmed || now.Sub(h.since) >= settleTime:
-			delete(l.held, k) // it was taken back
+			l.drop(k) // it was taken back
+		case !whole.admits(h.record):
+			l.drop(k)
+			l.event(LearnedAged, h)
 		default:
 			put = append(slices.Clip(put), h.record)
 		}
 	}
 	return put
+}
+
+// admits tells whether a station of the tenant can have the CA of the record.
+func (t *Tenant) admits(r hnv.Record) bool {
+	for i := range t.Subnets {
+		if sub := &t.Subnets[i]; sub.VSID == r.VSID {
+			p, ok := sub.PrefixOf(r.CA)
+			return ok && p.Gateway != r.CA
+		}
+	}
+	return false
 }
 
 // adopt takes up the Dynamic records at PAs of ours that nobody holds, as after a
@@ -385,7 +427,7 @@ func (s *Switch) adopt(rdid hnv.RDID, records []hnv.Record) {
 		k := caKey{rdid, lookup.KeyOf(r.VSID.Uint32(), r.CA)}
 		l.mu.Lock()
 		if l.held[k] == nil {
-			l.held[k] = &held{caKey: k, record: *r, since: now, seen: now.Add(-s.learnAge(rdid, r.VSID) * 3 / 4), confirmed: true}
+			l.hold(&held{caKey: k, record: *r, since: now, seen: now.Add(-s.learnAge(rdid, r.VSID) * 3 / 4), confirmed: true})
 		}
 		l.mu.Unlock()
 	}

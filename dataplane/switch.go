@@ -215,7 +215,7 @@ func New(o Options) *Switch {
 // overlap.
 func (s *Switch) Apply(t Tenant) error {
 	configured := t.Records
-	t.Records = s.heed(t.RDID, t.Records, nil, true)
+	t.Records = s.heed(t.RDID, t.Records, nil, &t)
 	if err := s.apply(t); err != nil {
 		return err
 	}
@@ -325,7 +325,7 @@ func (s *Switch) Remove(rdid hnv.RDID) {
 // migration.
 func (s *Switch) UpdateRecords(rdid hnv.RDID, put []hnv.Record, del []hnv.RecordKey) error {
 	configured := put
-	if err := s.updateRecords(rdid, s.heed(rdid, put, del, false), del); err != nil {
+	if err := s.updateRecords(rdid, s.heed(rdid, put, del, nil), del); err != nil {
 		return err
 	}
 	s.adopt(rdid, configured)
