@@ -30,29 +30,30 @@ import (
 // opener is judged again, and the pair goes if it would not be let pass now.
 
 // action is what is done with the packets of a flow. It is immutable, but for
-// what of it was settled.
+// what of it was settled. There is one for each half of a flow, and where there
+// are many, most are in no cache when their packet comes: what each packet needs
+// stands in the first 128 bytes.
 type action struct {
 	policy, domain uint64 // what it was decided by
-	prog           *vfp.Program
-	steps          []vfp.Step // the rules that made it
-	meters         []*vfp.Bucket
-	trans          vfp.Transposition
-	lease          vfp.Lease // of an opener with an address from a NAT pool
-	// What the entry had counted when the action was set, or last settled.
-	packets, bytes atomic.Uint64
 
 	// Outbound: where the packet goes. Inbound: the record of the port.
-	to      link        // none where outside
-	tunnel  *vfp.Tunnel // or, instead, through this one
-	outside bool        // inbound: a compartment gets what lies outside the routing domain
-	// src vouches for the source; freely where a compartment speaks for what
-	// lies outside.
-	src        link
-	freely     bool
 	dstMAC     [6]byte
 	routed     bool
-	hash       uint32 // the packets' FlowHash, as they leave
+	freely     bool   // src has no record: a compartment speaks for what lies outside
+	outside    bool   // inbound: a compartment gets what lies outside the routing domain
 	fromFabric bool   // inbound: came out of a tunnel, from where src points
+	hash       uint32 // the packets' FlowHash, as they leave
+	to         link   // none where outside
+	src        link   // vouches for the source
+	meters     []*vfp.Bucket
+	tunnel     *vfp.Tunnel // instead of to
+	trans      vfp.Transposition
+
+	lease *vfp.Lease // of an opener with an address from a NAT pool
+	prog  *vfp.Program
+	steps []vfp.Step // the rules that made it
+	// What the entry had counted when the action was set, or last settled.
+	packets, bytes atomic.Uint64
 }
 
 // flowState is what the port's flow table knows of the packet under way.
@@ -295,7 +296,7 @@ func (w *Worker) remember(fl *flowState, a *action) drop.Reason {
 	}
 	a.policy, a.domain = fl.pol.gen, x.domain.Gen()
 	a.prog, a.steps, a.meters = fl.pol.prog, slices.Clone(v.Steps()), slices.Clone(v.Meters())
-	a.trans, a.lease = v.Transposition, v.Lease
+	a.trans, a.lease = v.Transposition, leaseOf(v)
 	if fl.entry != nil {
 		packets, bytes := fl.entry.Counters()
 		a.packets.Store(packets)
@@ -336,6 +337,15 @@ func (w *Worker) remember(fl *flowState, a *action) drop.Reason {
 	return drop.None
 }
 
+// leaseOf gives what the rules took from a NAT pool, nil if they took nothing.
+func leaseOf(v *vfp.Composed) *vfp.Lease {
+	if v.Lease.Pool == nil {
+		return nil
+	}
+	l := v.Lease
+	return &l
+}
+
 // settle adds what the entry has counted under the action, and was not settled
 // yet, to the rules that made it.
 func (a *action) settle(packets, bytes uint64) {
@@ -349,7 +359,9 @@ func forgotten(opener *flow.Entry[action], _ flow.Reason) {
 	for e := opener; e != nil; e = e.Peer() {
 		if a := e.Action(); a != nil {
 			a.settle(e.Counters())
-			a.lease.Release()
+			if a.lease != nil {
+				a.lease.Release()
+			}
 		}
 		if e.Reply {
 			return

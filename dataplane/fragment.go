@@ -74,7 +74,7 @@ func (w *Worker) rememberFirst(fl *flowState) drop.Reason {
 		e.Gen.Store(fl.pol.gen)
 	}
 	if fl.entry == nil {
-		first := &action{trans: v.Transposition, lease: v.Lease}
+		first := &action{trans: v.Transposition, lease: leaseOf(v)}
 		reply := flow.KeyOf(uint8(fl.dir), &x.h).Reverse()
 		fl.entry, err = flows.InsertPair(fl.key, first, reply, &action{trans: w.replies}, fl.pol.gen, w.now)
 		if err != nil || fl.entry.Action() != first {
