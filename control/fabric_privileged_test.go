@@ -17,6 +17,8 @@ import (
 	"github.com/hnvgate/hnvgate/compartments"
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/netns"
+	"github.com/hnvgate/hnvgate/internal/nl"
+	"github.com/hnvgate/hnvgate/internal/nstest"
 )
 
 // Over IPv6 everything is as over IPv4, but for the room that it takes: tenants
@@ -316,4 +318,39 @@ func beatBetween(t testing.TB, ns, from, to string) *heartbeat {
 	}()
 	t.Cleanup(func() { cancel(); <-done; _ = e.Close() })
 	return h
+}
+
+// The kernel's own VXLAN device over IPv6 is the other end: its checksums,
+// super-packets and idea of the headers are another's.
+func TestKernelVXLANOverIPv6(t *testing.T) {
+	n := newNetwork(t)
+	a := n.host("a", pa("fd00:aa::a/64", "pa0"))
+	peer := nstest.New(t, "peer")
+	h := must(nl.Open(netns.Path(n.ns)))
+	defer h.Close()
+	if err := h.AddVeth(nl.LinkEnd{Name: "peer"}, nl.LinkEnd{Name: "eth0", Namespace: netns.Path(peer)}); err != nil {
+		t.Fatal(err)
+	}
+	in(t, n.ns, "ip link set peer addrgenmode none master br0 up")
+	in(t, peer, "ip link set eth0 up")
+	in(t, peer, "ip addr add fd00:aa::b/64 dev eth0 nodad")
+
+	d := tenantOf("contoso", 5000, hnv.VXLAN)
+	one, two := station(5000, 11, "fd00:aa::a", hnv.RuleVXLAN), station(5000, 12, "fd00:aa::b", hnv.RuleVXLAN)
+	d.Records = []hnv.Record{one, two}
+	a.tenant(d)
+	vm := a.vm(portOf("one", one, 1430), "10.1.1.11/24")
+	for _, command := range []string{
+		"ip link add vx address " + two.MAC.String() + " type vxlan id 5001 local fd00:aa::b dstport 4789 nolearning",
+		"ip link set vx addrgenmode none mtu 1430 up",
+		"ip addr add 10.1.1.12/24 dev vx",
+		"ip neigh add 10.1.1.11 lladdr " + one.MAC.String() + " dev vx",
+		"bridge fdb add " + one.MAC.String() + " dev vx dst fd00:aa::a",
+	} {
+		in(t, peer, command)
+	}
+	in(t, vm, "ping -c2 -i0.1 -W5 10.1.1.12")
+	in(t, peer, "ping -c2 -i0.1 -W5 -M do -s 1402 10.1.1.11")
+	transfer(t, vm, peer, "10.1.1.12", 8<<20)
+	transfer(t, peer, vm, "10.1.1.11", 8<<20)
 }
