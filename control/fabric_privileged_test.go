@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/hnvgate/hnvgate/compartments"
+	"github.com/hnvgate/hnvgate/dataplane/encap"
+	"github.com/hnvgate/hnvgate/dataplane/packet"
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/netns"
 	"github.com/hnvgate/hnvgate/internal/nl"
@@ -353,4 +356,100 @@ func TestKernelVXLANOverIPv6(t *testing.T) {
 	in(t, peer, "ping -c2 -i0.1 -W5 -M do -s 1402 10.1.1.11")
 	transfer(t, vm, peer, "10.1.1.12", 8<<20)
 	transfer(t, peer, vm, "10.1.1.11", 8<<20)
+}
+
+// What the machine's packet filter keeps from the stack is what the dataplane
+// says is its own: nothing is lost between the two, and nothing is both's.
+func TestClaimedIsWhatTheRulesKeep(t *testing.T) {
+	n := newNetwork(t)
+	a := n.host("a", pa("192.168.1.10/24", "pa0"), pa("fd00:aa::10/64", "pa0"))
+	a.tenant(tenantOf("contoso", 5000, hnv.NVGRE))
+	from, to := must(nl.Open(netns.Path(n.ns))), must(a.nl.Link("pa0"))
+	defer from.Close()
+	br := must(from.Link("a-0"))
+	in(t, a.ns, "sysctl -qw net.ipv4.icmp_ratelimit=1000 net.ipv4.icmp_msgs_per_sec=1")
+	known := func(v uint32) bool { return v == 5001 || v == 5002 }
+	var seeds [][]byte
+	for _, p := range [][2]string{{"192.168.1.1", "192.168.1.10"}, {"fd00:aa::1", "fd00:aa::10"}} {
+		for _, k := range []encap.Kind{encap.KindNVGRE, encap.KindVXLAN} {
+			f := packet.NewFrame(200)
+			f.Set(make([]byte, 40))
+			h := encap.Header{Kind: k, Src: netip.MustParseAddr(p[0]), Dst: netip.MustParseAddr(p[1]), VSID: 5001, SrcPort: 50000}
+			if !encap.Push(f, &h) {
+				t.Fatal("cannot be made")
+			}
+			b := slices.Clone(f.Bytes())
+			seeds = append(seeds, b)
+			if b[0]>>4 == 6 { // behind options, as Linux sends GRE
+				c := slices.Concat(b[:40], []byte{b[6], 0, 4, 1, 4, 1, 0, 0}, b[40:])
+				binary.BigEndian.PutUint16(c[4:], uint16(len(c)-40))
+				c[6] = 60
+				seeds = append(seeds, c)
+			}
+		}
+	}
+	r := rand.New(rand.NewPCG(7, 7))
+	groups := map[bool][][]byte{}
+	for range 3000 {
+		b := slices.Clone(seeds[r.IntN(len(seeds))])
+		end := len(b) - 40
+		for range r.IntN(4) {
+			at := r.IntN(end)
+			if b[0]>>4 == 4 && at >= 12 && at < 20 || b[0]>>4 == 6 && at >= 8 && at < 40 || at == 0 {
+				continue // to whom, and which IP
+			}
+			b[at] ^= 1 << r.IntN(8)
+		}
+		if r.IntN(4) == 0 {
+			b = b[:20+r.IntN(len(b)-20)]
+			if b[0]>>4 == 6 && len(b) < 40 {
+				continue
+			}
+		}
+		claimed := encap.Claimed(b, known)
+		groups[claimed] = append(groups[claimed], b)
+	}
+	kept := func() uint64 {
+		time.Sleep(20 * time.Millisecond) // what is sent is there
+		drops, err := a.e.Drops()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range drops {
+			if d.Reason == "tunnel" {
+				return d.Packets
+			}
+		}
+		return 0
+	}
+	send := func(b []byte) {
+		etherType := []byte{8, 0}
+		if b[0]>>4 == 6 {
+			etherType = []byte{0x86, 0xdd}
+		}
+		if err := from.SendFrame(br.Index, slices.Concat(to.MAC[:], br.MAC[:], etherType, b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for claimed, packets := range groups {
+		t.Logf("claimed %v: %d packets", claimed, len(packets))
+		before := kept()
+		for _, b := range packets {
+			send(b)
+		}
+		want := uint64(0)
+		if claimed {
+			want = uint64(len(packets))
+		}
+		if kept()-before == want {
+			continue
+		}
+		for _, b := range packets { // which ones
+			before := kept()
+			send(b)
+			if (kept() > before) != claimed {
+				t.Errorf("claimed: %v, kept from the stack: %v: % x", claimed, kept() > before, b)
+			}
+		}
+	}
 }
