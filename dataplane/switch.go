@@ -217,6 +217,7 @@ func (s *Switch) Apply(t Tenant) error {
 	configured := t.Records
 	t.Records = s.heed(t.RDID, t.Records, nil, &t)
 	if err := s.apply(t); err != nil {
+		s.reinstate(t.RDID)
 		return err
 	}
 	s.adopt(t.RDID, configured)
@@ -356,6 +357,16 @@ func (s *Switch) updateRecords(rdid hnv.RDID, put []hnv.Record, del []hnv.Record
 	}
 }
 
+// reinstate has flows follow the tenant's present records again, after a successor
+// was refused.
+func (s *Switch) reinstate(rdid hnv.RDID) {
+	if t := s.tenantBy(rdid); t != nil {
+		if d := t.domain.Load(); d != nil {
+			t.domain.CompareAndSwap(d, d.Reinstated())
+		}
+	}
+}
+
 func (s *Switch) tenantBy(rdid hnv.RDID) *tenant {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -367,6 +378,7 @@ func (s *Switch) swapRewrites(t *tenant, old, next *lookup.Domain) (done bool, e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.claimPAs(t.rdid, next); err != nil {
+		t.domain.CompareAndSwap(old, old.Reinstated())
 		return true, fmt.Errorf("update lookup records: %w", err)
 	}
 	if !t.domain.CompareAndSwap(old, next) {

@@ -44,3 +44,25 @@ func TestBecome(t *testing.T) {
 		t.Errorf("learned are %+v", found)
 	}
 }
+
+// A domain whose successor was not published leads flows as it did before.
+func TestReinstated(t *testing.T) {
+	c := oneSubnet(t, 5001, 1)
+	d := build(t, c)
+	if d.Reinstated() != d {
+		t.Error("a domain without a successor is another one")
+	}
+	k := KeyOf(5001, ca(11))
+	held, was := d.Mapping(k), c.Records[0].PA
+	c.Records[0].PA = was.Next()
+	succeed(t, d, c.Records, nil)
+	again := d.Reinstated()
+	if again.Gen() == d.Gen() || again.Mapping(k) == held || again.Mapping(k).Record().PA != AddrFrom(was) {
+		t.Errorf("generation %d after %d, and the record is at %v, want %s", again.Gen(), d.Gen(), again.Mapping(k).Record().PA, was)
+	}
+	c.Records[0].PA = was.Next().Next()
+	next := succeed(t, again, c.Records, nil)
+	if next.Gen() != again.Gen() || again.Mapping(k).Record().PA != AddrFrom(c.Records[0].PA) {
+		t.Error("its mappings do not follow its successors")
+	}
+}

@@ -29,6 +29,20 @@ func (d *Domain) succeed(prev *Domain, c changes) {
 	d.family.nics.aim(2*n, c.nics(prev, d), d.station)
 }
 
+// Reinstated gives what d is again where a successor of it was not published: that
+// one's Mappings lead elsewhere by now, so flows are decided anew. It is d itself
+// where d has no successor.
+func (d *Domain) Reinstated() *Domain {
+	if d.family.head.Load() == d {
+		return d
+	}
+	next := *d
+	next.gen = generation.Add(1)
+	next.family = new(family)
+	next.family.head.Store(&next)
+	return &next
+}
+
 // all yields the keys of all records that may have changed: with a CA, or with
 // a MAC alone.
 func (c changes) all(yield func(hnv.RecordKey) bool) {
