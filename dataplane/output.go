@@ -151,7 +151,7 @@ func (w *Worker) emit(tunnel *encap.Header, mtu int, cut bool) drop.Reason {
 		p := &w.pieces.segments
 		r := p.Start(x.f)
 		for r == drop.None && p.Left() > 0 {
-			f := w.lend(x.provider.MTU)
+			f := w.lend(x.provider.MTU + packet.EthernetLen)
 			if !p.Next(f) {
 				return drop.NoBuffer
 			}
@@ -162,7 +162,7 @@ func (w *Worker) emit(tunnel *encap.Header, mtu int, cut bool) drop.Reason {
 		p := &w.pieces.fragments
 		r := p.Start(x.f, mtu)
 		for r == drop.None && p.Left() > 0 {
-			f := w.lend(x.provider.MTU)
+			f := w.lend(x.provider.MTU + packet.EthernetLen)
 			if !p.Next(f) {
 				return drop.NoBuffer
 			}

@@ -129,8 +129,11 @@ func (w *Worker) receiveRewritten(f *packet.Frame) (c *cell, r drop.Reason, take
 func (w *Worker) restore(src, dst lookup.Key, to *lookup.Record) drop.Reason {
 	x := &w.x
 	from := x.domain.At(src)
-	if from == nil {
+	switch {
+	case from == nil:
 		return drop.RewriteUnknown
+	case x.h.IsND(): // hosts answer it from records, and pass none on
+		return drop.NDIgnored
 	}
 	mac := routerMAC
 	if src.VSID() == dst.VSID() {

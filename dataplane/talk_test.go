@@ -149,3 +149,58 @@ func fragments6(frame []byte, id uint32, at int) (first, later []byte) {
 	}
 	return piece(body[:at], 1), piece(body[at:], uint16(at))
 }
+
+// rawIP is a frame with an IP packet of any protocol, made by hand; checksums of
+// ICMP, TCP, UDP and ICMPv6 are put right.
+func rawIP(src, dst hnv.MAC, from, to string, ttl, proto uint8, body []byte) []byte {
+	b := append(append([]byte(nil), macBytes(dst)...), macBytes(src)...)
+	if ip(from).Is4() {
+		b = append(b, 8, 0, 0x45, 0)
+		b = binary.BigEndian.AppendUint16(b, uint16(20+len(body)))
+		b = append(b, 0, 1, 0, 0, ttl, proto, 0, 0)
+	} else {
+		b = append(b, 0x86, 0xdd, 0x60, 0, 0, 0)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(body)))
+		b = append(b, proto, ttl)
+	}
+	b = append(append(b, ip(from).AsSlice()...), ip(to).AsSlice()...)
+	if ip(from).Is4() {
+		binary.BigEndian.PutUint16(b[24:], ^sum16(b[14:34]))
+	}
+	l4 := len(b)
+	b = append(b, body...)
+	at, ok := map[uint8]int{1: 2, 6: 16, 17: 6, 58: 2}[proto]
+	if !ok || len(body) < at+2 {
+		return b
+	}
+	b[l4+at], b[l4+at+1] = 0, 0
+	sum := sum16(b[l4:])
+	if proto != 1 {
+		length := binary.BigEndian.AppendUint32(nil, uint32(len(body)))
+		sum = sum16(ip(from).AsSlice(), ip(to).AsSlice(), length, []byte{0, proto}, b[l4:])
+	}
+	if sum = ^sum; sum == 0 {
+		sum = 0xffff
+	}
+	binary.BigEndian.PutUint16(b[l4+at:], sum)
+	return b
+}
+
+// raw is what one of the site's NICs sends to another, of any protocol.
+func (s *site) raw(from, to *nic, six bool, proto uint8, body []byte) []byte {
+	dst := to.mac
+	if from.vsid != to.vsid {
+		dst = hnv.RouterMAC
+	}
+	return rawIP(from.mac, dst, s.ca(from, six), s.ca(to, six), 64, proto, body)
+}
+
+// unreachable is an error by which from tells to that a packet of to's did not
+// arrive: it quotes n bytes of it.
+func (s *site) unreachable(from, to *nic, six bool, quoted []byte, n int) []byte {
+	quoted = quoted[14:]
+	if six {
+		return s.raw(from, to, six, 58, append([]byte{1, 4, 0, 0, 0, 0, 0, 0}, quoted[:min(n, len(quoted))]...))
+	}
+	return s.raw(from, to, six, 1, append([]byte{3, 3, 0, 0, 0, 0, 0, 0}, quoted[:min(n, len(quoted))]...))
+}
