@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/hnvgate/hnvgate/dataplane/drop"
@@ -81,7 +82,11 @@ func (x *transit) claimable(vsid uint32, ca netip.Addr) bool {
 	if rec := x.domain.Record(vsid, ca); rec != nil && rec.Type != lookup.Dynamic {
 		return false
 	}
-	for _, p := range x.domain.Subnet(vsid).Prefixes {
+	sub := x.domain.Subnet(vsid)
+	if ca == sub.DHCP { // the server's, who may answer all clients, is configured or nobody's
+		return false
+	}
+	for _, p := range sub.Prefixes {
 		if p.Prefix.Contains(ca) {
 			return ca != p.Prefix.Masked().Addr() && !packet.IsBroadcastAddr(ca, p.Prefix)
 		}
@@ -105,10 +110,18 @@ func (w *Worker) report(s sighting) {
 	}
 }
 
-// watchDHCPClient reports what the port's DHCP client gives back.
+// watchDHCPClient notes what the port's DHCP client asks, and reports what it gives
+// back.
 func (w *Worker) watchDHCPClient() {
 	x := &w.x
-	if x.h.Version != 4 || !x.h.IsDHCPToServer() || x.learning(x.in) == nil || x.f.Offload.GSO != packet.GSONone || !packet.CompleteChecksum(x.f) {
+	if w.tr != nil || x.learning(x.in) == nil || x.f.Offload.GSO != packet.GSONone || !packet.CompleteChecksum(x.f) {
+		return
+	}
+	if x.h.Version == 6 {
+		var m packet.DHCPv6
+		if m.Parse(x.f.Bytes(), &x.h) {
+			x.in.asked6.note(m.Xid)
+		}
 		return
 	}
 	var m packet.DHCP
@@ -116,6 +129,8 @@ func (w *Worker) watchDHCPClient() {
 		return
 	}
 	switch m.Type {
+	case packet.DHCPDiscover, packet.DHCPRequest:
+		x.in.asked4.note(m.Xid)
 	case packet.DHCPRelease:
 		w.report(sighting{what: released, port: x.in, ca: m.ClientIP})
 	case packet.DHCPDecline:
@@ -123,8 +138,15 @@ func (w *Worker) watchDHCPClient() {
 	}
 }
 
-// watchDHCPServer reports what a DHCP server gives to the station at the port.
-// That the server may do so has been found.
+// transaction is the identifier of the last question of a DHCP client.
+type transaction struct{ known atomic.Uint64 } // 0: none was asked
+
+func (t *transaction) note(xid uint32) { t.known.Store(1<<32 | uint64(xid)) }
+
+func (t *transaction) is(xid uint32) bool { return t.known.Load() == 1<<32|uint64(xid) }
+
+// watchDHCPServer reports what a DHCP server gives to the station at the port, if
+// that has asked for it. That the server may do so has been found.
 func (w *Worker) watchDHCPServer(to *port) {
 	x := &w.x
 	if x.learning(to) == nil || x.f.Offload.GSO != packet.GSONone || !packet.CompleteChecksum(x.f) {
@@ -132,24 +154,34 @@ func (w *Worker) watchDHCPServer(to *port) {
 	}
 	if x.h.Version == 6 {
 		var m packet.DHCPv6
-		if !m.Parse(x.f.Bytes(), &x.h) || m.Type != packet.DHCPv6Reply {
+		if !m.Parse(x.f.Bytes(), &x.h) || m.Type != packet.DHCPv6Reply || !to.asked6.is(m.Xid) {
 			return
 		}
 		for _, l := range m.Leases() {
-			w.reportLease(to, l.Addr, l.Valid)
+			if l.Valid > 0 {
+				w.reportLease(to, l.Addr, l.Valid)
+			}
 		}
 		return
 	}
 	var m packet.DHCP
-	if m.Parse(x.f.Bytes(), &x.h) && m.Type == packet.DHCPAck && m.ClientMAC == to.mac && m.YourIP.IsValid() {
+	if m.Parse(x.f.Bytes(), &x.h) && m.Type == packet.DHCPAck && m.ClientMAC == to.mac && m.YourIP.IsValid() && to.asked4.is(m.Xid) {
 		w.reportLease(to, m.YourIP, m.Lease)
 	}
 }
 
+// reportLease reports a lease. That of the subnet's configured server is good for
+// its time; anybody else's is a claim, of which the station will be asked.
 func (w *Worker) reportLease(to *port, ca netip.Addr, seconds uint32) {
-	if w.x.claimable(to.vsid, ca) {
-		w.report(sighting{what: leased, port: to, ca: ca, lease: time.Duration(seconds) * time.Second})
+	x := &w.x
+	if !x.claimable(to.vsid, ca) {
+		return
 	}
+	s := sighting{what: claimed, port: to, ca: ca}
+	if server := x.domain.Subnet(to.vsid).DHCP; server.IsValid() && server.Is4() == ca.Is4() {
+		s.what, s.lease = leased, time.Duration(seconds)*time.Second
+	}
+	w.report(s)
 }
 
 // discover takes a question for an address that nobody is known to have to the

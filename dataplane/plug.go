@@ -68,11 +68,13 @@ type port struct {
 	*machine
 }
 
-// machine is what makes a port's decisions: its compiled layers and its flows.
-// It stays the same one whatever else changes about the port.
+// machine is what makes a port's decisions: its compiled layers and its flows, and
+// what its DHCP client asked last. It stays the same one whatever else changes
+// about the port.
 type machine struct {
-	policy atomic.Pointer[policy]
-	flows  *flow.Table[action]
+	policy         atomic.Pointer[policy]
+	flows          *flow.Table[action]
+	asked4, asked6 transaction
 }
 
 // portTable is an immutable set of ports.
