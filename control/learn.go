@@ -138,8 +138,8 @@ func learnChanges(f *hnv.Fabric, events []dataplane.LearnEvent) []hnv.Change {
 // is here now.
 func elsewhere(f *hnv.Fabric, r hnv.Record) []hnv.Change {
 	var out []hnv.Change
-	for _, o := range f.DynamicRecords() {
-		if o.VSID == r.VSID && o.MAC == r.MAC && o.PA != r.PA && o.CA != r.CA {
+	for _, o := range f.StationRecords(r.VSID, r.MAC) {
+		if o.Type == hnv.Dynamic && o.PA != r.PA && o.CA != r.CA {
 			out = append(out, hnv.Change{Delete: o})
 		}
 	}

@@ -14,7 +14,7 @@ func TestLearnChanges(t *testing.T) {
 	v, _ := hnv.NewVSID(5001)
 	mac := func(s string) hnv.MAC { m, _ := hnv.ParseMAC(s); return m }
 	name, _ := hnv.ParseName("contoso")
-	a, b := mac("00:15:5d:00:00:0a"), mac("00:15:5d:00:00:0b")
+	a, b, c := mac("00:15:5d:00:00:0a"), mac("00:15:5d:00:00:0b"), mac("00:15:5d:00:00:0c")
 	rec := func(ca string, m hnv.MAC, pa string, typ hnv.RecordType) hnv.Record {
 		return hnv.Record{VSID: v, CA: netip.MustParseAddr(ca), MAC: m, PA: netip.MustParseAddr(pa), Rule: hnv.RuleNVGRE, Type: typ}
 	}
@@ -26,6 +26,7 @@ func TestLearnChanges(t *testing.T) {
 		put(hnv.Tenant{Name: name, RDID: rdid, Encap: hnv.NVGRE, Subnets: []hnv.Subnet{{VSID: v, Prefixes: []hnv.SubnetPrefix{{Prefix: netip.MustParsePrefix("10.1.1.0/24")}}, Learning: &hnv.Learning{}}}}),
 		put(rec("10.1.1.11", a, "192.168.1.10", hnv.Static)),
 		put(rec("10.1.1.12", a, "192.168.1.10", hnv.Dynamic)),
+		put(rec("10.1.1.31", c, "192.168.1.66", hnv.Dynamic)),
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -49,6 +50,8 @@ func TestLearnChanges(t *testing.T) {
 		{"aged", []dataplane.LearnEvent{event(dataplane.LearnedAged, rec("10.1.1.12", a, "192.168.1.10", hnv.Dynamic))},
 			[]hnv.Change{{Delete: rec("10.1.1.12", a, "192.168.1.10", hnv.Dynamic)}}},
 		{"aged here, and somewhere else by now", []dataplane.LearnEvent{event(dataplane.LearnedAged, rec("10.1.1.12", a, "192.168.1.66", hnv.Dynamic))}, nil},
+		{"of a station that was elsewhere", []dataplane.LearnEvent{event(dataplane.Learned, rec("10.1.1.30", c, "192.168.1.10", hnv.Dynamic))},
+			[]hnv.Change{{Delete: rec("10.1.1.31", c, "192.168.1.66", hnv.Dynamic)}, put(rec("10.1.1.30", c, "192.168.1.10", hnv.Dynamic))}},
 		{"of a tenant that is gone", []dataplane.LearnEvent{{Kind: dataplane.Learned, RDID: hnv.NewRDID(), Record: rec("10.1.1.20", b, "192.168.1.10", hnv.Dynamic)}}, nil},
 	} {
 		got := learnChanges(f, tc.events)

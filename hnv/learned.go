@@ -18,3 +18,14 @@ func (f *Fabric) DynamicRecords() []Record {
 	}
 	return out
 }
+
+// StationRecords gives the lookup records of a MAC in a virtual subnet that has
+// learned or L2Only records, in no order, without a walk over all records. In
+// others it gives none.
+func (f *Fabric) StationRecords(v VSID, mac MAC) []Record {
+	var out []Record
+	for _, k := range f.index.stations[v][mac] {
+		out = append(out, f.records[v][k])
+	}
+	return out
+}

@@ -295,3 +295,40 @@ func derived(t *testing.T, f *Fabric) {
 		}
 	}
 }
+
+// The records of a station are those of its MAC in its VSID, whoever else has
+// both.
+func TestStationRecords(t *testing.T) {
+	f := base(t)
+	var cs []Change
+	for _, v := range []uint32{5001, 6001} {
+		for _, r := range []Record{
+			at(record(v, "10.1.1.60", "192.168.1.60"), mac(60), as(L2Only)),
+			at(record(v, "10.1.1.60", "192.168.1.60"), mac(60), as(Dynamic)),
+			at(record(v, "10.1.1.61", "192.168.1.60"), mac(60)),
+			at(record(v, "10.1.1.62", "192.168.1.60"), mac(61)),
+		} {
+			cs = append(cs, Change{Put: r})
+		}
+	}
+	if _, err := f.Apply(cs); err != nil {
+		t.Fatal(err)
+	}
+	keys := func() (out []string) {
+		for _, r := range f.StationRecords(vsid(5001), stationMAC(60)) {
+			out = append(out, r.Key())
+		}
+		slices.Sort(out)
+		return out
+	}
+	l2only := at(record(5001, "10.1.1.60", "192.168.1.60"), mac(60), as(L2Only)).Key()
+	if got := keys(); !slices.Equal(got, slices.Sorted(slices.Values([]string{l2only, "5001/10.1.1.60", "5001/10.1.1.61"}))) {
+		t.Errorf("the station has %v", got)
+	}
+	if _, err := f.Apply([]Change{{Delete: at(record(5001, "10.1.1.60", "192.168.1.60"), mac(60), as(Dynamic))}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := keys(); len(got) != 2 {
+		t.Errorf("without its learned address the station has %v", got)
+	}
+}
