@@ -14,6 +14,7 @@ type FabricSide struct {
 	Tunnel  []compartments.PAState // provider addresses
 	Rewrite []compartments.PAState // those that stand for one CA each
 	Groups  []netip.Addr           // multicast groups that carry tunnel packets
+	VSIDs   []hnv.VSID             // those whose tunnel packets the machine's own stack does not get
 }
 
 // addresses gives what is read and joined, each where it is.

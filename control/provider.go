@@ -152,7 +152,7 @@ func (p *provider) serve(spec compartments.ProviderSpec) error {
 			p.c.o.Log.Warn("provider address", "address", s.Addr, "interface", s.Link, "usable", !s.Down, "trouble", s.Trouble())
 		}
 	}
-	return p.c.o.Wiring.Provider(FabricSide{Tunnel: st.Addresses, Rewrite: st.Rewrite, Groups: spec.Groups})
+	return p.c.o.Wiring.Provider(FabricSide{Tunnel: st.Addresses, Rewrite: st.Rewrite, Groups: spec.Groups, VSIDs: spec.VSIDs})
 }
 
 // claim makes sure, before the dataplane gets a tenant, that the tenant's tunnel

@@ -94,6 +94,7 @@ func (c *Controller) Status(uplinks []v1.LinkStatus) v1.GatewayStatus {
 		Uplinks:           uplinks,
 		Tenants:           []v1.TenantStatus{},
 		Unattributed:      drops(counters[hnv.RDID{}]),
+		LeftToStack:       counters[hnv.RDID{}].LeftToStack,
 		GatewayDrops:      c.gatewayDrops(),
 	}
 	for _, n := range c.known() {

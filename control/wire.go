@@ -69,7 +69,7 @@ func (w *Wire) Provider(f FabricSide) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	// In this order: the dataplane takes the first of Addrs for a source.
-	own := dataplane.Provider{MTU: w.mtu()}
+	own := dataplane.Provider{MTU: w.mtu(), Hybrid: true, VSIDs: f.VSIDs}
 	for _, s := range slices.Concat(f.Tunnel, f.Rewrite) {
 		own.Addrs = append(own.Addrs, s.Addr)
 		if s.Down {

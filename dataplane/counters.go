@@ -29,6 +29,10 @@ type TenantCounters struct {
 	ICMPErrors    uint64 // ICMP errors sent
 	ICMPWithheld  uint64 // ICMP errors not sent: the rate limit
 	DropsByReason map[drop.Reason]uint64
+
+	// LeftToStack is how many of the packets dropped before the tenant was known
+	// were none of the dataplane's, so that the machine's own stack had them.
+	LeftToStack uint64
 }
 
 // Drops is the number of packets dropped for whatever reason.
@@ -48,7 +52,8 @@ const (
 	answered
 	icmpErrors  = answered + 1
 	icmpDenied  = answered + 2
-	dropsBefore = answered + 3
+	leftToStack = answered + 3
+	dropsBefore = answered + 4
 	cellSize    = dropsBefore + drop.Count
 )
 
@@ -113,6 +118,7 @@ func (c *counters) sum() TenantCounters {
 		Answered:      n[answered],
 		ICMPErrors:    n[icmpErrors],
 		ICMPWithheld:  n[icmpDenied],
+		LeftToStack:   n[leftToStack],
 		DropsByReason: map[drop.Reason]uint64{},
 	}
 	for _, r := range drop.All() {

@@ -31,6 +31,9 @@ func (w *Worker) receive(f *packet.Frame) (*cell, drop.Reason) {
 	outer := &w.outer
 	if r := encap.Pop(f, outer); r != drop.None {
 		w.x = transit{f: f, outer: true}
+		if p := w.sw.provider.Load(); p.claims != nil && !encap.Claimed(f.Bytes(), p.claimed) {
+			w.nowhere.add(leftToStack, 1)
+		}
 		return w.nowhere, r
 	}
 	x := &w.x
@@ -46,6 +49,9 @@ func (w *Worker) receive(f *packet.Frame) (*cell, drop.Reason) {
 	// The tenant. From here on its domain alone decides.
 	x.tenant, x.domain = w.sw.tenantOf(outer.VSID)
 	if x.domain == nil {
+		if x.provider.claims != nil && !x.provider.claimed(outer.VSID) {
+			w.nowhere.add(leftToStack, 1)
+		}
 		return w.nowhere, drop.VSIDUnknown
 	}
 	x.c = w.cellOf(x.tenant)

@@ -73,6 +73,11 @@ type Provider struct {
 	// Down are the PAs, of anyone, that are known not to be reachable: a host
 	// that has others is sent to, and sends from, those.
 	Down []netip.Addr
+	// Hybrid says that the machine's own stack has the packets to our PAs that
+	// are no tunnel packets of these VSIDs (encap.Claimed): they are told apart
+	// from those that were dropped.
+	Hybrid bool
+	VSIDs  []hnv.VSID
 }
 
 // Switch is the dataplane of one machine. Its configuration may be changed from
@@ -147,6 +152,13 @@ type tenantTable = lookup.Map[lookup.Number, *tenant] // by VSID
 type provider struct {
 	Provider
 	own, down []lookup.Addr
+	many      map[lookup.Addr]struct{} // the same as own, nil where those are few
+	claims    map[uint32]struct{}      // nil: not hybrid
+}
+
+func (p *provider) claimed(vsid uint32) bool {
+	_, ok := p.claims[vsid]
+	return ok
 }
 
 // isDown tells whether the PA is known not to be reachable. Few ever are.
@@ -159,14 +171,17 @@ func (p *provider) isDown(pa lookup.Addr) bool {
 	return false
 }
 
-// owns tells whether the PA is ours. A machine has few.
+// few is how many PAs are looked through one by one. Where PAs stand for CAs,
+// there are many.
+const few = 8
+
+// owns tells whether the PA is ours.
 func (p *provider) owns(pa lookup.Addr) bool {
-	for i := range p.own {
-		if p.own[i] == pa {
-			return true
-		}
+	if p.many != nil {
+		_, ours := p.many[pa]
+		return ours
 	}
-	return false
+	return slices.Contains(p.own, pa)
 }
 
 // sourcePA gives our first PA of the family of to, if possible one that is up.
@@ -398,8 +413,20 @@ func (s *Switch) SetProvider(p Provider) {
 	for _, a := range p.Addrs {
 		n.own = append(n.own, lookup.AddrFrom(a))
 	}
+	if len(n.own) > few {
+		n.many = make(map[lookup.Addr]struct{}, len(n.own))
+		for _, a := range n.own {
+			n.many[a] = struct{}{}
+		}
+	}
 	for _, a := range p.Down {
 		n.down = append(n.down, lookup.AddrFrom(a))
+	}
+	if p.Hybrid {
+		n.claims = make(map[uint32]struct{}, len(p.VSIDs))
+		for _, v := range p.VSIDs {
+			n.claims[v.Uint32()] = struct{}{}
+		}
 	}
 	if old := s.provider.Swap(n); !slices.Equal(old.Addrs, n.Addrs) {
 		s.adoptAll()

@@ -105,6 +105,7 @@ type GatewayStatus struct {
 	Peers             []PeerStatus   `json:"peers" doc:"State of the machines to which learned records are reported, as the configuration file has them." nullable:"false"`
 	Tenants           []TenantStatus `json:"tenants" doc:"State of the tenants, sorted by name." nullable:"false"`
 	Unattributed      []Drop         `json:"unattributed" doc:"Packets dropped before it was known whose they were, by reason." nullable:"false"`
+	LeftToStack       uint64         `json:"leftToStack" doc:"How many of the unattributed packets were no tunnel packets of a known virtual subnet, so that the machine's own network stack had them."`
 	GatewayDrops      []Drop         `json:"gatewayDrops" doc:"Packets that the rules round the compartments dropped, of all tenants together, by reason as docs/gateway-drop-reasons.md has them; reasons that never occurred are left out." nullable:"false"`
 }
 

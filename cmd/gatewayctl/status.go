@@ -90,6 +90,9 @@ func writeStatus(w io.Writer, st v1.GatewayStatus) {
 		t.write(w)
 	}
 	writeDrops(w, "DROPPED, OF NO TENANT", st.Unattributed)
+	if st.LeftToStack > 0 {
+		fmt.Fprintf(w, "%d of these were for the machine's own network stack, which had them.\n", st.LeftToStack)
+	}
 	writeDrops(w, "DROPPED ROUND COMPARTMENTS", st.GatewayDrops)
 }
 
