@@ -49,7 +49,11 @@ type limiter struct {
 
 // allow tells whether an event may happen at now, in nanoseconds.
 func (l *limiter) allow(now int64, rate, burst int) bool {
-	interval := int64(time.Second) / int64(rate)
+	return l.every(now, int64(time.Second)/int64(rate), burst)
+}
+
+// every is allow for events that are rarer, of which it tells the interval.
+func (l *limiter) every(now, interval int64, burst int) bool {
 	for {
 		old := l.next.Load()
 		at := max(old, now)
@@ -64,6 +68,10 @@ func (l *limiter) allow(now int64, rate, burst int) bool {
 
 // would tells what allow would, and takes nothing.
 func (l *limiter) would(now int64, rate, burst int) bool {
-	interval := int64(time.Second) / int64(rate)
+	return l.has(now, int64(time.Second)/int64(rate), burst)
+}
+
+// has tells what every would, and takes nothing.
+func (l *limiter) has(now, interval int64, burst int) bool {
 	return max(l.next.Load(), now)-now <= interval*int64(burst-1)
 }

@@ -20,7 +20,7 @@ const (
 	LearnedMove                          // likewise, and another one had it before
 	LearnedAged                          // the station has given it up, or is gone: the record is gone
 	LearnDuplicate                       // the CA moves to and fro: it stays where it is for a while
-	LearnOverLimit                       // the port has as many CAs as it may have
+	LearnOverLimit                       // the port has as many CAs as it may have, or takes new ones too fast
 	LearnConfigured                      // the CA turned out to be configured for somebody else
 )
 
@@ -84,6 +84,7 @@ type learner struct {
 	mu      sync.Mutex
 	held    map[caKey]*held
 	counts  map[lookup.Station]int // of held CAs
+	paces   map[lookup.Station]*limiter
 	moves   map[caKey][]time.Time
 	frozen  map[caKey]time.Time // until when
 	blamed  map[lookup.Station]time.Time
@@ -93,7 +94,7 @@ type learner struct {
 func newLearner() *learner {
 	return &learner{
 		queue: make(chan sighting, maxSightings),
-		held:  map[caKey]*held{}, counts: map[lookup.Station]int{}, moves: map[caKey][]time.Time{}, frozen: map[caKey]time.Time{}, blamed: map[lookup.Station]time.Time{},
+		held:  map[caKey]*held{}, counts: map[lookup.Station]int{}, paces: map[lookup.Station]*limiter{}, moves: map[caKey][]time.Time{}, frozen: map[caKey]time.Time{}, blamed: map[lookup.Station]time.Time{},
 	}
 }
 
@@ -193,7 +194,9 @@ func (s *Switch) consider(sight sighting, now time.Time) {
 	if sight.what == leased {
 		h.until = now.Add(sight.lease)
 	}
-	if (mine == nil || mine.station() != me) && l.counts[me] >= d.Subnet(p.vsid).Learning.PerPort() {
+	most := d.Subnet(p.vsid).Learning.PerPort()
+	pace, interval := l.pace(me), int64(time.Minute)/int64(most)
+	if (mine == nil || mine.station() != me) && l.counts[me] >= most || !pace.has(now.UnixNano(), interval, most) {
 		if last, ok := l.blamed[me]; !ok || now.Sub(last) >= complainEvery {
 			l.blamed[me] = now
 			l.event(LearnOverLimit, h)
@@ -211,6 +214,7 @@ func (s *Switch) consider(sight sighting, now time.Time) {
 			return
 		}
 	}
+	pace.every(now.UnixNano(), interval, most)
 	l.hold(h)
 	if err := s.updateRecords(k.rdid, []hnv.Record{h.record}, nil); err != nil {
 		l.drop(k)
@@ -244,6 +248,16 @@ func (l *learner) noteMove(k caKey, now time.Time) bool {
 	}
 	l.moves[k] = recent
 	return true
+}
+
+// pace limits how many CAs the station may take in a minute: as many as it may
+// have. One that takes and gives back without end would keep the control plane
+// busy.
+func (l *learner) pace(st lookup.Station) *limiter {
+	if l.paces[st] == nil {
+		l.paces[st] = new(limiter)
+	}
+	return l.paces[st]
 }
 
 // giveUp forgets a CA and its record; with learner.mu.
@@ -310,6 +324,11 @@ func (s *Switch) age() {
 	for k, at := range l.moves {
 		if _, is := l.frozen[k]; !is && now.Sub(at[len(at)-1]) > moveWindow {
 			delete(l.moves, k)
+		}
+	}
+	for st, p := range l.paces {
+		if p.next.Load() <= now.UnixNano() {
+			delete(l.paces, st)
 		}
 	}
 	for id, at := range l.blamed {

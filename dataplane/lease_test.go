@@ -99,3 +99,41 @@ func withUDP(frame []byte, at int, b []byte) []byte {
 	out[14+20+6], out[14+20+7] = 0, 0 // no checksum
 	return out
 }
+
+// A station that takes addresses and gives them back again and again does not
+// keep the control plane busy, and others of its tenant learn on.
+func TestLearningIsPaced(t *testing.T) {
+	c := newSchooled(t, hnv.Learning{MaxPerPort: 4}, hnv.RuleNVGRE, hnv.RuleVXLAN)
+	vm := c.a[c.contoso]
+	release := dhcp(layers.DHCPMsgTypeRelease, mac14, mac12, "10.1.1.80", "10.1.1.12", mac14, "0.0.0.0", "10.1.1.80", 0)
+	for range 60 {
+		for range 5 {
+			vm.send(announce(mac14, "10.1.1.80"))
+			vm.send(release)
+			c.upkeep()
+			c.now = c.now.Add(200 * time.Millisecond)
+		}
+	}
+	learned, told := 0, 0
+	for _, k := range c.kinds() {
+		switch k {
+		case Learned:
+			learned++
+		case LearnOverLimit:
+			told++
+		}
+	}
+	if learned < 4 || learned > 8 || told < 1 || told > 2 {
+		t.Errorf("in a minute the address was learned %d times, and its pace complained of %d times", learned, told)
+	}
+	c.b[c.contoso].send(announce(mac15, "10.1.1.81"))
+	c.a[c.fabrikam].send(announce(mac14, "10.1.1.80"))
+	c.upkeep()
+	c.want("others", Learned, Learned)
+	for range 10 {
+		c.pass(time.Minute)
+	}
+	if n := len(c.hosts[1].sw.learner.paces); n != 0 {
+		t.Errorf("the paces of %d stations are remembered", n)
+	}
+}
