@@ -19,6 +19,7 @@ type Options struct {
 	NAT          NAT
 	Dataplane    Dataplane
 	Wiring       Wiring
+	Sight        Sight
 	// PAMTU gives the MTU of the fabric side.
 	PAMTU func() int
 	Log   *slog.Logger

@@ -162,6 +162,9 @@ func (c *Controller) TenantStatus(ctx context.Context, n hnv.Name) (v1.TenantSta
 		return out, err
 	}
 	out.NAT = c.natStatus(ctx, n)
+	if r, err := hnv.ParseRDID(out.RDID); err == nil {
+		out.Layers = c.layers(r)
+	}
 	return out, nil
 }
 

@@ -55,4 +55,5 @@ type Backend interface {
 	// whether there are more. A tenant without a compartment here, or without
 	// NAT, wraps hnv.ErrNotFound with a sentence that says so.
 	NATSessions(ctx context.Context, tenant hnv.Name, limit int) (sessions []v1.NATSession, more bool, err error)
+	Diagnostics
 }

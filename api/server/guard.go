@@ -23,8 +23,11 @@ import (
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		limit := requestTimeout
-		if isBulk(r) {
+		switch {
+		case isBulk(r):
 			limit = bulkTimeout
+		case r.URL.Path == capturesPath:
+			limit = v1.MaxCaptureSeconds*time.Second + requestTimeout
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), limit)
 		defer cancel()
@@ -103,6 +106,10 @@ func (s *Server) unknown(w http.ResponseWriter, r *http.Request) {
 func writeProblem(w http.ResponseWriter, status int, urn, detail string) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
+	writeProblemBody(w, status, urn, detail)
+}
+
+func writeProblemBody(w io.Writer, status int, urn, detail string) {
 	_ = json.NewEncoder(w).Encode(&huma.ErrorModel{Type: urn, Title: http.StatusText(status), Status: status, Detail: detail})
 }
 

@@ -37,6 +37,9 @@ type Server struct {
 	api     huma.API
 	mux     *http.ServeMux
 	order   recordOrder
+
+	ending context.Context // ends when no more requests are taken
+	end    context.CancelFunc
 }
 
 // New gives a server of the desired state and the gateway at work. log may be
@@ -46,6 +49,7 @@ func New(store Store, backend Backend, log *slog.Logger) *Server {
 		log = slog.Default()
 	}
 	s := &Server{store: store, backend: backend, log: log.With("component", "api"), mux: http.NewServeMux()}
+	s.ending, s.end = context.WithCancel(context.Background())
 	s.api = humago.New(s.mux, config())
 	s.registerTenants()
 	s.registerACLs()
@@ -57,6 +61,7 @@ func New(store Store, backend Backend, log *slog.Logger) *Server {
 	s.registerNAT()
 	s.registerDocuments()
 	s.registerStatus()
+	s.registerDiagnostics()
 	s.mux.HandleFunc("/", s.unknown)
 	return s
 }
@@ -107,7 +112,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 // httpServer bounds what one connection may take.
 func (s *Server) httpServer(h http.Handler) *http.Server {
-	return &http.Server{
+	srv := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second, // and the TLS handshake
 		ReadTimeout:       bulkTimeout,
@@ -116,6 +121,8 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
 	}
+	srv.RegisterOnShutdown(s.end)
+	return srv
 }
 
 func serve(ctx context.Context, srv *http.Server, l net.Listener) error {

@@ -69,7 +69,9 @@ type TenantStatus struct {
 	Records          int         `json:"records" doc:"Number of lookup records, the compartment's own among them."`
 	Compartment      string      `json:"compartment,omitempty" doc:"Name of the compartment's network namespace; empty where the tenant is only hosted."`
 	Counters         Counters    `json:"counters" doc:"Packet counters."`
-	NAT              *NATStatus  `json:"nat,omitempty" doc:"What its NAT counts, read from the kernel when asked for this tenant alone: it is not in the state of the gateway. Left out too where the tenant has no NAT here, or it is not in place."`
+
+	Layers []LayerCounters `json:"layers,omitempty" doc:"What the layers of the tenant's ports on this machine have counted, in the order in which packets from a port meet them; told when asked for this tenant alone: it is not in the state of the gateway."`
+	NAT    *NATStatus      `json:"nat,omitempty" doc:"What its NAT counts, read from the kernel when asked for this tenant alone: it is not in the state of the gateway. Left out too where the tenant has no NAT here, or it is not in place."`
 }
 
 // Feature is something the machine can do in more than one way, and which way

@@ -61,6 +61,7 @@ func (c *cli) report(cmd *cobra.Command, err error) int {
 	var gone *client.Unreachable
 	var problem *v1.Problem
 	switch {
+	case errors.As(err, new(saidError)):
 	case errors.As(err, &usage) || !c.begun:
 		fmt.Fprintf(c.err, "error: %s\nSee '%s --help'.\n", usageWords(err.Error()), cmd.CommandPath())
 		return exitUsage
@@ -126,6 +127,7 @@ Exit codes: 0 done, 1 refused, 2 wrong usage, 3 gatewayd not reachable.`,
 		c.tenantCommand(), c.subnetCommand(), c.aclCommand(), c.recordCommand(), c.customerRouteCommand(),
 		c.providerAddressCommand(), c.providerRouteCommand(), c.portCommand(),
 		c.natCommand(), c.compartmentCommand(),
+		c.nextHopCommand(), c.pingCommand(), c.traceCommand(), c.captureCommand(),
 		c.applyCommand(), c.diffCommand(), c.exportCommand(), c.statusCommand(), c.versionCommand(),
 	)
 	c.groups(root)

@@ -12,7 +12,7 @@ import (
 
 func (c *cli) portCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "port", Aliases: []string{"ports"}, Short: "Ports: network interfaces of VMs on this machine"}
-	cmd.AddCommand(c.portAdd(), c.portSet(), c.portList(), c.portDelete())
+	cmd.AddCommand(c.portAdd(), c.portSet(), c.portList(), c.portShow(), c.portDelete())
 	return cmd
 }
 

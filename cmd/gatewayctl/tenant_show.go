@@ -71,6 +71,7 @@ func writeTenant(w io.Writer, d tenantDetail) {
 	subnets.write(w)
 	writeConditions(w, st.Conditions)
 	writeCounters(w, st.Counters)
+	writeLayers(w, st.Layers)
 	if st.NAT != nil {
 		writeDrops(w, "DROPPED BY NAT", st.NAT.Drops)
 	}

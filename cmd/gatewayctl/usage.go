@@ -40,6 +40,10 @@ func usageWords(text string) string {
 		names, _, _ := strings.Cut(rest, "]")
 		return "give one of --" + strings.ReplaceAll(names, " ", ", --")
 	}
+	if _, rest, ok := strings.Cut(text, "they must all be set; missing ["); ok {
+		names, _, _ := strings.Cut(rest, "]")
+		return "missing: --" + strings.ReplaceAll(names, " ", ", --")
+	}
 	if rest, ok := strings.CutPrefix(text, "if any flags in the group ["); ok {
 		names, _, _ := strings.Cut(rest, "]")
 		return "give only one of --" + strings.ReplaceAll(names, " ", ", --")

@@ -76,7 +76,7 @@ func run(ctx context.Context, c config.Config) (err error) {
 	closers = append(closers, wire.Close)
 
 	ctrl = control.New(control.Options{
-		Store: st, Compartments: engine, NAT: nat.New(log), Dataplane: sw, Wiring: wire, PAMTU: mtu, Log: log,
+		Store: st, Compartments: engine, NAT: nat.New(log), Dataplane: sw, Wiring: wire, Sight: wire.Sight(), PAMTU: mtu, Log: log,
 	})
 	x, err := newExchange(c, st, log)
 	if err != nil {

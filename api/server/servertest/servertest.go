@@ -144,7 +144,7 @@ func (b *Backend) Status(ctx context.Context) (v1.GatewayStatus, error) {
 		if err != nil {
 			return st, err
 		}
-		t.NAT = nil
+		t.NAT, t.Layers = nil, nil
 		st.Tenants = append(st.Tenants, t)
 		if t.Phase != v1.PhaseReady {
 			st.Phase = v1.PhaseDegraded
@@ -174,6 +174,7 @@ func (b *Backend) TenantStatus(_ context.Context, n hnv.Name) (v1.TenantStatus, 
 			Answered: 4, Drops: []v1.Drop{{Reason: "source-pa-mismatch", Packets: 3}},
 		},
 	}
+	st.Layers = []v1.LayerCounters{{Layer: "acl", Matched: v1.Traffic{Packets: 2300, Bytes: 1050000}, Dropped: 7}, {Layer: "vnet", Matched: v1.Traffic{Packets: 2293, Bytes: 1049580}}}
 	if t.Gateway != nil {
 		st.Records++
 		st.Compartment = "hnv-" + n.String()
