@@ -7,4 +7,4 @@
 // Any package may import drop; it imports nothing.
 package drop
 
-//go:generate go run ./internal/gen/reasongen -list reasons.txt -go drop_gen.go -doc ../../docs/drop-reasons.md
+//go:generate go run ./internal/gen/reasongen -list reasons.txt -go drop_gen.go -c ../offload/bpf/reasons.h -doc ../../docs/drop-reasons.md

@@ -32,6 +32,7 @@ func TestGeneratedFilesAreCurrent(t *testing.T) {
 	}
 	for path, want := range map[string][]byte{
 		"drop_gen.go":                src,
+		"../offload/bpf/reasons.h":   gen.C(reasons),
 		"../../docs/drop-reasons.md": gen.Markdown(reasons),
 	} {
 		got, err := os.ReadFile(path)

@@ -1,4 +1,4 @@
-// Package gen turns the list of drop reasons into Go and into documentation.
+// Package gen turns the list of drop reasons into Go, C and documentation.
 // Only the generator and the test that the generated files are current import
 // it.
 package gen
@@ -138,6 +138,23 @@ func Go(reasons []Reason) ([]byte, error) {
 	}
 	b.WriteString("}\n")
 	return format.Source(b.Bytes())
+}
+
+// CName gives the constant's name in C: "source-pa-mismatch" is
+// DROP_SOURCE_PA_MISMATCH.
+func (r Reason) CName() string {
+	return "DROP_" + strings.ToUpper(strings.ReplaceAll(r.Name, "-", "_"))
+}
+
+// C writes the constants for the eBPF programs.
+func C(reasons []Reason) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */\n/* %s */\n#pragma once\n\nenum drop_reason {\n", header)
+	for _, r := range reasons {
+		fmt.Fprintf(&b, "\t%s = %d,\n", r.CName(), r.Number)
+	}
+	b.WriteString("};\n")
+	return b.Bytes()
 }
 
 // Markdown writes the page for operators.

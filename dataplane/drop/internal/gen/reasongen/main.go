@@ -13,15 +13,16 @@ import (
 func main() {
 	list := flag.String("list", "reasons.txt", "the list of reasons")
 	goFile := flag.String("go", "drop_gen.go", "the Go file to write")
+	cFile := flag.String("c", "", "the C header to write")
 	docFile := flag.String("doc", "", "the Markdown file to write")
 	flag.Parse()
-	if err := run(*list, *goFile, *docFile); err != nil {
+	if err := run(*list, *goFile, *cFile, *docFile); err != nil {
 		fmt.Fprintln(os.Stderr, "reasongen:", err)
 		os.Exit(1)
 	}
 }
 
-func run(list, goFile, docFile string) error {
+func run(list, goFile, cFile, docFile string) error {
 	f, err := os.Open(list)
 	if err != nil {
 		return err
@@ -36,6 +37,9 @@ func run(list, goFile, docFile string) error {
 		return fmt.Errorf("format %s: %w", goFile, err)
 	}
 	if err := os.WriteFile(goFile, src, 0o644); err != nil {
+		return err
+	}
+	if err := os.WriteFile(cFile, gen.C(reasons), 0o644); err != nil {
 		return err
 	}
 	return os.WriteFile(docFile, gen.Markdown(reasons), 0o644)
