@@ -64,8 +64,8 @@ lint: ## golangci-lint, as .golangci.yml has it
 	@$(WITH_GO) go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run ./...
 
 .PHONY: bench
-bench: ## micro-benchmarks of tables and codecs
-	@$(WITH_GO) go test -run '^$$' -bench . -benchmem ./dataplane/...
+bench: build ## gateways side by side, into out/bench.json (root); BENCH_ARGS=-quick for a short one, -help for more
+	@$(WITH_GO) go run ./test/bench/cmd/benchgateway -bin bin -out out/bench -commit $(COMMIT) $(BENCH_ARGS)
 
 .PHONY: bench-dataplane
 bench-dataplane: ## what packets, tables and updates cost, in rounds, into out/bench-dataplane.json

@@ -13,6 +13,8 @@ type Report struct {
 	Machine Machine  `json:"machine"`
 	Commit  string   `json:"commit"`
 	Results []Result `json:"results"`
+	// Absent is what could not be measured, or not on this machine.
+	Absent []Absent `json:"absent,omitempty"`
 }
 
 // Result is one number about one case.
@@ -107,11 +109,7 @@ func ratios(s *series, all []*series, index map[[2]string]*series, compare []str
 			if !ok || other == own || o.metric != s.metric || o.unit != s.unit || with(o.name, key, own) != s.name {
 				continue
 			}
-			by := make([]float64, len(s.values))
-			for i := range by {
-				by[i] = s.values[i] / o.values[i]
-			}
-			if m := median(by); !math.IsNaN(m) && !math.IsInf(m, 0) {
+			if m := median(divide(s.values, o.values)); !math.IsNaN(m) && !math.IsInf(m, 0) {
 				out[other] = round(m)
 			}
 		}

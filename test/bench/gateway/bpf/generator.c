@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0 */
+
+/* Sends frames, by BPF_PROG_TEST_RUN with live frames: each run of the program is
+ * one frame. The kernel takes frames back as the stack left them, decapsulated and
+ * translated, so the whole frame is written each time. */
+
+#include "kernel.h"
+
+enum { WORDS = 24 }; /* of 8 bytes: the longest frame is 192 */
+
+const volatile __u32 out;          /* interface to send from */
+const volatile __u64 frame[WORDS]; /* what to send */
+const volatile __u32 inner;        /* offset of the IPv4 header that flows differ in */
+const volatile __u32 sum;          /* of that header without checksum and the destination's last two bytes */
+const volatile __u32 flows = 1;    /* by UDP source port; 0: every frame is a flow of its own */
+const volatile __u32 first = 1024; /* the flows' first source port */
+const volatile __u32 entropy;      /* offset of what tells flows apart on the fabric */
+const volatile __u32 wide;         /* it has 16 bits and begins at 0xc000, else 8 */
+
+__u64 sent; /* also the number of the next frame */
+
+SEC("xdp") int generate(struct xdp_md *x)
+{
+	void *data = (void *)(long)x->data, *end = (void *)(long)x->data_end;
+	__u64 *to = data, n = sent++;
+	__u32 flow = flows ? n % flows : 0;
+
+#define PUT(i) if ((void *)(to + (i) + 1) > end) goto put; to[i] = frame[i];
+#define PUT4(i) PUT(i) PUT((i) + 1) PUT((i) + 2) PUT((i) + 3)
+	PUT4(0) PUT4(4) PUT4(8) PUT4(12) PUT4(16) PUT4(20)
+put:
+	if (inner > 160 || entropy > 160)
+		return XDP_ABORTED;
+	struct {
+		struct ip4 ip;
+		struct udp udp;
+	} __packed *h = data + inner;
+	if ((void *)(h + 1) > end)
+		return XDP_ABORTED;
+	if (flows) {
+		h->udp.src = htons(first + flow);
+	} else {
+		/* Multiplying by an odd number leads through all of 2^32 before anything
+		 * comes again. */
+		__u32 mixed = (__u32)n * 0x9e3779b1u;
+		__u16 low = mixed >> 16;
+		flow = mixed & 0xffff;
+		h->udp.src = htons(flow ? flow : 1);
+		h->ip.dst = (h->ip.dst & 0xffff) | (__u32)htons(low) << 16;
+		h->ip.check = htons(fold(sum + low));
+	}
+	if (entropy) {
+		__u8 *e = data + entropy;
+		if ((void *)(e + 2) > end)
+			return XDP_ABORTED;
+		if (wide)
+			*(__u16 *)e = htons(0xc000 | (flow & 0x3fff));
+		else
+			*e = flow;
+	}
+	return bpf_redirect(out, 0);
+}

@@ -1,0 +1,169 @@
+//go:build linux
+
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hnvgate/hnvgate/api/client"
+	v1 "github.com/hnvgate/hnvgate/api/v1"
+	"github.com/hnvgate/hnvgate/internal/config"
+	"github.com/hnvgate/hnvgate/test/lab"
+)
+
+// daemon is the gatewayd of a rig.
+type daemon struct {
+	rig    *rig
+	file   string
+	proc   *lab.Process
+	client *client.Client
+}
+
+// NotThere says why a case cannot be measured on this machine, or not yet.
+type NotThere struct{ Why string }
+
+func (e *NotThere) Error() string { return e.Why }
+
+// ourGateway starts gatewayd and gives it its configuration.
+func (r *rig) ourGateway(ctx context.Context) error {
+	r.compartment = gwMachine + "-" + r.site.tenant(0).name
+	d, err := r.newDaemon()
+	if err != nil {
+		return err
+	}
+	r.ours = d
+	if err := d.start(ctx); err != nil {
+		return err
+	}
+	if err := d.takes(ctx, r.path); err != nil {
+		return err
+	}
+	if err := r.lab.Apply(ctx, gwMachine, "site.yaml", r.document()); err != nil {
+		return err
+	}
+	return d.ready(ctx)
+}
+
+// newDaemon writes the configuration file.
+func (r *rig) newDaemon() (*daemon, error) {
+	dir := filepath.Join(r.lab.Dir(), gwMachine)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	text := r.lab.Config(gwMachine)
+	// Which way packets take can be said only where there are several.
+	if chosen := fmt.Sprintf("path: %s\n", r.path); known(text + chosen) {
+		text += chosen
+	}
+	d := &daemon{rig: r, file: filepath.Join(dir, "gatewayd.yaml"), client: client.New(r.lab.Socket(gwMachine))}
+	return d, os.WriteFile(d.file, []byte(text), 0o644)
+}
+
+func known(text string) bool {
+	_, err := config.Parse([]byte(text))
+	return err == nil
+}
+
+// start starts gatewayd and returns when it answers.
+func (d *daemon) start(ctx context.Context) error {
+	var err error
+	d.proc, err = d.rig.lab.Start(gwMachine, "gatewayd", filepath.Join(d.rig.lab.Bin(), "gatewayd"), "--config", d.file)
+	if err != nil {
+		return err
+	}
+	return d.wait(ctx, func() error { _, err := d.client.Version(ctx); return err })
+}
+
+// wait calls f until it succeeds.
+func (d *daemon) wait(ctx context.Context, f func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	for {
+		err := f()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-d.proc.Done():
+			return fmt.Errorf("gatewayd ended: %s", d.proc.Output())
+		case <-ctx.Done():
+			return fmt.Errorf("gatewayd is not ready: %w", err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// takes tells whether packets take the path; the error says why they do not.
+func (d *daemon) takes(ctx context.Context, path string) error {
+	st, err := d.client.Status(ctx)
+	if err != nil {
+		return err
+	}
+	for _, f := range st.Features {
+		if f.Name != "dataplane" {
+			continue
+		}
+		if f.Path == path {
+			return nil
+		}
+		return &NotThere{fmt.Sprintf("gatewayctl status says of the dataplane: %s, as %s", f.Path, f.Reason)}
+	}
+	return &NotThere{"gatewayctl status does not name the dataplane's path"}
+}
+
+// ready waits until everything that was configured is in place.
+func (d *daemon) ready(ctx context.Context) error {
+	return d.wait(ctx, func() error {
+		st, err := d.client.Status(ctx)
+		if err != nil {
+			return err
+		}
+		if st.Phase == v1.PhaseReady && len(st.Tenants) == d.rig.size.Tenants {
+			return nil
+		}
+		errs := []error{fmt.Errorf("it is %s", st.Phase)}
+		for _, t := range st.Tenants {
+			if t.Phase != v1.PhaseReady && len(errs) < 4 {
+				errs = append(errs, fmt.Errorf("tenant %s is %s", t.Name, t.Phase))
+			}
+		}
+		return errors.Join(errs...)
+	})
+}
+
+// document is what the gateway is told: its place on the fabric, the tenants, and
+// where the first one's VM is.
+func (r *rig) document() v1.Document {
+	s := r.site
+	doc := v1.Document{
+		APIVersion:        v1.APIVersion,
+		ProviderAddresses: []v1.ProviderAddress{{Address: fmt.Sprintf("%s/%d", s.gatewayPA, s.fabric.Bits()), Interface: "pa0"}},
+	}
+	for n := range r.size.Tenants {
+		t := s.tenant(n)
+		doc.Tenants = append(doc.Tenants, v1.Tenant{
+			Name: t.name, Encap: string(r.Encap),
+			Subnets: []v1.Subnet{
+				{VSID: t.gatewayVSID.Uint32(), Prefixes: []string{s.gatewaySubnet.String()}},
+				{VSID: t.vmVSID.Uint32(), Prefixes: []string{s.subnet.String()}},
+			},
+			Gateway: &v1.Gateway{
+				VSID: t.gatewayVSID.Uint32(), CAs: []string{s.compartmentCA.String()}, Uplink: lab.Uplink,
+				NAT: &v1.NAT{Pool: []string{t.external.String()}, ConnectionLimit: connections},
+			},
+		})
+		doc.LookupRecords = append(doc.LookupRecords, v1.LookupRecord{
+			VSID: t.vmVSID.Uint32(), CA: s.ca.String(), MAC: s.vmMAC.String(), PA: s.hostPA.String(),
+		})
+	}
+	return doc
+}
+
+// connections is how many connections a tenant may have: no less than the kernel
+// tracks in a namespace where nobody limits it.
+const connections = 262144
