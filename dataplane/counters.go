@@ -35,6 +35,20 @@ type TenantCounters struct {
 	LeftToStack uint64
 }
 
+// add adds what was counted elsewhere.
+func (c *TenantCounters) add(o TenantCounters) {
+	for _, t := range []struct {
+		sum *Traffic
+		Traffic
+	}{{&c.FromFabric, o.FromFabric}, {&c.ToFabric, o.ToFabric}, {&c.FromPorts, o.FromPorts}, {&c.ToPorts, o.ToPorts}} {
+		t.sum.Packets += t.Packets
+		t.sum.Bytes += t.Bytes
+	}
+	for r, n := range o.DropsByReason {
+		c.DropsByReason[r] += n
+	}
+}
+
 // Drops is the number of packets dropped for whatever reason.
 func (c *TenantCounters) Drops() (n uint64) {
 	for _, d := range c.DropsByReason {
@@ -138,10 +152,18 @@ func (s *Switch) Counters() []TenantCounters {
 		tenants = append(tenants, t)
 	}
 	s.mu.Unlock()
+	elsewhere := map[hnv.RDID]TenantCounters{}
+	s.inform(func(f Follower) {
+		for _, c := range f.Counters() {
+			elsewhere[c.RDID] = c
+		}
+	})
 	out := []TenantCounters{s.nowhere.counters.sum()}
+	out[0].add(elsewhere[hnv.RDID{}])
 	for _, t := range tenants {
 		c := t.counters.sum()
 		c.RDID = t.rdid
+		c.add(elsewhere[t.rdid])
 		if d := t.domain.Load(); d != nil {
 			c.Name = d.Name
 		}

@@ -190,6 +190,7 @@ func (s *Switch) SetLayers(id PortID, layers []vfp.Layer) error {
 
 // alter publishes a changed port, if its layers can be compiled.
 func (s *Switch) alter(id PortID, change func(*port)) error {
+	defer s.inform(func(f Follower) { f.PortChanged(id) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	table := s.ports.Load()

@@ -38,8 +38,9 @@ type policy struct {
 	// stateful tells that some packets may only pass as replies.
 	stateful bool
 	// inbound tells that anything but decapsulation happens on the way to the
-	// port, so that packets from other ports of this machine must be looked at.
-	inbound bool
+	// port, so that packets from other ports of this machine must be looked at;
+	// outbound that anything but routing and encapsulation does on the way from it.
+	inbound, outbound bool
 }
 
 // aclLayer holds a group for each direction and each list that applies: all of
@@ -225,6 +226,7 @@ func (s *Switch) compile(p *port, d *lookup.Domain, in, out meter) (*policy, err
 	s.lastPolicy++
 	return &policy{
 		prog: prog, gen: s.lastPolicy, stateful: stateful,
-		inbound: stateful || p.in.Bucket != nil || in.Bucket != nil || len(p.custom) > 0,
+		inbound:  stateful || p.in.Bucket != nil || in.Bucket != nil || len(p.custom) > 0,
+		outbound: stateful || p.out.Bucket != nil || out.Bucket != nil || len(p.custom) > 0,
 	}, nil
 }

@@ -93,6 +93,8 @@ type Switch struct {
 	rewritten atomic.Pointer[rewritten]
 	punts     atomic.Pointer[punts]
 
+	follower atomic.Pointer[Follower]
+
 	tap    capture.Tap // where captures get copies of packets
 	pinger pinger
 
@@ -184,12 +186,16 @@ func (p *provider) owns(pa lookup.Addr) bool {
 	return slices.Contains(p.own, pa)
 }
 
-// sourcePA gives our first PA of the family of to, if possible one that is up.
-// Those that stand for a CA are nobody else's source.
-func (w *Worker) sourcePA(to lookup.Addr) (first lookup.Addr) {
-	p, taken := w.x.provider, w.sw.rewritten.Load()
+// sourcePA gives our PA for packets for which no record vouches.
+func (w *Worker) sourcePA(to lookup.Addr) lookup.Addr {
+	return w.x.provider.source(to.Is6(), w.sw.rewritten.Load())
+}
+
+// source gives our first PA of the family, if possible one that is up. Those that
+// stand for a CA are nobody else's source.
+func (p *provider) source(six bool, taken *rewritten) (first lookup.Addr) {
 	for _, a := range p.own {
-		if a.Is6() != to.Is6() || taken.Get(a) != nil {
+		if a.Is6() != six || taken.Get(a) != nil {
 			continue
 		}
 		if !p.isDown(a) {
@@ -239,7 +245,12 @@ func (s *Switch) Apply(t Tenant) error {
 	return nil
 }
 
-func (s *Switch) apply(t Tenant) error {
+func (s *Switch) apply(t Tenant) (err error) {
+	defer func() {
+		if err == nil {
+			s.inform(func(f Follower) { f.TenantChanged(t.RDID) })
+		}
+	}()
 	d, err := s.next(t)
 	if err != nil {
 		return fmt.Errorf("apply tenant %s: %w", t.Name, err)
@@ -320,6 +331,7 @@ func shape(t Tenant) Tenant {
 // Remove forgets a tenant: none of its packets passes any more. Its ports stay
 // plugged in, without effect, until they are removed.
 func (s *Switch) Remove(rdid hnv.RDID) {
+	defer s.inform(func(f Follower) { f.TenantChanged(rdid) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t, known := s.byRDID[rdid]
@@ -348,7 +360,12 @@ func (s *Switch) UpdateRecords(rdid hnv.RDID, put []hnv.Record, del []hnv.Record
 	return nil
 }
 
-func (s *Switch) updateRecords(rdid hnv.RDID, put []hnv.Record, del []hnv.RecordKey) error {
+func (s *Switch) updateRecords(rdid hnv.RDID, put []hnv.Record, del []hnv.RecordKey) (err error) {
+	defer func() {
+		if err == nil {
+			s.inform(func(f Follower) { f.TenantChanged(rdid) })
+		}
+	}()
 	for {
 		t := s.tenantBy(rdid)
 		if t == nil {
@@ -428,7 +445,9 @@ func (s *Switch) SetProvider(p Provider) {
 			n.claims[v.Uint32()] = struct{}{}
 		}
 	}
-	if old := s.provider.Swap(n); !slices.Equal(old.Addrs, n.Addrs) {
+	old := s.provider.Swap(n)
+	s.inform(func(f Follower) { f.ProviderChanged() })
+	if !slices.Equal(old.Addrs, n.Addrs) {
 		s.adoptAll()
 	}
 }
