@@ -46,7 +46,7 @@ func (w *Worker) send(in *port, c *cell, f *packet.Frame) drop.Reason {
 	if x.h.SrcMAC != in.mac {
 		return drop.SourceMACMismatch
 	}
-	if !f.Offload.SpareHeaders(&x.h) {
+	if !f.Offload.SpareHeaders(&x.h) || !x.cutPadding() {
 		return drop.ChecksumUnsupported
 	}
 	switch {
@@ -72,6 +72,15 @@ func (w *Worker) send(in *port, c *cell, f *packet.Frame) drop.Reason {
 		}
 	}
 	return w.decideOutbound(&fl)
+}
+
+// cutPadding takes off what stands behind the packet, but for what Ethernet may need:
+// it would be carried along, and no MTU counts it. False if a partial checksum is
+// said to be there.
+func (x *transit) cutPadding() bool {
+	const least = 60 // of a frame, without its check sequence
+	end := max(least, x.h.L3+x.h.Length)
+	return x.f.Len() <= end || x.f.TrimBack(end)
 }
 
 // decideOutbound takes a packet from a port through the layers: it is decided

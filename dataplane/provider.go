@@ -68,7 +68,7 @@ func (w *Worker) receive(f *packet.Frame) (*cell, drop.Reason) {
 	if w.tr != nil {
 		w.tr.decap()
 	}
-	if !f.Offload.SpareHeaders(&x.h) {
+	if !f.Offload.SpareHeaders(&x.h) || !x.cutPadding() {
 		return x.c, drop.ChecksumUnsupported
 	}
 	switch {

@@ -247,18 +247,17 @@ func TestConcurrentEverything(t *testing.T) {
 			defer w.Close()
 			f := []*packet.Frame{packet.NewFrame(2048)}
 			for range 50 {
+				// By chance with the other tenant's VSID, and so that tenant's.
+				v, whose := base+1, payload
+				if r.IntN(4) == 0 {
+					v, whose = 11000-base+1, "belongs to "+[]string{"fabrikam", "contoso"}[i]
+				}
 				inner := [][]byte{
-					udp(mac12, mac13, "10.1.1.12", "10.1.1.13", payload),
-					udp(mac12, mac14, "10.1.1.12", "10.1.1.60", payload),
-					udp(mac12, macBroadcast, "10.1.1.12", "10.1.1.255", payload),
+					udp(mac12, mac13, "10.1.1.12", "10.1.1.13", whose),
+					udp(mac12, mac14, "10.1.1.12", "10.1.1.60", whose),
+					udp(mac12, macBroadcast, "10.1.1.12", "10.1.1.255", whose),
 					arpFrame(1, mac12, macBroadcast, mac12, "10.1.1.12", "10.1.1.60"),
 				}[r.IntN(4)]
-				// By chance with the other tenant's VSID, and so that tenant's.
-				v := base + 1
-				if r.IntN(4) == 0 {
-					v = 11000 - base + 1
-					inner = []byte(strings.ReplaceAll(string(inner), "belongs to "+name, "belongs to "+[]string{"fabrikam", "contoso"}[i]))
-				}
 				f[0].Set(outerPacket(hnv.NVGRE, []string{paHost2, "192.168.7.7"}[r.IntN(2)], paHost1, v, inner))
 				w.FromProvider(f)
 				w.Flush()
