@@ -139,9 +139,8 @@ func TestLists(t *testing.T) {
 
 		{what: "subnet", scope: scope{subnet: rules(open, aclRule(allowIn("udp")).dport(2, 2))}, l4: udpPorts(1, 2), from: "23v"},
 		{what: "not by the subnet", scope: scope{subnet: rules(open, aclRule(allowIn("udp")).dport(3, 3))}, l4: udpPorts(1, 2), from: ""},
-		{what: "port and subnet", scope: scope{port: rules(open, aclRule(allowIn("udp")).dport(2, 9)), subnet: rules(open, aclRule(allowIn("udp")).dport(1, 2))}, l4: udpPorts(1, 2), from: "23v"},
-		{what: "port without subnet", scope: scope{port: rules(open, aclRule(allowIn("udp")).dport(2, 9)), subnet: rules(open, aclRule(allowIn("udp")).dport(1, 1))}, l4: udpPorts(1, 2), from: ""},
-		{what: "subnet without port", scope: scope{port: rules(open, aclRule(allowIn("udp")).dport(3, 9)), subnet: rules(open, aclRule(allowIn("udp")).dport(1, 2))}, l4: udpPorts(1, 2), from: ""},
+		{what: "port, whatever the subnet", scope: scope{port: rules(open, aclRule(allowIn("udp")).dport(2, 9)), subnet: rules(aclRule(allowOut("any")))}, l4: udpPorts(1, 2), from: "23v"},
+		{what: "subnet but not the port", scope: scope{port: rules(open, aclRule(allowIn("udp")).dport(3, 9)), subnet: rules(open, aclRule(allowIn("udp")).dport(1, 2))}, l4: udpPorts(1, 2), from: ""},
 		// What a subnet's list says of sending holds for its other stations, too.
 		{what: "subnet's other stations may not send", scope: scope{subnet: rules(aclRule(allowIn("any")))}, l4: udpPorts(1, 2), from: "v"},
 	} {
@@ -350,8 +349,8 @@ func TestListsComeAndGo(t *testing.T) {
 			{scope{port: rules(web)}, true, false, true, false, false},
 			{scope{subnet: rules(web, aclRule(allowOut("any")))}, true, false, true, true, false}, // what it opens itself it may send
 			{scope{subnet: rules(ssh, aclRule(allowOut("any")))}, false, true, true, true, false},
-			{scope{port: rules(web), subnet: rules(ssh, aclRule(allowOut("any")))}, false, false, false, false, false},
-			{scope{port: rules(web, ssh), subnet: rules(ssh, web, aclRule(allowOut("any")))}, true, true, true, true, false},
+			{scope{port: rules(web), subnet: rules(ssh, aclRule(allowOut("any")))}, true, false, true, false, false},
+			{scope{port: rules(web, ssh), subnet: rules(ssh, aclRule(allowOut("any")))}, true, true, true, true, false},
 			{scope{port: []hnv.ACLRule{}}, false, false, false, false, false},
 			{scope{}, true, true, true, true, false},
 		} {

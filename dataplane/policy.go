@@ -43,38 +43,38 @@ type policy struct {
 	inbound, outbound bool
 }
 
-// aclLayer holds a group for each direction and each list that applies: all of
-// them must let a packet pass. A port to which none applies has the default.
+// aclLayer holds a group for each direction with the rules of the list that
+// applies: the port's own, or else its virtual subnet's. A port to which none
+// applies has the default.
 func (s *Switch) aclLayer(p *port, d *lookup.Domain) (l vfp.Layer, stateful bool, err error) {
 	l = vfp.Layer{Name: LayerACL, Priority: priorityACL}
-	type scope struct {
-		name string
-		acl  hnv.Name
+	scope, name := "port", p.spec.ACL
+	if sub := d.Subnet(p.vsid); !name.IsValid() && sub != nil {
+		scope, name = "subnet", sub.ACL
 	}
-	var scopes []scope
-	if p.spec.ACL.IsValid() {
-		scopes = append(scopes, scope{"port", p.spec.ACL})
-	}
-	if sub := d.Subnet(p.vsid); sub != nil && sub.ACL.IsValid() {
-		scopes = append(scopes, scope{"subnet", sub.ACL})
+	var acl *hnv.ACL
+	if name.IsValid() {
+		if acl = d.ACL(name); acl == nil {
+			return l, false, fmt.Errorf("the %s's access control list %s is not there", scope, name)
+		}
 	}
 	for _, dir := range []vfp.Direction{outbound, inbound} {
-		for i, sc := range scopes {
-			acl := d.ACL(sc.acl)
-			if acl == nil {
-				return l, false, fmt.Errorf("the %s's access control list %s is not there", sc.name, sc.acl)
-			}
-			l.Groups = append(l.Groups, vfp.Group{Name: sc.name + " " + sc.acl.String(), Priority: 10 * (i + 1), Direction: dir, Rules: aclRules(acl, dir)})
+		g := vfp.Group{Name: "default", Priority: 10, Direction: dir, Rules: []vfp.Rule{s.defaultRule()}}
+		if acl != nil {
+			g.Name, g.Rules = scope+" "+name.String(), aclRules(acl, dir)
 		}
-		if len(scopes) == 0 {
-			rule := vfp.Rule{ID: "default", Action: vfp.Action{Kind: vfp.Allow}}
-			if s.opt.DefaultACL == hnv.Deny {
-				rule.Action = vfp.Action{Kind: vfp.Block, Reason: drop.ACLDenied}
-			}
-			l.Groups = append(l.Groups, vfp.Group{Name: "default", Priority: 10, Direction: dir, Rules: []vfp.Rule{rule}})
-		}
+		l.Groups = append(l.Groups, g)
 	}
-	return l, len(scopes) > 0 || s.opt.DefaultACL == hnv.Deny, nil
+	return l, acl != nil || s.opt.DefaultACL == hnv.Deny, nil
+}
+
+// defaultRule is for ports without a list.
+func (s *Switch) defaultRule() vfp.Rule {
+	rule := vfp.Rule{ID: "default", Action: vfp.Action{Kind: vfp.Allow}}
+	if s.opt.DefaultACL == hnv.Deny {
+		rule.Action = vfp.Action{Kind: vfp.Block, Reason: drop.ACLDenied}
+	}
+	return rule
 }
 
 // aclRules translates a list's rules of a direction; what none of them matches
