@@ -380,3 +380,33 @@ func TestListsComeAndGo(t *testing.T) {
 		l.clearScope(other)
 	}
 }
+
+// A list goes together with the port's wish for it, and the tenant hears of it
+// first: the port has the list until it is told, and nothing is refused for good.
+func TestListGoesBeforeItsPort(t *testing.T) {
+	l, contoso, fabrikam := exampleLab(t)
+	for _, s := range []*site{contoso, fabrikam} {
+		l.setScope(s, scope{port: rules(aclRule(allowIn("tcp")).dport(80, 80))})
+		reached := func(what string, want map[layers.TCPPort]bool) {
+			t.Helper()
+			for port, is := range want {
+				if got := arrives(t, l, s.vm12, s.packet(s.vm12, s.vm11, false, tcpFlags(5000, port, "S"), what), s.vm11, contoso, fabrikam); got != is {
+					t.Errorf("%s, %s, port %d: %v, want %v", s.Name, what, port, got, is)
+				}
+			}
+		}
+		l.apply(s, func(t *Tenant) { t.ACLs = nil })
+		reached("the list is gone", map[layers.TCPPort]bool{80: true, 22: false})
+		sw := s.vm11.host.sw
+		if err := sw.SetPort(s.vm11.id, mustName("another"), 0, 0); err == nil {
+			t.Error("a port has a list that is not there")
+		}
+		if err := sw.SetPort(s.vm11.id, hnv.Name{}, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		reached("the port knows", map[layers.TCPPort]bool{80: true, 22: true})
+		if err := sw.SetPort(s.vm11.id, mustName("of-port"), 0, 0); err == nil {
+			t.Error("a port has a list again that is gone")
+		}
+	}
+}

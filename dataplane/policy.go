@@ -35,6 +35,7 @@ const (
 type policy struct {
 	prog *vfp.Program
 	gen  uint64 // of this policy, never that of another one
+	list *hnv.ACL // what the port's access control list was compiled from; nil if it has none
 	// stateful tells that some packets may only pass as replies.
 	stateful bool
 	// inbound tells that anything but decapsulation happens on the way to the
@@ -46,16 +47,18 @@ type policy struct {
 // aclLayer holds a group for each direction with the rules of the list that
 // applies: the port's own, or else its virtual subnet's. A port to which none
 // applies has the default.
-func (s *Switch) aclLayer(p *port, d *lookup.Domain) (l vfp.Layer, stateful bool, err error) {
+func (s *Switch) aclLayer(p *port, d *lookup.Domain) (l vfp.Layer, acl *hnv.ACL, err error) {
 	l = vfp.Layer{Name: LayerACL, Priority: priorityACL}
 	scope, name := "port", p.spec.ACL
 	if sub := d.Subnet(p.vsid); !name.IsValid() && sub != nil {
 		scope, name = "subnet", sub.ACL
 	}
-	var acl *hnv.ACL
 	if name.IsValid() {
 		if acl = d.ACL(name); acl == nil {
-			return l, false, fmt.Errorf("the %s's access control list %s is not there", scope, name)
+			acl = p.lastList(name)
+		}
+		if acl == nil {
+			return l, nil, fmt.Errorf("the %s's access control list %s is not there", scope, name)
 		}
 	}
 	for _, dir := range []vfp.Direction{outbound, inbound} {
@@ -65,7 +68,17 @@ func (s *Switch) aclLayer(p *port, d *lookup.Domain) (l vfp.Layer, stateful bool
 		}
 		l.Groups = append(l.Groups, g)
 	}
-	return l, acl != nil || s.opt.DefaultACL == hnv.Deny, nil
+	return l, acl, nil
+}
+
+// lastList is the list of that name as the port has it now, nil if it has none.
+// A tenant's lists and its ports are set one after the other: a list that goes
+// together with its last port's wish for it may be gone first.
+func (p *port) lastList(name hnv.Name) *hnv.ACL {
+	if old := p.policy.Load(); old != nil && old.list != nil && old.list.Name == name {
+		return old.list
+	}
+	return nil
 }
 
 // defaultRule is for ports without a list.
@@ -202,7 +215,7 @@ func (s *Switch) policies(rdid hnv.RDID, d *lookup.Domain, in, out meter) (map[*
 // compile makes the port's layers as they are in the domain, with its tenant's
 // meters; with mu.
 func (s *Switch) compile(p *port, d *lookup.Domain, in, out meter) (*policy, error) {
-	acl, stateful, err := s.aclLayer(p, d)
+	acl, list, err := s.aclLayer(p, d)
 	if err != nil {
 		return nil, fmt.Errorf("layers of port %s: %w", p.spec.Name, err)
 	}
@@ -223,9 +236,10 @@ func (s *Switch) compile(p *port, d *lookup.Domain, in, out meter) (*policy, err
 	if old := p.policy.Load(); old != nil {
 		prog.Inherit(old.prog)
 	}
+	stateful := list != nil || s.opt.DefaultACL == hnv.Deny
 	s.lastPolicy++
 	return &policy{
-		prog: prog, gen: s.lastPolicy, stateful: stateful,
+		prog: prog, gen: s.lastPolicy, list: list, stateful: stateful,
 		inbound:  stateful || p.in.Bucket != nil || in.Bucket != nil || len(p.custom) > 0,
 		outbound: stateful || p.out.Bucket != nil || out.Bucket != nil || len(p.custom) > 0,
 	}, nil
