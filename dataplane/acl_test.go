@@ -410,3 +410,69 @@ func TestListGoesBeforeItsPort(t *testing.T) {
 		}
 	}
 }
+
+// Lists come under connections that began without any: those that a list lets the
+// VM open go on, also where the next packet is the other end's; those that it does
+// not stop. The neighbour, whose list is the other way round, has the same ones the
+// other way round.
+func TestListsComeUnderConnections(t *testing.T) {
+	l, contoso, fabrikam := exampleLab(t)
+	for round, nextIn := range []bool{true, false} {
+		type talk struct {
+			s      *site
+			peer   *nic
+			opened bool // by vm11
+			port   layers.TCPPort
+		}
+		pass := func(c talk, in bool, flags string) bool {
+			from, to, l4 := c.s.vm11, c.peer, tcpFlags(c.port, 80, flags)
+			if in == c.opened {
+				l4 = tcpFlags(80, c.port, flags)
+			}
+			if in {
+				from, to = to, from
+			}
+			return arrives(t, l, from, c.s.packet(from, to, false, l4, "x"), to, contoso, fabrikam)
+		}
+		var all []talk
+		for _, s := range []*site{contoso, fabrikam} {
+			l.clearScope(s)
+			for i, peer := range []*nic{s.vm12, s.vm13, s.v21} {
+				for j, opened := range []bool{true, false} {
+					c := talk{s, peer, opened, layers.TCPPort(40000 + 100*round + 10*i + j)}
+					for k, flags := range []string{"S", "SA", "A"} {
+						if in := (k == 1) == opened; !pass(c, in, flags) {
+							t.Fatalf("%s: %s is dropped without a list", s.Name, flags)
+						}
+					}
+					all = append(all, c)
+				}
+			}
+		}
+		out := aclRule(allowOut("tcp")).dport(80, 80)
+		in := aclRule(allowIn("tcp")).dport(80, 80)
+		l.setScope(contoso, scope{port: rules(out)})
+		l.setScope(fabrikam, scope{port: rules(in)})
+		for _, c := range all {
+			want := c.opened == (c.s == contoso)
+			if !c.opened && !nextIn && c.peer.host == c.s.vm11.host {
+				// Without lists, a port does not note what comes from its own
+				// machine: the other end has to speak first.
+				want = false
+			}
+			for i, dir := range []bool{nextIn, !nextIn, nextIn} {
+				if dir && c.s == fabrikam && !c.opened {
+					want = true
+				}
+				if got := pass(c, dir, "A"); got != want {
+					t.Errorf("%s, opened by vm11: %v: packet %d, to vm11: %v: passes %v", c.s.Name, c.opened, i, dir, got)
+				}
+			}
+			// Nobody else profits.
+			c.port += 5
+			if got, want := pass(c, !c.opened, "S"), want; got != want {
+				t.Errorf("%s, opened by vm11: %v: a new one: %v", c.s.Name, c.opened, got)
+			}
+		}
+	}
+}

@@ -63,6 +63,9 @@ type flowState struct {
 	dir   vfp.Direction
 	key   flow.Key
 	entry *flow.Entry[action]
+	// asked is the other direction, known from before the port had lists, that
+	// makes the packet under way a reply.
+	asked *flow.Entry[action]
 	// alone is a packet that is no flow of its own: a fragment, an ICMP error or
 	// one for a group. Its entry is that of what it goes with (fragment.go).
 	alone bool
@@ -207,7 +210,8 @@ func (w *Worker) judge(fl *flowState) drop.Reason {
 	default:
 		whole = true
 		prog.Evaluate(fl.dir, &x.h, v)
-		if (v.Blocked || v.NeedsL4) && fl.alone && fl.entry != nil || v.Blocked && v.Reason == drop.ACLDenied && x.isSubnetDHCP(fl.port) {
+		denied := v.Blocked && v.Reason == drop.ACLDenied
+		if (v.Blocked || v.NeedsL4) && fl.alone && fl.entry != nil || denied && (x.isSubnetDHCP(fl.port) || w.wasAsked(fl)) {
 			whole = false
 			prog.EvaluateLayer(LayerMeter, fl.dir, &x.h, v)
 		} else if fl.entry != nil && !v.Transposition.IsZero() && !fl.alone {
@@ -251,6 +255,28 @@ func (w *Worker) stillAllowed(fl *flowState) bool {
 	if w.tr == nil {
 		opener.Gen.Store(fl.pol.gen)
 	}
+	return true
+}
+
+// wasAsked tells whether the packet of no flow, which the lists deny, goes with one
+// that began before the port had lists, so that each of its directions is known
+// for itself: if they let the other one pass, this one is its reply.
+func (w *Worker) wasAsked(fl *flowState) bool {
+	if fl.alone || fl.entry != nil {
+		return false
+	}
+	key := fl.key.Reverse()
+	other := w.lookup(fl.port, &key)
+	if other == nil || other.Peer() != nil {
+		return false
+	}
+	h := headersOf(key)
+	var v vfp.Composed
+	fl.pol.prog.EvaluateLayer(LayerACL, vfp.Direction(key.Dir), &h, &v)
+	if v.Blocked {
+		return false
+	}
+	fl.asked = other
 	return true
 }
 
@@ -311,7 +337,13 @@ func (w *Worker) remember(fl *flowState, a *action) drop.Reason {
 	}
 	paired := fl.pol.stateful || !a.trans.IsZero()
 	var err error
-	if paired {
+	if fl.asked != nil {
+		fl.port.flows.Remove(fl.asked)
+		var opener *flow.Entry[action]
+		if opener, err = fl.port.flows.InsertPair(fl.asked.Key(), &action{}, fl.key, a, fl.pol.gen, w.now); err == nil {
+			fl.entry = opener.Peer()
+		}
+	} else if paired {
 		// Replies answer the packet as it is by now.
 		reply := flow.KeyOf(uint8(fl.dir), &x.h).Reverse()
 		fl.entry, err = fl.port.flows.InsertPair(fl.key, a, reply, &action{trans: w.replies}, fl.pol.gen, w.now)
@@ -319,6 +351,8 @@ func (w *Worker) remember(fl *flowState, a *action) drop.Reason {
 		fl.entry, err = fl.port.flows.Insert(fl.key, a, fl.pol.gen, w.now)
 	}
 	switch {
+	case fl.asked != nil && fl.entry == nil: // another worker was faster
+		return drop.None
 	case err == nil && fl.entry.Action() != a && !a.trans.IsZero():
 		// Another worker was faster, and has another translation: the sender
 		// will send this packet again.

@@ -34,7 +34,7 @@ const (
 // policy is what a port's layers say at one moment, compiled. It is immutable.
 type policy struct {
 	prog *vfp.Program
-	gen  uint64 // of this policy, never that of another one
+	gen  uint64   // of this policy, never that of another one
 	list *hnv.ACL // what the port's access control list was compiled from; nil if it has none
 	// stateful tells that some packets may only pass as replies.
 	stateful bool
