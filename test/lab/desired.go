@@ -185,7 +185,14 @@ func (n *hnvHost) offloads() bool            { return true }
 func (n *hnvHost) up(context.Context) error { return nil }
 
 func (n *hnvHost) attach(ctx context.Context, vm VM) error {
-	_, err := n.lab.Ctl(ctx, n.h.Name, "port", "add", "--interface", vm.Port(), "--vsid", vm.VSID.String(), "--mac", vm.MAC.String())
+	add := []string{"port", "add", "--interface", vm.Port(), "--vsid", vm.VSID.String(), "--mac", vm.MAC.String()}
+	n.lab.mu.Lock()
+	settings, ok := n.lab.ports[vm.Name]
+	n.lab.mu.Unlock()
+	if ok {
+		add = append(add, settings.flags()...)
+	}
+	_, err := n.lab.Ctl(ctx, n.h.Name, add...)
 	return err
 }
 

@@ -38,6 +38,7 @@ type Lab struct {
 	mu       sync.Mutex
 	hosts    map[string]host   // by machine
 	where    map[string]string // VM -> host, as it is now
+	ports    map[string]PortSettings
 	captures int
 	streams  int
 	daemons  map[string]*Process // gatewayd, by machine
@@ -78,7 +79,7 @@ func New(name string, o Options) (*Lab, error) {
 	}
 	l := &Lab{
 		name: name, dir: filepath.Join(stateRoot, name), topo: o.Topology, opts: o,
-		hosts: map[string]host{}, where: map[string]string{}, daemons: map[string]*Process{},
+		hosts: map[string]host{}, where: map[string]string{}, ports: map[string]PortSettings{}, daemons: map[string]*Process{},
 	}
 	for _, h := range l.topo.Hosts {
 		l.hosts[h.Name] = l.newHost(h)

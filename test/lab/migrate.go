@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -23,6 +24,39 @@ func (l *Lab) SetRecord(ctx context.Context, machine, tenant string, r Record) e
 		return fmt.Errorf("host %s: set record %s of VSID %s: %w", machine, r.CA, r.VSID, err)
 	}
 	return nil
+}
+
+// PortSettings are what an operator gives the port of a VM on a host that runs
+// gatewayd. They go with the VM from host to host.
+type PortSettings struct {
+	ACL             string // "": the virtual subnet's
+	InKbps, OutKbps uint64 // 0: unlimited
+}
+
+// SetPort changes the settings of the VM's port, on the host where it is.
+func (l *Lab) SetPort(ctx context.Context, name string, s PortSettings) error {
+	vm, err := l.topo.VM(name)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.ports[name] = s
+	host := l.where[name]
+	l.mu.Unlock()
+	set := append([]string{"port", "set", vm.Port()}, s.flags()...)
+	if s.ACL == "" {
+		set = append(set, "--no-acl")
+	}
+	_, err = l.Ctl(ctx, host, set...)
+	return err
+}
+
+func (s PortSettings) flags() []string {
+	out := []string{"--in-kbps", strconv.FormatUint(s.InKbps, 10), "--out-kbps", strconv.FormatUint(s.OutKbps, 10)}
+	if s.ACL != "" {
+		out = append(out, "--acl", s.ACL)
+	}
+	return out
 }
 
 // Migrate moves the VM to another host, as a live migration's last step does:

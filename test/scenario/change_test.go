@@ -27,6 +27,21 @@ func paced(t *testing.T, from string, to lab.VM, d service.Direction) *lab.Strea
 	return s
 }
 
+// endless starts a transfer that goes on until the test is over.
+func endless(t *testing.T, from string, to lab.VM, d service.Direction) *lab.Stream {
+	t.Helper()
+	dst := internet()
+	if to.CA.IsValid() {
+		dst = to.CA
+	}
+	s, err := world.StartStream(from, dst, service.StreamRequest{Direction: d, Bytes: 1 << 40, Rate: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	return s
+}
+
 // flowing waits until the streams have moved on by a megabyte from where they
 // are.
 func flowing(t *testing.T, streams map[string]*lab.Stream) {

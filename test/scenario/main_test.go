@@ -97,6 +97,41 @@ func saveLogs() error {
 	return fmt.Errorf("the logs of the lab are kept in %s", to)
 }
 
+// ctl is one command of the machine's operator, which must be accepted.
+func ctl(t *testing.T, machine string, argv ...string) string {
+	t.Helper()
+	out, err := world.Ctl(t.Context(), machine, argv...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// settled waits until the machines have carried out what they were told.
+func settled(t *testing.T, machines ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for _, m := range machines {
+		if err := world.Ready(ctx, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// later is a context for what must be put back after a test.
+func later(t *testing.T) context.Context { return context.WithoutCancel(t.Context()) }
+
+// undo runs a command when the test is over.
+func undo(t *testing.T, machine string, argv ...string) {
+	t.Helper()
+	t.Cleanup(func() {
+		if _, err := world.Ctl(later(t), machine, argv...); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func vm(t *testing.T, name string) lab.VM {
 	t.Helper()
 	v, err := world.Topology().VM(name)
