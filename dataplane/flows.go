@@ -361,14 +361,22 @@ func (w *Worker) remember(fl *flowState, a *action) drop.Reason {
 	case err == nil:
 		fl.entry.Hit(w.now, x.f.Len(), x.h.TCPFlags)
 		return drop.None
-	case paired && errors.Is(err, flow.ErrFull):
+	case paired:
 		v.Lease.Release()
-		return drop.FlowTableFull
+		return noPair(err)
 	}
 	// Each of its packets is decided by itself.
-	v.Lease.Release()
 	a.settle(1, uint64(x.f.Len()))
 	return drop.None
+}
+
+// noPair tells why there can be no flow with replies: the table is full, or replies
+// to the rewritten packet would be taken for those of another flow.
+func noPair(err error) drop.Reason {
+	if errors.Is(err, flow.ErrConflict) {
+		return drop.NATPoolExhausted
+	}
+	return drop.FlowTableFull
 }
 
 // leaseOf gives what the rules took from a NAT pool, nil if they took nothing.

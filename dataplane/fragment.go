@@ -2,7 +2,6 @@ package dataplane
 
 import (
 	"encoding/binary"
-	"errors"
 	"net/netip"
 
 	"github.com/hnvgate/hnvgate/dataplane/drop"
@@ -63,29 +62,29 @@ func (w *Worker) rememberFirst(fl *flowState) drop.Reason {
 		return drop.None
 	}
 	flows := fl.port.flows
+	if fl.entry == nil {
+		first := &action{trans: v.Transposition, lease: leaseOf(v)}
+		reply := flow.KeyOf(uint8(fl.dir), &x.h).Reverse()
+		e, err := flows.InsertPair(fl.key, first, reply, &action{trans: w.replies}, fl.pol.gen, w.now)
+		if err != nil || e.Action() != first {
+			v.Lease.Release()
+		}
+		switch {
+		case err != nil:
+			return noPair(err)
+		case e.Action() != first && !v.Transposition.IsZero(): // as in remember
+			return drop.FlowTableFull
+		}
+		fl.entry = e
+	}
 	piece := &action{trans: v.Transposition}
 	e, err := flows.Insert(fl.piece, piece, fl.pol.gen, w.now)
 	switch {
 	case err != nil:
-		v.Lease.Release()
 		return drop.FlowTableFull
 	case e.Action() != piece: // the identification is used again
 		e.SetAction(piece)
 		e.Gen.Store(fl.pol.gen)
-	}
-	if fl.entry == nil {
-		first := &action{trans: v.Transposition, lease: leaseOf(v)}
-		reply := flow.KeyOf(uint8(fl.dir), &x.h).Reverse()
-		fl.entry, err = flows.InsertPair(fl.key, first, reply, &action{trans: w.replies}, fl.pol.gen, w.now)
-		if err != nil || fl.entry.Action() != first {
-			v.Lease.Release()
-		}
-		switch {
-		case errors.Is(err, flow.ErrFull):
-			return drop.FlowTableFull
-		case err != nil:
-			return drop.None
-		}
 	}
 	fl.entry.Hit(w.now, x.f.Len(), x.h.TCPFlags)
 	return drop.None

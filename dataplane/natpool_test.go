@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/gopacket/layers"
 
+	"github.com/hnvgate/hnvgate/dataplane/drop"
 	"github.com/hnvgate/hnvgate/dataplane/vfp"
 	"github.com/hnvgate/hnvgate/hnv"
 )
@@ -122,5 +123,46 @@ func TestNATPoolGetsEverythingBack(t *testing.T) {
 	h1.sw.RemovePort(contoso.vm11.id)
 	if pool.Len() != 0 {
 		t.Errorf("%d leases are out when the port is gone", pool.Len())
+	}
+}
+
+// Two flows whose replies could not be told apart are not both let pass.
+func TestRewritesThatMeet(t *testing.T) {
+	l, contoso, fabrikam := exampleLab(t)
+	h1 := l.hosts[1]
+	h1.sw.RemovePort(contoso.vm13.id)
+	l.apply(contoso, func(t *Tenant) {
+		for i := range t.Records {
+			if t.Records[i].CA == ip("10.1.1.13") {
+				t.Records[i].MAC = mac11
+			}
+		}
+		t.Records = append(t.Records, record(contoso.base+1, "10.1.1.30", mac11, paHost1, hnv.RuleNVGRE))
+	})
+	rewrite := vfp.Transposition{Set: vfp.SetSrc, NewSrc: ip("10.1.1.13")}
+	if err := h1.sw.SetLayers(contoso.vm11.id, []vfp.Layer{{Name: "nat", Priority: 500, Groups: []vfp.Group{{
+		Name: "source", Priority: 10, Direction: vfp.Outbound, Family: vfp.IPv4,
+		Rules: []vfp.Rule{{ID: "all", Action: vfp.Action{Kind: vfp.Rewrite, Transposition: rewrite}}},
+	}}}}); err != nil {
+		t.Fatal(err)
+	}
+	question := func(from string) []byte {
+		return ipFrame(mac11, mac12, from, "10.1.1.12", 64, udpPorts(100, 53), strings.Repeat("question", 8))
+	}
+	for range 2 {
+		contoso.vm11.send(question("10.1.1.11"))
+		expect(t, l, contoso.vm12, strings.Repeat("question", 8), contoso, fabrikam)
+		before := h1.allDrops()
+		contoso.vm11.send(question("10.1.1.30"))
+		first, _ := fragments(question("10.1.1.30"), 7, 32)
+		contoso.vm11.send(first)
+		expect(t, l, nil, "", contoso, fabrikam)
+		if d := h1.since(before); d[drop.NATPoolExhausted] != 2 {
+			t.Errorf("drops are %v, want 2 nat-pool-exhausted", d)
+		}
+	}
+	contoso.vm12.send(ipFrame(mac12, mac11, "10.1.1.12", "10.1.1.13", 64, udpPorts(53, 100), "answer"))
+	if d := expect(t, l, contoso.vm11, "answer", contoso, fabrikam); d.Dst != ip("10.1.1.11") {
+		t.Errorf("the answer is for %s", d.Dst)
 	}
 }
