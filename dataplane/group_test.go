@@ -129,6 +129,7 @@ func TestGroups(t *testing.T) {
 				udp(mac11, macBroadcast, "127.0.0.1", "255.255.255.255", "x"),
 				udp(mac11, macBroadcast, "0.0.0.0", "255.255.255.255", "x"),
 				udp(mac11, macMulticast, "224.0.0.1", "224.0.0.251", "x"),
+				asICMPv6(udp(mac11, macBroadcast, "0.0.0.0", "255.255.255.255", "x")),
 				udp(mac12, macBroadcast, "10.1.1.11", "255.255.255.255", "x"),
 			}
 			for _, b := range bad {
@@ -381,5 +382,33 @@ func TestDHCPServerAlone(t *testing.T) {
 	s.vm13.send(ipFrame(mac13, macMulticast6, "fe80::13", "ff02::1", 1, udpPorts(547, 546), "reply"))
 	if got := copies(l, all...); len(got) != 0 {
 		t.Errorf("a rogue's DHCPv6 answer reached %v", got)
+	}
+}
+
+// asICMPv6 gives the IPv4 packet the protocol number of ICMPv6.
+func asICMPv6(frame []byte) []byte {
+	out := slices.Clone(frame)
+	out[14+9] = 58
+	mend(out, 14)
+	return out
+}
+
+// Questions for unknown addresses that come from the fabric use up nothing of
+// what this machine's own ports may send.
+func TestStormsFromTheFabric(t *testing.T) {
+	c := newSchooled(t, hnv.Learning{}, hnv.RuleNVGRE, hnv.RuleVXLAN)
+	h1 := c.hosts[1]
+	for _, s := range []*site{c.contoso, c.fabrikam} {
+		c.apply(s, func(t *Tenant) { t.StormPPS = 10 })
+		for range 50 {
+			h1.inject(outerPacket(s.Encap, paHost2, paHost1, s.base+1, arpFrame(1, mac12, macBroadcast, mac12, "10.1.1.12", "10.1.1.77")))
+		}
+		if n := len(c.a[s].drain()); n != 10 {
+			t.Errorf("%s: the station was asked %d times, want 10", s.Name, n)
+		}
+		s.vm11.send(udp(mac11, macBroadcast, "10.1.1.11", "255.255.255.255", "x"))
+		if n := len(s.vm13.drain()); n != 1 {
+			t.Errorf("%s: %d copies of a broadcast: %v", s.Name, n, h1.allDrops())
+		}
 	}
 }

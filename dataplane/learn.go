@@ -218,11 +218,15 @@ func (w *Worker) discover(unknown drop.Reason) drop.Reason {
 // addresses are not known, and tells how many there are.
 func (w *Worker) askStations() (n int) {
 	x := &w.x
+	storm := &x.tenant.sent
+	if x.in == nil {
+		storm = &x.tenant.received
+	}
 	for _, p := range w.sw.ports.Load().in(x.vsid) {
 		if x.in != nil && p.id == x.in.id || p.tenant != x.tenant || x.learning(p) == nil {
 			continue
 		}
-		if !w.allow(&x.tenant.sent, x.tenant.stormRate(), x.tenant.stormRate()) {
+		if !w.allow(storm, x.tenant.stormRate(), x.tenant.stormRate()) {
 			return n
 		}
 		if f := w.copyOf(x.f); f != nil {

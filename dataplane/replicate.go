@@ -275,11 +275,7 @@ func (x *transit) isDirectedBroadcast(a netip.Addr) bool {
 // own station. One that has no address yet may ask for one by DHCP; an IPv6
 // station also speaks by its link-local address.
 func (x *transit) checkGroupSource() (place, drop.Reason) {
-	switch {
-	case x.h.Src.IsLinkLocalUnicast() && x.h.Version == 6:
-	case x.h.Src.IsUnspecified() && x.h.Version == 4 && x.h.IsDHCPToServer():
-	case x.h.Src.IsUnspecified() && x.h.Proto == packet.ProtoICMPv6: // MLD (RFC 3810 section 5.2.13)
-	default:
+	if !x.hasNoCA() {
 		if r := checkGroupAddress(x.h.Src); r != drop.None {
 			return place{}, r
 		}
@@ -302,11 +298,23 @@ func (x *transit) checkGroupSource() (place, drop.Reason) {
 	return place{}, drop.SourceCAUnknown
 }
 
+// hasNoCA tells whether the packet is one that a station may send without, or not
+// in the name of, a CA of its own.
+func (x *transit) hasNoCA() bool {
+	switch {
+	case x.h.Version == 6 && x.h.Src.IsLinkLocalUnicast():
+		return true
+	case !x.h.Src.IsUnspecified():
+		return false
+	case x.h.Version == 4:
+		return x.h.IsDHCPToServer()
+	}
+	return x.h.Proto == packet.ProtoICMPv6 // MLD (RFC 3810 section 5.2.13)
+}
+
 // checkFabricGroupSource makes the same check on a packet from the fabric.
 func (x *transit) checkFabricGroupSource() drop.Reason {
-	nameless := x.h.Src.IsLinkLocalUnicast() && x.h.Version == 6 ||
-		x.h.Src.IsUnspecified() && (x.h.Version == 4 && x.h.IsDHCPToServer() || x.h.Proto == packet.ProtoICMPv6)
-	if !nameless {
+	if !x.hasNoCA() {
 		if r := checkGroupAddress(x.h.Src); r != drop.None {
 			return r
 		}
