@@ -51,7 +51,7 @@ func (l *Lab) GatewayCommands() ([][]string, error) {
 		{"provider-route", "add", fabricPrefix, "--next-hop", subnet.Router.Addr().String()},
 	}
 	for _, t := range l.topo.Tenants {
-		add := []string{"tenant", "add", t.Name, "--encap", string(t.Encap)}
+		add := []string{"tenant", "add", t.Name, "--rdid", t.RDID.String(), "--encap", string(t.Encap)}
 		for _, s := range t.Subnets {
 			flag := "--subnet"
 			if s.VSID == t.GatewayVSID {
@@ -101,7 +101,7 @@ func (l *Lab) HostDocument(machine string) (v1.Document, error) {
 		ProviderRoutes:    []v1.ProviderRoute{{Prefix: fabricPrefix, NextHop: subnet.Router.Addr().String()}},
 	}
 	for _, t := range l.topo.Tenants {
-		tenant := v1.Tenant{Name: t.Name, Encap: string(t.Encap)}
+		tenant := v1.Tenant{Name: t.Name, RDID: t.RDID.String(), Encap: string(t.Encap)}
 		for _, s := range t.Subnets {
 			tenant.Subnets = append(tenant.Subnets, v1.Subnet{VSID: s.VSID.Uint32(), Prefixes: s.prefixes()})
 		}

@@ -88,8 +88,12 @@ func fabrikam() Tenant {
 
 // tenant gives every tenant the same prefixes: only the VSIDs differ.
 func tenant(name string, e hnv.Encap, base uint32, external string) Tenant {
+	rdid, err := hnv.ParseRDID(fmt.Sprintf("%08d-0000-4000-8000-000000000000", base))
+	if err != nil {
+		panic(err)
+	}
 	return Tenant{
-		Name: name, Encap: e,
+		Name: name, RDID: rdid, Encap: e,
 		Subnets: []Subnet{
 			{VSID: vsid(base), Prefix: netip.MustParsePrefix("10.254.254.0/29")},
 			{vsid(base + 1), netip.MustParsePrefix("10.1.1.0/24"), netip.MustParsePrefix("fd00:1:1::/64")},

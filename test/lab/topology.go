@@ -57,9 +57,10 @@ type Host struct {
 	Implementation Implementation `json:"implementation"`
 }
 
-// Tenant is one routing domain.
+// Tenant is one routing domain, the same one on all machines.
 type Tenant struct {
 	Name        string     `json:"name"`
+	RDID        hnv.RDID   `json:"rdid"`
 	Encap       hnv.Encap  `json:"encap"`
 	Subnets     []Subnet   `json:"subnets"`
 	GatewayVSID hnv.VSID   `json:"gatewayVSID"` // one of Subnets
