@@ -17,20 +17,20 @@ import (
 	"github.com/hnvgate/hnvgate/test/lab"
 )
 
-// ctl runs gatewayctl on the machine and gives what it prints; it must end with
-// what is wanted.
-func ctl(t *testing.T, machine string, works bool, argv ...string) string {
+// fails is one that must be refused, or find nothing: what it prints.
+func fails(t *testing.T, machine string, argv ...string) string {
 	t.Helper()
 	out, err := world.Ctl(t.Context(), machine, argv...)
-	if (err == nil) != works {
-		t.Fatalf("%s: gatewayctl %s: %v\n%s", machine, strings.Join(argv, " "), err, out)
+	if err == nil {
+		t.Fatalf("%s: gatewayctl %s does not fail: %s", machine, strings.Join(argv, " "), out)
 	}
 	return out
 }
 
-func ctlJSON(t *testing.T, into any, machine string, argv ...string) {
+// says is one whose answer is read as JSON.
+func says(t *testing.T, into any, machine string, argv ...string) {
 	t.Helper()
-	out := ctl(t, machine, true, append(argv, "-o", "json")...)
+	out := ctl(t, machine, append(argv, "-o", "json")...)
 	if err := json.Unmarshal([]byte(out), into); err != nil {
 		t.Fatalf("%s: gatewayctl %s: %v\n%s", machine, strings.Join(argv, " "), err, out)
 	}
@@ -51,7 +51,7 @@ func TestNextHopIsWhatTheWireShows(t *testing.T) {
 	for _, c := range []struct{ from, to string }{{"c11", "c12"}, {"c11", "c13"}, {"c11", "c21"}, {"f11", "f12"}, {"f11", "f21"}, {"f22", "f13"}} {
 		from, to := vm(t, c.from), vm(t, c.to)
 		var n v1.NextHop
-		ctlJSON(t, &n, from.Host, append([]string{"nexthop"}, ends(from, to.CA)...)...)
+		says(t, &n, from.Host, append([]string{"nexthop"}, ends(from, to.CA)...)...)
 		if n.NextHop != to.CA.String() || n.Tenant != from.Tenant || n.VSID != to.VSID.Uint32() || n.Routed != (from.VSID != to.VSID) || n.DstMAC != to.MAC.String() ||
 			!slices.Equal(n.SrcPAs, []string{provider(t, from.Host)}) || !slices.Equal(n.DstPAs, []string{provider(t, to.Host)}) || n.Local || n.Rule != string(tenant(t, from.Tenant).Encap) {
 			t.Errorf("%s to %s: %+v", c.from, c.to, n)
@@ -82,11 +82,11 @@ func TestNextHopIsWhatTheWireShows(t *testing.T) {
 	}
 	// To the outside, by the compartment.
 	var n v1.NextHop
-	ctlJSON(t, &n, "h1", append([]string{"nexthop"}, ends(vm(t, "c11"), internet())...)...)
+	says(t, &n, "h1", append([]string{"nexthop"}, ends(vm(t, "c11"), internet())...)...)
 	if gw := world.Topology().Gateway.PA.Addr().String(); !n.CustomerRoute || n.Match != "0.0.0.0/0" || !n.Compartment || !slices.Equal(n.DstPAs, []string{gw}) {
 		t.Errorf("to the Internet: %+v", n)
 	}
-	if out := ctl(t, "h1", false, append([]string{"nexthop"}, ends(vm(t, "c11"), netip.MustParseAddr("10.1.2.99"))...)...); !strings.Contains(out, "destination-unknown") {
+	if out := fails(t, "h1", append([]string{"nexthop"}, ends(vm(t, "c11"), netip.MustParseAddr("10.1.2.99"))...)...); !strings.Contains(out, "destination-unknown") {
 		t.Errorf("nobody's address: %s", out)
 	}
 }
@@ -140,7 +140,11 @@ func TestPingWithoutGuests(t *testing.T) {
 			from, to := vm(t, c.from), vm(t, c.to)
 			ping := func(works bool, to netip.Addr, more ...string) string {
 				t.Helper()
-				return ctl(t, from.Host, works, slices.Concat([]string{"ping", "-c", "2", "-i", "100ms"}, ends(from, to), more)...)
+				argv := slices.Concat([]string{"ping", "-c", "2", "-i", "100ms"}, ends(from, to), more)
+				if !works {
+					return fails(t, from.Host, argv...)
+				}
+				return ctl(t, from.Host, argv...)
 			}
 			if out := ping(true, vm(t, c.independent).CA); !strings.Contains(out, "(guest)") || !strings.Contains(out, "2 sent, 2 answered, 0% lost\nrtt min/avg/max = ") {
 				t.Errorf("to a guest on an independent host: %s", out)
@@ -182,11 +186,11 @@ func TestPingWithoutGuests(t *testing.T) {
 		if h != "gw" {
 			pa = provider(t, h)
 		}
-		if out := ctl(t, "h1", true, "ping", "--provider", pa, "-c", "2", "-i", "100ms"); !strings.Contains(out, "2 answered") {
+		if out := ctl(t, "h1", "ping", "--provider", pa, "-c", "2", "-i", "100ms"); !strings.Contains(out, "2 answered") {
 			t.Errorf("to the provider address of %s: %s", h, out)
 		}
 	}
-	if out := ctl(t, "h1", false, "ping", "--provider", "192.168.2.99", "-c", "1"); !strings.Contains(out, "100% lost") {
+	if out := fails(t, "h1", "ping", "--provider", "192.168.2.99", "-c", "1"); !strings.Contains(out, "100% lost") {
 		t.Errorf("to a provider address that nobody has: %s", out)
 	}
 }
@@ -202,7 +206,7 @@ func TestTraceOfAllowedAndDenied(t *testing.T) {
 		{"acl", "rule", "add", "contoso", "diag", "--priority", "110", "--out", "--allow", "--proto", "icmp"},
 		{"port", "set", from.Port(), "--acl", "diag"},
 	} {
-		ctl(t, "h1", true, argv...)
+		ctl(t, "h1", argv...)
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -215,7 +219,7 @@ func TestTraceOfAllowedAndDenied(t *testing.T) {
 	})
 	trace := func(argv ...string) (tr v1.Trace) {
 		t.Helper()
-		ctlJSON(t, &tr, "h1", slices.Concat([]string{"trace"}, ends(from, to.CA), argv)...)
+		says(t, &tr, "h1", slices.Concat([]string{"trace"}, ends(from, to.CA), argv)...)
 		return tr
 	}
 	step := func(tr v1.Trace, layer string) (s v1.TraceStep) {
@@ -252,12 +256,12 @@ func TestTraceOfAllowedAndDenied(t *testing.T) {
 	})
 	// The neighbour's VM with the same address has no list.
 	var other v1.Trace
-	ctlJSON(t, &other, "h1", slices.Concat([]string{"trace"}, ends(vm(t, "f11"), to.CA), []string{"--proto", "udp", "--dport", "7"})...)
+	says(t, &other, "h1", slices.Concat([]string{"trace"}, ends(vm(t, "f11"), to.CA), []string{"--proto", "udp", "--dport", "7"})...)
 	if other.Verdict != "sent" || other.Tenant != "fabrikam" {
 		t.Errorf("the neighbour's: %+v", other)
 	}
 	var p v1.PortInspection
-	ctlJSON(t, &p, "h1", "port", "show", from.Port())
+	says(t, &p, "h1", "port", "show", from.Port())
 	counted := map[string]uint64{}
 	for _, l := range p.Layers {
 		for _, g := range l.Groups {
@@ -276,7 +280,7 @@ func TestTraceOfAllowedAndDenied(t *testing.T) {
 	}) {
 		t.Errorf("the connection is not among the flows: %+v", p.Flows)
 	}
-	if out := ctl(t, "h1", true, "tenant", "show", "contoso"); !strings.Contains(out, "\nacl ") {
+	if out := ctl(t, "h1", "tenant", "show", "contoso"); !strings.Contains(out, "\nacl ") {
 		t.Errorf("the tenant's layers are not shown: %s", out)
 	}
 }
@@ -348,7 +352,7 @@ func TestCaptureIsReadBack(t *testing.T) {
 		t.Errorf("drops: %v", rows)
 	}
 	var tr v1.Trace
-	ctlJSON(t, &tr, "h1", "trace", "--pcap", file, "--number", "2")
+	says(t, &tr, "h1", "trace", "--pcap", file, "--number", "2")
 	if tr.Verdict != "dropped" || tr.Reason != "source-ca-unknown" || tr.From != "vm/"+from.Port() {
 		t.Errorf("the trace of a packet that was dropped: %+v", tr)
 	}
