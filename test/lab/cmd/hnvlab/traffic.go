@@ -87,7 +87,26 @@ func (d *demo) on(vm lab.VM) string {
 	return fmt.Sprintf("%s %s@%s", vm.Name, vm.CA, d.lab.Where(vm.Name))
 }
 
+// busyServer is what iperf3 says to whoever comes while its server, which has one
+// client at a time, is between two of them.
+const busyServer = "unable to receive control message"
+
 func (d *demo) iperf(ctx context.Context, r *row, from string, to netip.Addr, reverse bool) error {
+	var err error
+	for range 5 {
+		if err = d.iperfOnce(ctx, r, from, to, reverse); err == nil || !strings.Contains(err.Error(), busyServer) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(500 * time.Millisecond):
+		}
+	}
+	return err
+}
+
+func (d *demo) iperfOnce(ctx context.Context, r *row, from string, to netip.Addr, reverse bool) error {
 	argv := []string{"iperf3", "-J", "-t", "2", "-c", to.String(), "--connect-timeout", "10000"}
 	if reverse {
 		argv = append(argv, "-R")
