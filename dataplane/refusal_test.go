@@ -2,8 +2,10 @@ package dataplane
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
+	"github.com/hnvgate/hnvgate/dataplane/lookup"
 	"github.com/hnvgate/hnvgate/hnv"
 )
 
@@ -49,6 +51,38 @@ func TestRefusalsMoveNoFlows(t *testing.T) {
 		}
 		if l.stray != 0 {
 			t.Errorf("%s: %d packets went where a refused record points", what, l.stray)
+		}
+	}
+}
+
+// A whole state in which records alone have changed leaves the layers of ports as
+// they are: nobody waits for lists to be compiled again, and flows go on.
+func TestApplyOfOtherRecords(t *testing.T) {
+	l, contoso, fabrikam := exampleLab(t)
+	l.apply(contoso, func(t *Tenant) {
+		t.ACLs, t.QoS = []hnv.ACL{outOnly()}, &hnv.QoS{InKbps: 1e6}
+		t.Subnets[1].ACL = mustName("out-only")
+	})
+	p := *l.hosts[1].sw.ports.Load().byID.Get(lookup.Number(contoso.vm11.id))
+	before := p.policy.Load()
+	l.apply(contoso, func(t *Tenant) {
+		t.Records = append(t.Records, record(contoso.base+2, "10.1.2.30", mac21, paHost2, hnv.RuleNVGRE))
+	})
+	if p.policy.Load() != before {
+		t.Error("another record, and the port has other layers")
+	}
+	contoso.vm11.send(udp(mac11, hnv.RouterMAC, "10.1.1.11", "10.1.2.30", "new"))
+	expect(t, l, contoso.v21, "new", contoso, fabrikam)
+	for what, change := range map[string]func(t *Tenant){
+		"list": func(t *Tenant) {
+			t.ACLs = []hnv.ACL{acl("out-only", hnv.ACLRule{Direction: hnv.Inbound, Action: hnv.Allow})}
+		},
+		"rate":   func(t *Tenant) { t.QoS = &hnv.QoS{InKbps: 2e6} },
+		"subnet": func(t *Tenant) { t.Subnets = slices.Clone(t.Subnets); t.Subnets[1].ACL = hnv.Name{} },
+	} {
+		before := p.policy.Load()
+		if l.apply(contoso, change); p.policy.Load() == before {
+			t.Errorf("another %s, and the port has the same layers", what)
 		}
 	}
 }

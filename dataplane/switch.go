@@ -53,7 +53,7 @@ const (
 )
 
 // Tenant is the whole state of one routing domain. Its fields are those of
-// lookup.Config.
+// lookup.Config. What it refers to must not be changed once it was applied.
 type Tenant struct {
 	Name     hnv.Name
 	RDID     hnv.RDID
@@ -251,7 +251,7 @@ func (s *Switch) apply(t Tenant) (err error) {
 			s.inform(func(f Follower) { f.TenantChanged(t.RDID) })
 		}
 	}()
-	d, err := s.next(t)
+	d, alike, err := s.next(t)
 	if err != nil {
 		return fmt.Errorf("apply tenant %s: %w", t.Name, err)
 	}
@@ -275,9 +275,11 @@ func (s *Switch) apply(t Tenant) (err error) {
 	if err := s.claimPAs(t.RDID, d); err != nil {
 		return fmt.Errorf("apply tenant %s: %w", t.Name, err)
 	}
-	policies, err := s.policies(t.RDID, d, in, out)
-	if err != nil {
-		return fmt.Errorf("apply tenant %s: %w", t.Name, err)
+	var policies map[*port]*policy
+	if !alike {
+		if policies, err = s.policies(t.RDID, d, in, out); err != nil {
+			return fmt.Errorf("apply tenant %s: %w", t.Name, err)
+		}
 	}
 	s.byRDID[t.RDID] = to
 	to.in, to.out = in, out
@@ -305,8 +307,9 @@ func (s *Switch) apply(t Tenant) (err error) {
 }
 
 // next gives the tenant's next domain: where only records differ, the successor
-// of the present one, so that flows go on as they were decided.
-func (s *Switch) next(t Tenant) (*lookup.Domain, error) {
+// of the present one, so that flows go on as they were decided. Whether that is so
+// is alike: then all ports have the right layers.
+func (s *Switch) next(t Tenant) (d *lookup.Domain, alike bool, err error) {
 	s.mu.Lock()
 	var old *lookup.Domain
 	if is := s.byRDID[t.RDID]; is != nil && reflect.DeepEqual(is.shape, shape(t)) {
@@ -315,10 +318,11 @@ func (s *Switch) next(t Tenant) (*lookup.Domain, error) {
 	s.mu.Unlock()
 	if old != nil {
 		if d, ok := old.Become(t.Records); ok {
-			return d, nil
+			return d, true, nil
 		}
 	}
-	return lookup.Build(lookup.Config(t))
+	d, err = lookup.Build(lookup.Config(t))
+	return d, old != nil, err
 }
 
 // shape is all of a tenant but its records.
