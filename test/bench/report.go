@@ -138,9 +138,13 @@ func round(v float64) float64 {
 	if v == 0 {
 		return 0
 	}
-	scale := math.Pow(10, 3-math.Floor(math.Log10(math.Abs(v))))
-	if math.IsInf(scale, 0) || scale == 0 {
+	digits := 3 - math.Floor(math.Log10(math.Abs(v)))
+	scale := math.Pow(10, math.Abs(digits)) // a whole number, so that nothing is lost by it
+	switch {
+	case math.IsInf(scale, 0):
 		return v
+	case digits < 0:
+		return math.Round(v/scale) * scale
 	}
 	return math.Round(v*scale) / scale
 }

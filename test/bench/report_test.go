@@ -76,8 +76,8 @@ func TestMedian(t *testing.T) {
 }
 
 func TestRound(t *testing.T) {
-	for v, want := range map[float64]float64{0: 0, 123456: 123500, 0.0123456: 0.01235, 1.5: 1.5, -98765: -98770} {
-		if got := round(v); math.Abs(got-want) > 1e-9*math.Abs(want) {
+	for v, want := range map[float64]float64{0: 0, 123456: 123500, 0.0123456: 0.01235, 1.5: 1.5, -98765: -98770, 441_873_902: 441_900_000} {
+		if got := round(v); got != want {
 			t.Errorf("%v: got %v, want %v", v, got, want)
 		}
 	}

@@ -21,8 +21,10 @@ type Case struct {
 	// Sizes tells that the case can have many tenants, or many lookup records.
 	Tenants, Records bool
 
-	path   string // of gatewayd's dataplane, where the gateway is that
-	direct bool   // no gateway at all
+	// ways are what gatewayd must say of its features, and is told where it can be
+	// told: how packets go.
+	ways   []way
+	direct bool // no gateway at all
 	setUp  func(*rig, context.Context) error
 }
 
@@ -42,10 +44,35 @@ func Cases() []Case {
 		{Name: limit, What: "no gateway: host and Internet joined by one veth", direct: true, setUp: (*rig).noGateway},
 		{Name: Plain, What: "routed, nftables masquerade, no overlay", setUp: (*rig).plainGateway},
 		{Name: KernelVXLAN, What: "kernel vxlan device and namespace per tenant, nftables SNAT", Encap: hnv.VXLAN, Tenants: true, setUp: (*rig).vxlanGateway},
-		{Name: "ours-go-nvgre", What: "gatewayd, Go dataplane, NVGRE", Encap: hnv.NVGRE, Tenants: true, Records: true, path: "go", setUp: (*rig).ourGateway},
-		{Name: "ours-go-vxlan", What: "gatewayd, Go dataplane, VXLAN", Encap: hnv.VXLAN, Tenants: true, Records: true, path: "go", setUp: (*rig).ourGateway},
+		{Name: "ovs-nvgre", What: "Open vSwitch, userspace datapath, namespace per tenant, nftables SNAT", Encap: hnv.NVGRE, setUp: (*rig).ovsGateway},
+		ours("ours-go-nvgre", "gatewayd, Go dataplane, NVGRE", hnv.NVGRE, onGo),
+		ours("ours-go-vxlan", "gatewayd, Go dataplane, VXLAN", hnv.VXLAN, onGo),
+		ours("ours-ebpf-nvgre", "gatewayd, eBPF fast path, NVGRE", hnv.NVGRE, onEBPF, withoutOffload),
+		ours("ours-ebpf-vxlan", "gatewayd, eBPF fast path, VXLAN", hnv.VXLAN, onEBPF, withoutOffload),
+		ours("ours-ebpf-nat-nvgre", "gatewayd, eBPF fast path with NAT offload, NVGRE", hnv.NVGRE, onEBPF, withOffload),
+		ours("ours-ebpf-nat-vxlan", "gatewayd, eBPF fast path with NAT offload, VXLAN", hnv.VXLAN, onEBPF, withOffload),
 	}
 }
+
+func ours(name, what string, e hnv.Encap, ways ...way) Case {
+	return Case{Name: name, What: what, Encap: e, Tenants: true, Records: true, ways: ways, setUp: (*rig).ourGateway}
+}
+
+// way is one of the ways in which gatewayd can do something, as its status names it.
+type way struct {
+	feature string
+	path    string
+	setting string // the line of gatewayd.yaml that chooses it, where there is a choice
+	// only tells that a gatewayd that does not know the feature does not have it.
+	only bool
+}
+
+var (
+	onGo           = way{"dataplane", "go", "path: go", true}
+	onEBPF         = way{"dataplane", "ebpf", "path: ebpf", true}
+	withOffload    = way{"nat-offload", "ebpf", "natOffload: true", true}
+	withoutOffload = way{"nat-offload", "kernel", "natOffload: false", false}
+)
 
 // Choose gives the cases whose names are listed, in the order of Cases; all if
 // none are.

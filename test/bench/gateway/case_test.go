@@ -3,9 +3,12 @@
 package gateway
 
 import (
+	"errors"
 	"net/netip"
+	"strings"
 	"testing"
-	"time"
+
+	v1 "github.com/hnvgate/hnvgate/api/v1"
 )
 
 func TestChoose(t *testing.T) {
@@ -62,14 +65,25 @@ func TestTenantsDiffer(t *testing.T) {
 	}
 }
 
-func TestBusy(t *testing.T) {
-	got, err := busyIn("cpu  100 10 50 9999 777 5 35 400 0 0\ncpu0 1 2 3 4 5 6 7 8 9 10\n")
-	if want := 2 * time.Second; err != nil || got != want {
-		t.Errorf("got %v, %v, want %v", got, err, want)
-	}
-	for _, bad := range []string{"", "intr 1 2 3", "cpu 1 2 x 4 5 6 7 8"} {
-		if _, err := busyIn(bad); err == nil {
-			t.Errorf("%q is taken for /proc/stat", bad)
+func TestWhatIsNotThereIsSaid(t *testing.T) {
+	today := []v1.Feature{{Name: "dataplane", Path: "go", Reason: "there is no other"}}
+	later := []v1.Feature{{Name: "dataplane", Path: "ebpf"}, {Name: "nat-offload", Path: "ebpf"}}
+	for _, c := range []struct {
+		features []v1.Feature
+		ways     []way
+		want     string
+	}{
+		{today, []way{onGo}, ""},
+		{today, []way{onEBPF, withoutOffload}, "there is no other"},
+		{later, []way{onEBPF, withOffload}, ""},
+		{later, []way{onEBPF, withoutOffload}, "path of nat-offload is ebpf"},
+		{later[:1], []way{onEBPF, withOffload}, "no feature nat-offload"},
+		{later[:1], []way{onEBPF, withoutOffload}, ""},
+	} {
+		err := notTaken(c.features, c.ways)
+		var not *NotThere
+		if c.want == "" && err != nil || c.want != "" && (!errors.As(err, &not) || !strings.Contains(not.Why, c.want)) {
+			t.Errorf("%v of %v: got %v, want %q", c.ways, c.features, err, c.want)
 		}
 	}
 }

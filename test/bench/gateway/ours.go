@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/hnvgate/hnvgate/api/client"
@@ -40,7 +41,7 @@ func (r *rig) ourGateway(ctx context.Context) error {
 	if err := d.start(ctx); err != nil {
 		return err
 	}
-	if err := d.takes(ctx, r.path); err != nil {
+	if err := d.goes(ctx, r.ways); err != nil {
 		return err
 	}
 	if err := r.lab.Apply(ctx, gwMachine, "site.yaml", r.document()); err != nil {
@@ -56,9 +57,10 @@ func (r *rig) newDaemon() (*daemon, error) {
 		return nil, err
 	}
 	text := r.lab.Config(gwMachine)
-	// Which way packets take can be said only where there are several.
-	if chosen := fmt.Sprintf("path: %s\n", r.path); known(text + chosen) {
-		text += chosen
+	for _, w := range r.ways {
+		if line := w.setting + "\n"; known(text + line) {
+			text += line
+		}
 	}
 	d := &daemon{rig: r, file: filepath.Join(dir, "gatewayd.yaml"), client: client.New(r.lab.Socket(gwMachine))}
 	return d, os.WriteFile(d.file, []byte(text), 0o644)
@@ -72,7 +74,7 @@ func known(text string) bool {
 // start starts gatewayd and returns when it answers.
 func (d *daemon) start(ctx context.Context) error {
 	var err error
-	d.proc, err = d.rig.lab.Start(gwMachine, "gatewayd", filepath.Join(d.rig.lab.Bin(), "gatewayd"), "--config", d.file)
+	d.proc, err = d.rig.start(gwMachine, "gatewayd", filepath.Join(d.rig.lab.Bin(), "gatewayd"), "--config", d.file)
 	if err != nil {
 		return err
 	}
@@ -98,22 +100,26 @@ func (d *daemon) wait(ctx context.Context, f func() error) error {
 	}
 }
 
-// takes tells whether packets take the path; the error says why they do not.
-func (d *daemon) takes(ctx context.Context, path string) error {
+// goes tells whether packets go as they should; the error says why not.
+func (d *daemon) goes(ctx context.Context, ways []way) error {
 	st, err := d.client.Status(ctx)
 	if err != nil {
 		return err
 	}
-	for _, f := range st.Features {
-		if f.Name != "dataplane" {
-			continue
+	return notTaken(st.Features, ways)
+}
+
+func notTaken(features []v1.Feature, ways []way) error {
+	for _, w := range ways {
+		i := slices.IndexFunc(features, func(f v1.Feature) bool { return f.Name == w.feature })
+		switch {
+		case i < 0 && w.only:
+			return &NotThere{fmt.Sprintf("gatewayctl status has no feature %s", w.feature)}
+		case i >= 0 && features[i].Path != w.path:
+			return &NotThere{fmt.Sprintf("gatewayctl status says that the path of %s is %s: %s", w.feature, features[i].Path, features[i].Reason)}
 		}
-		if f.Path == path {
-			return nil
-		}
-		return &NotThere{fmt.Sprintf("gatewayctl status says of the dataplane: %s, as %s", f.Path, f.Reason)}
 	}
-	return &NotThere{"gatewayctl status does not name the dataplane's path"}
+	return nil
 }
 
 // ready waits until everything that was configured is in place.

@@ -38,6 +38,12 @@ type rig struct {
 	ours *daemon // where the gateway is gatewayd
 	// compartment is the machine whose kernel tracks the VM's connections.
 	compartment string
+	// daemons are the processes that are there all the time.
+	daemons []*lab.Process
+	// fastest is how many packets a second got through lately, 0 if not known.
+	fastest float64
+	// plainFabric tells that nothing on the fabric may be put together.
+	plainFabric bool
 }
 
 // rigPrefix and a letter stand before the pid in the names of what belongs to a rig.
@@ -95,7 +101,7 @@ func (r *rig) make(ctx context.Context) error {
 	if r.sink, err = r.attachSink(); err != nil {
 		return err
 	}
-	if _, err := r.lab.Start(inetMachine, "iperf3", "iperf3", "-s", "-p", strconv.Itoa(int(r.site.streamPort))); err != nil {
+	if _, err := r.start(inetMachine, "iperf3", "iperf3", "-s", "-p", strconv.Itoa(int(r.site.streamPort))); err != nil {
 		return err
 	}
 	return r.lab.Ping(ctx, vmMachine, r.site.service, 20*time.Second)
@@ -223,6 +229,28 @@ func (r *rig) ip(ctx context.Context, machine string, lines ...string) error {
 		return fmt.Errorf("on %s: %w", machine, err)
 	}
 	return nil
+}
+
+// start starts a daemon on the machine.
+func (r *rig) start(machine, name string, argv ...string) (*lab.Process, error) {
+	p, err := r.lab.Start(machine, name, argv...)
+	if err == nil {
+		r.daemons = append(r.daemons, p)
+	}
+	return p, err
+}
+
+// retry calls f until it succeeds, for ten seconds.
+func retry(ctx context.Context, f func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for {
+		err := f()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // within runs f in the machine's namespace, on a thread of its own.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -21,6 +22,7 @@ type Options struct {
 	Rounds   int
 	Time     time.Duration // of each measurement
 	Streams  []int         // of TCP
+	Flows    []uint32      // of small packets
 	Log      func(format string, args ...any)
 }
 
@@ -36,6 +38,9 @@ type measure struct {
 func measures() []measure {
 	return []measure{
 		{"tcp", "throughput of TCP streams both ways, and processor time for it", tcp},
+		{"udp64", "smallest packets a second by number of flows, and processor time for each", udp64},
+		{"connect", "new TCP connections and new UDP flows a second", connect},
+		{"latency", "round trips of UDP and ping at half of what udp64 found", latency},
 	}
 }
 
@@ -68,6 +73,8 @@ func Run(ctx context.Context, o Options) (results []bench.Result, absent []bench
 	if err := Sweep(); err != nil {
 		return nil, nil, fmt.Errorf("remove what a killed run left: %w", err)
 	}
+	// Threads that wait in the kernel must not wait for each other when they return.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4 * clients))
 	b := &run{Options: o, measures: all}
 	defer func() { err = errors.Join(err, b.down()) }()
 	if err := b.up(ctx); err != nil {
@@ -142,6 +149,7 @@ func (b *run) rounds(ctx context.Context) error {
 				}
 			}
 		}
+		b.samples[n] = derive(b.samples[n])
 	}
 	return nil
 }

@@ -78,7 +78,7 @@ func parse(args []string) (knobs, error) {
 
 func (k knobs) options() (gateway.Options, error) {
 	o := gateway.Options{
-		Measures: words(k.measures), Rounds: k.rounds, Time: k.time, Streams: []int{1, 4, 16},
+		Measures: words(k.measures), Rounds: k.rounds, Time: k.time, Streams: []int{1, 4, 16}, Flows: []uint32{1, 256, 16384},
 		Log: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) },
 	}
 	if k.quick {

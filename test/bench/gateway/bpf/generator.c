@@ -6,7 +6,10 @@
 
 #include "kernel.h"
 
-enum { WORDS = 24 }; /* of 8 bytes: the longest frame is 192 */
+enum {
+	WORDS = 24,         /* of 8 bytes: the longest frame is 192 */
+	CATCH_UP = 1000000, /* ns: what was not sent for so long is not made up for */
+};
 
 const volatile __u32 out;          /* interface to send from */
 const volatile __u64 frame[WORDS]; /* what to send */
@@ -18,9 +21,19 @@ const volatile __u32 entropy;      /* offset of what tells flows apart on the fa
 const volatile __u32 wide;         /* it has 16 bits and begins at 0xc000, else 8 */
 
 __u64 sent; /* also the number of the next frame */
+__u64 gap;  /* ns between two frames; 0: as fast as it goes */
+__u64 due;  /* when the next frame is to be sent, CLOCK_MONOTONIC in ns */
 
 SEC("xdp") int generate(struct xdp_md *x)
 {
+	if (gap) {
+		/* Waiting is done by frames that are not sent. */
+		__u64 now = bpf_ktime_get_ns();
+		if (now < due)
+			return XDP_DROP;
+		due = now - due > CATCH_UP ? now + gap : due + gap;
+	}
+
 	void *data = (void *)(long)x->data, *end = (void *)(long)x->data_end;
 	__u64 *to = data, n = sent++;
 	__u32 flow = flows ? n % flows : 0;

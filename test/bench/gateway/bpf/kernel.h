@@ -40,6 +40,7 @@ struct __sk_buff {
 
 enum {
 	XDP_ABORTED = 0,
+	XDP_DROP = 1,
 
 	TC_ACT_UNSPEC = -1, /* the stack's say */
 	TC_ACT_SHOT = 2,
