@@ -118,15 +118,7 @@ func TestPingIsAnsweredByTheDataplane(t *testing.T) {
 func answer(t *testing.T, n *nic) (requests int) {
 	t.Helper()
 	for _, k := range n.drain() {
-		var h packet.Headers
-		f := frameOf(k.bytes)
-		if r := h.DecodeEthernet(f.Bytes()); r != drop.None {
-			t.Fatal(r)
-		}
-		if r := packet.EchoReply(f, &h); r != drop.None {
-			t.Fatalf("%s: %s", r, frameWords(k.bytes))
-		}
-		n.send(f.Bytes())
+		n.send(echoReplyTo(t, k.bytes))
 		requests++
 	}
 	return requests
