@@ -476,3 +476,38 @@ func TestListsComeUnderConnections(t *testing.T) {
 		}
 	}
 }
+
+// A list that lets nobody in stops the connections that others had opened before,
+// although the VM may say whatever it likes.
+func TestListsStopWhatOthersOpened(t *testing.T) {
+	l, contoso, fabrikam := exampleLab(t)
+	for _, s := range []*site{contoso, fabrikam} {
+		for i, peer := range []*nic{s.vm12, s.v21, s.vm13} {
+			l.clearScope(s)
+			port := layers.TCPPort(50000 + i)
+			udpPort := layers.UDPPort(50000 + i)
+			in := func(flags string) bool {
+				return arrives(t, l, peer, s.packet(peer, s.vm11, false, tcpFlags(port, 22, flags), "x"), s.vm11, contoso, fabrikam)
+			}
+			out := func(flags string) bool {
+				return arrives(t, l, s.vm11, s.packet(s.vm11, peer, false, tcpFlags(22, port, flags), "x"), peer, contoso, fabrikam)
+			}
+			udpIn := func() bool {
+				return arrives(t, l, peer, s.packet(peer, s.vm11, false, udpPorts(udpPort, 53), "x"), s.vm11, contoso, fabrikam)
+			}
+			udpOut := func() bool {
+				return arrives(t, l, s.vm11, s.packet(s.vm11, peer, false, udpPorts(53, udpPort), "x"), peer, contoso, fabrikam)
+			}
+			if !in("S") || !out("SA") || !in("A") || !udpIn() || !udpOut() || !udpIn() {
+				t.Fatalf("%s: dropped without a list", s.Name)
+			}
+			l.setScope(s, scope{port: rules(aclRule(allowOut("any")))})
+			if in("A") || in("A") {
+				t.Errorf("%s, peer %d: what the other end had opened goes on", s.Name, i)
+			}
+			if peer.host != s.vm11.host && (udpIn() || udpIn()) { // what its own machine's ports say is not noted
+				t.Errorf("%s, peer %d: datagrams to the VM go on", s.Name, i)
+			}
+		}
+	}
+}

@@ -42,6 +42,7 @@ type action struct {
 	freely     bool   // src has no record: a compartment speaks for what lies outside
 	outside    bool   // inbound: a compartment gets what lies outside the routing domain
 	fromFabric bool   // inbound: came out of a tunnel, from where src points
+	answers    bool   // of one direction alone: it began after the other one
 	hash       uint32 // the packets' FlowHash, as they leave
 	to         link   // none where outside
 	src        link   // vouches for the source
@@ -260,14 +261,15 @@ func (w *Worker) stillAllowed(fl *flowState) bool {
 
 // wasAsked tells whether the packet of no flow, which the lists deny, goes with one
 // that began before the port had lists, so that each of its directions is known
-// for itself: if they let the other one pass, this one is its reply.
+// for itself: if they let the other one pass, and that one began it, this one is
+// its reply.
 func (w *Worker) wasAsked(fl *flowState) bool {
-	if fl.alone || fl.entry != nil {
+	if fl.alone || fl.entry != nil || w.x.h.TCPFlags&(packet.TCPSyn|packet.TCPAck) == packet.TCPSyn {
 		return false
 	}
 	key := fl.key.Reverse()
 	other := w.lookup(fl.port, &key)
-	if other == nil || other.Peer() != nil {
+	if other == nil || other.Peer() != nil || other.Action().answers {
 		return false
 	}
 	h := headersOf(key)
@@ -278,6 +280,17 @@ func (w *Worker) wasAsked(fl *flowState) bool {
 	}
 	fl.asked = other
 	return true
+}
+
+// answers tells whether the packet of a new flow is for one that the other end has
+// begun: known to the port, or refused or confirmed by this very packet.
+func (w *Worker) answers(fl *flowState) bool {
+	if f := w.x.h.TCPFlags; f&packet.TCPRst != 0 || f&packet.TCPSyn != 0 && f&packet.TCPAck != 0 {
+		return true
+	}
+	key := fl.key.Reverse()
+	other := fl.port.flows.Peek(&key, w.now)
+	return other != nil && !other.Action().answers
 }
 
 // headersOf gives as much of a packet's headers as its flow's key tells.
@@ -328,7 +341,7 @@ func (w *Worker) remember(fl *flowState, a *action) drop.Reason {
 		a.packets.Store(packets)
 		a.bytes.Store(bytes)
 		if old := fl.entry.Action(); old != nil {
-			a.lease = old.lease
+			a.lease, a.answers = old.lease, old.answers
 			old.settle(packets, bytes)
 		}
 		fl.entry.SetAction(a)
@@ -348,6 +361,7 @@ func (w *Worker) remember(fl *flowState, a *action) drop.Reason {
 		reply := flow.KeyOf(uint8(fl.dir), &x.h).Reverse()
 		fl.entry, err = fl.port.flows.InsertPair(fl.key, a, reply, &action{trans: w.replies}, fl.pol.gen, w.now)
 	} else {
+		a.answers = w.answers(fl)
 		fl.entry, err = fl.port.flows.Insert(fl.key, a, fl.pol.gen, w.now)
 	}
 	switch {
