@@ -55,7 +55,8 @@ type Limits struct {
 
 	Gather   time.Duration // what more comes after the first change (50 ms)
 	Beat     time.Duration // between looks at a peer (30 s)
-	Rarely   time.Duration // the longest between tries of what a peer does not take (5 min)
+	Soon     time.Duration // before the first new try of what a peer does not take; doubles (1 s)
+	Rarely   time.Duration // the longest between such tries (5 min)
 	Anew     time.Duration // between comparisons of everything (10 min)
 	Timeout  time.Duration // of one request (15 s)
 	Retry    time.Duration // after the first failure; doubles (500 ms)
@@ -75,7 +76,7 @@ func (l *Limits) defaults() {
 		v   *time.Duration
 		def time.Duration
 	}{
-		{&l.MoveWindow, 3 * time.Minute}, {&l.Gather, 50 * time.Millisecond}, {&l.Beat, 30 * time.Second}, {&l.Rarely, 5 * time.Minute},
+		{&l.MoveWindow, 3 * time.Minute}, {&l.Gather, 50 * time.Millisecond}, {&l.Beat, 30 * time.Second}, {&l.Soon, time.Second}, {&l.Rarely, 5 * time.Minute},
 		{&l.Anew, 10 * time.Minute}, {&l.Timeout, 15 * time.Second}, {&l.Retry, 500 * time.Millisecond}, {&l.MaxRetry, time.Minute},
 	} {
 		if *d.v == 0 {

@@ -1,6 +1,8 @@
 package peers
 
 import (
+	"context"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -409,4 +411,58 @@ func TestOperatorMovesStation(t *testing.T) {
 		settle()
 		g.want("forgotten", 5001, "10.1.0.11", "")
 	})
+}
+
+// A station moves, and its operator tells the gateway a moment after the hosts:
+// what was refused meanwhile is taken over soon after that, not only when the peer
+// is looked after anyway. Of what stays refused, the peer is asked ever more rarely.
+func TestOperatorTellsOneAfterTheOther(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		a, b, g := three(t)
+		for _, h := range []*host{a, b, g} {
+			h.place(a)
+		}
+		defer startAll(a, b, g)()
+		a.learn(5001, "10.1.0.11", 1)
+		settle()
+		g.want("learned", 5001, "10.1.0.11", paA)
+		for _, h := range []*host{a, b} {
+			h.place(b)
+		}
+		b.learn(5001, "10.1.0.11", 1)
+		time.Sleep(2 * time.Second)
+		g.want("the gateway has not heard of the move", 5001, "10.1.0.11", "")
+		if p := b.peer("g"); p.Static != 1 {
+			t.Errorf("%+v", p)
+		}
+		g.place(b)
+		time.Sleep(10 * time.Second)
+		g.want("the gateway has heard", 5001, "10.1.0.11", paB)
+
+		g.place(a)
+		b.forget(5001, "10.1.0.11")
+		settle()
+		b.learn(5001, "10.1.0.11", 1)
+		before := g.wires["b"].put() + b.wires["g"].put()
+		for range 3600 {
+			g.apply(hnv.Change{Put: hnv.Record{VSID: vsid(5001), CA: netip.MustParseAddr("10.1.0.99"), MAC: mac(9), PA: netip.MustParseAddr(paG), Rule: hnv.RuleVXLAN, Type: hnv.Static}})
+			time.Sleep(time.Second)
+		}
+		if n := b.wires["g"].put() + g.wires["b"].put() - before; n < 10 || n > 60 {
+			t.Errorf("what is not taken was reported %d times in an hour", n)
+		}
+	})
+}
+
+// place says that the station with MAC 1, whose addresses are not known, is at the
+// host at, as its operator does.
+func (h *host) place(at *host) {
+	h.t.Helper()
+	r := hnv.Record{VSID: vsid(5001), MAC: mac(1), PA: at.pa, Rule: hnv.RuleVXLAN, Type: hnv.L2Only}
+	_, err := h.store.UpdateFunc(context.Background(), func(f *hnv.Fabric) ([]hnv.Change, error) {
+		return f.WithFollowers([]hnv.Change{{Put: r}}), nil
+	})
+	if err != nil {
+		h.t.Error(err)
+	}
 }

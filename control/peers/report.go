@@ -108,15 +108,20 @@ func (s *session) report(ctx context.Context, r v1.LearnedReport, all []asked) e
 			s.sent[a.key] = sent{version: a.version, pa: a.pa}
 			continue
 		}
-		s.hold(a, h)
+		s.hold(a, h, now)
 		s.revision = res.Revision
 	}
 	return nil
 }
 
 // hold notes that the peer did not take a record; with mu.
-func (s *session) hold(a asked, h v1.LearnedOutcome) {
+func (s *session) hold(a asked, h v1.LearnedOutcome, now time.Time) {
 	was := s.sent[a.key]
+	if again := was.outcome != "" && was.version == 0; !again {
+		s.patience = s.x.o.Limits.Soon
+		s.retryHeld = now.Add(jitter(s.patience))
+	}
+	s.beatAt = earlier(s.beatAt, s.retryHeld)
 	is := sent{version: a.version, outcome: h.Outcome}
 	switch h.Outcome {
 	case v1.LearnedUnneeded:

@@ -45,7 +45,7 @@ func newSession(x *Exchange, p Peer) *session {
 	return &session{
 		x: x, peer: p, wake: make(chan struct{}, 1), anew: true,
 		dirty: map[hnv.RecordKey]bool{}, sent: map[hnv.RecordKey]sent{}, unneeded: map[hnv.VSID]bool{},
-		patience: x.o.Limits.Beat,
+		patience: x.o.Limits.Soon,
 		state:    v1.PeerStatus{Name: p.Name, Target: p.Target, Phase: v1.PhasePending, Since: time.Now()},
 	}
 }
@@ -179,6 +179,10 @@ func (s *session) compare(ctx context.Context) error {
 	defer l.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	before := s.sent
+	if st.Epoch != s.epoch {
+		before = nil
+	}
 	s.sent, s.dirty, s.unneeded = map[hnv.RecordKey]sent{}, map[hnv.RecordKey]bool{}, map[hnv.VSID]bool{}
 	for _, item := range st.Items {
 		rec, err := item.Object()
@@ -198,14 +202,17 @@ func (s *session) compare(ctx context.Context) error {
 		s.dirty[k] = true
 	}
 	for k, c := range l.claims {
-		if s.sent[k].version != c.version {
+		is, known := s.sent[k]
+		if was := before[k]; !known && was.outcome != "" {
+			s.sent[k] = sent{outcome: was.outcome} // it has been tried before
+		}
+		if is.version != c.version {
 			s.dirty[k] = true
 		}
 	}
 	now := time.Now()
 	s.anew, s.syncAt = false, now.Add(jitter(s.x.o.Limits.Anew))
 	s.epoch, s.revision = st.Epoch, st.Revision
-	s.retryHeld, s.patience = now.Add(s.x.o.Limits.Beat), s.x.o.Limits.Beat
 	s.reached(now)
 	return nil
 }
@@ -236,9 +243,7 @@ func (s *session) beat(ctx context.Context) error {
 	same := st.Epoch == s.epoch
 	if same {
 		s.reached(now)
-		if st.Revision != s.revision && !now.Before(s.retryHeld) {
-			s.tryHeld(now, st.Revision)
-		}
+		s.lookAfterHeld(now, st.Revision)
 	}
 	s.mu.Unlock()
 	if !same {
@@ -247,22 +252,34 @@ func (s *session) beat(ctx context.Context) error {
 	return nil
 }
 
-// tryHeld marks what the peer did not take; with mu.
-func (s *session) tryHeld(now time.Time, revision int64) {
-	any := false
+// lookAfterHeld marks what the peer did not take, if it is time to and the peer
+// changed; with mu. What contradicts each other often does so for a moment only: a
+// station moves, and its operator tells one machine after the other.
+func (s *session) lookAfterHeld(now time.Time, revision int64) {
+	due, any := !now.Before(s.retryHeld), false
 	for k, v := range s.sent {
-		if v.outcome != "" {
-			s.dirty[k], any = true, true
+		if v.outcome == "" {
+			continue
+		}
+		any = true
+		if due && revision != s.revision {
+			s.dirty[k] = true
 			v.version = 0
 			s.sent[k] = v
 		}
 	}
-	s.unneeded = map[hnv.VSID]bool{}
-	s.revision = revision
-	if any {
-		s.patience = min(2*s.patience, s.x.o.Limits.Rarely)
+	if !any {
+		return
 	}
-	s.retryHeld = now.Add(s.patience)
+	if due {
+		if revision != s.revision {
+			s.unneeded = map[hnv.VSID]bool{}
+		}
+		s.revision = revision
+		s.patience = min(2*s.patience, s.x.o.Limits.Rarely)
+		s.retryHeld = now.Add(jitter(s.patience))
+	}
+	s.beatAt = earlier(s.beatAt, s.retryHeld)
 }
 
 // reached notes that the peer answered; with mu.
