@@ -205,6 +205,11 @@ func (n *hnvHost) setRecord(ctx context.Context, _ Tenant, r Record) error {
 	return n.lab.moveRecord(ctx, n.h.Name, r)
 }
 
+func (n *hnvHost) removeRecord(ctx context.Context, _ Tenant, r Record) error {
+	_, err := n.lab.Ctl(ctx, n.h.Name, "record", "delete", "--vsid", r.VSID.String(), "--ca", r.CA.String())
+	return err
+}
+
 // moveRecord changes the record of the CA.
 func (l *Lab) moveRecord(ctx context.Context, machine string, r Record) error {
 	_, err := l.Ctl(ctx, machine, "record", "set", "--vsid", r.VSID.String(), "--ca", r.CA.String(),

@@ -31,13 +31,20 @@ func (l *Lab) Instance(machine string) string { return l.NS(machine) }
 // the gateway can be used in Exec and Capture.
 func (l *Lab) Compartment(tenant string) string { return l.topo.Gateway.Name + "-" + tenant }
 
-// Config gives the configuration file of gatewayd on the machine.
+// Config gives the configuration file of gatewayd on the machine. Each gatewayd
+// is the peer of all others.
 func (l *Lab) Config(machine string) string {
 	dir := filepath.Join(l.dir, machine)
 	text := fmt.Sprintf("instance: %s\nstateDir: %s\nsocket: %s\nlog: {level: info}\npaInterfaces: [pa0]\n",
 		l.Instance(machine), filepath.Join(dir, "state"), l.Socket(machine))
 	if g := l.topo.Gateway; g != nil && machine == g.Name {
 		text += fmt.Sprintf("uplinks:\n  - {name: %s, kind: routed, interface: ext0}\n", Uplink)
+	}
+	text += "peers:\n"
+	for _, other := range l.topo.product() {
+		if other != machine {
+			text += fmt.Sprintf("  - {name: %s, socket: %s}\n", other, l.Socket(other))
+		}
 	}
 	return text
 }

@@ -55,6 +55,7 @@ type host interface {
 	attach(ctx context.Context, vm VM) error
 	detach(ctx context.Context, vm VM) error
 	setRecord(ctx context.Context, tenant Tenant, r Record) error
+	removeRecord(ctx context.Context, tenant Tenant, r Record) error
 }
 
 // New describes a lab; nothing exists before Up. The name is a word of

@@ -59,10 +59,59 @@ func (s PortSettings) flags() []string {
 	return out
 }
 
+// RemoveRecord makes a host forget a CA.
+func (l *Lab) RemoveRecord(ctx context.Context, machine, tenant string, r Record) error {
+	t, err := l.topo.Tenant(tenant)
+	if err != nil {
+		return err
+	}
+	h, ok := l.hosts[machine]
+	if !ok {
+		return fmt.Errorf("remove record: the lab has no host %q", machine)
+	}
+	if err := h.removeRecord(ctx, t, r); err != nil {
+		return fmt.Errorf("host %s: remove record %s of VSID %s: %w", machine, r.CA, r.VSID, err)
+	}
+	return nil
+}
+
 // Migrate moves the VM to another host, as a live migration's last step does:
 // its NIC leaves one host and appears on the other, and every host of the
 // tenant, and the gateway, get the new record.
 func (l *Lab) Migrate(ctx context.Context, name, to string) error {
+	if l.Where(name) == to {
+		return nil
+	}
+	if err := l.Move(ctx, name, to); err != nil {
+		return err
+	}
+	vm, err := l.topo.VM(name)
+	if err != nil {
+		return err
+	}
+	tenant, err := l.topo.Tenant(vm.Tenant)
+	if err != nil {
+		return err
+	}
+	for _, r := range l.RecordsOf(vm) {
+		if err := l.announce(ctx, tenant, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// RecordsOf gives the VM's records, where it is now.
+func (l *Lab) RecordsOf(vm VM) []Record {
+	h, err := l.topo.Host(l.Where(vm.Name))
+	if err != nil {
+		return nil // no VM of the lab
+	}
+	return vm.records(h.PA.Addr())
+}
+
+// Move takes the VM's NIC from its host to another one, and tells nobody.
+func (l *Lab) Move(ctx context.Context, name, to string) error {
 	vm, err := l.topo.VM(name)
 	if err != nil {
 		return err
@@ -79,12 +128,9 @@ func (l *Lab) Migrate(ctx context.Context, name, to string) error {
 		return err
 	}
 	from := l.Where(name)
-	if from == to {
-		return nil
-	}
 	old, dst := l.hosts[from], l.hosts[to]
 	if err := old.detach(ctx, vm); err != nil {
-		return fmt.Errorf("migrate %s: leave %s: %w", name, from, err)
+		return fmt.Errorf("move %s: leave %s: %w", name, from, err)
 	}
 	err = l.ip(ctx, old.portMachine(vm.Tenant), fmt.Sprintf("link set %s netns %s", vm.Port(), l.NS(dst.portMachine(vm.Tenant))))
 	if err == nil {
@@ -97,16 +143,11 @@ func (l *Lab) Migrate(ctx context.Context, name, to string) error {
 		err = dst.attach(ctx, vm)
 	}
 	if err != nil {
-		return fmt.Errorf("migrate %s to %s: %w", name, to, err)
+		return fmt.Errorf("move %s to %s: %w", name, to, err)
 	}
 	l.mu.Lock()
 	l.where[name] = to
 	l.mu.Unlock()
-	for _, r := range vm.records(target.PA.Addr()) {
-		if err := l.announce(ctx, tenant, r); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 

@@ -139,3 +139,10 @@ func (o *ovsHost) setRecord(ctx context.Context, _ Tenant, r Record) error {
 	o.state.records[recordKey{r.VSID, r.CA}] = r
 	return o.install(ctx)
 }
+
+func (o *ovsHost) removeRecord(ctx context.Context, _ Tenant, r Record) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.state.records, recordKey{r.VSID, r.CA})
+	return o.install(ctx)
+}

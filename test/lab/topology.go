@@ -200,6 +200,20 @@ func (t *Topology) machines() []Machine {
 	return out
 }
 
+// product gives the machines that run gatewayd.
+func (t *Topology) product() []string {
+	var out []string
+	if t.Gateway != nil {
+		out = append(out, t.Gateway.Name)
+	}
+	for _, h := range t.Hosts {
+		if h.Implementation == Gatewayd {
+			out = append(out, h.Name)
+		}
+	}
+	return out
+}
+
 // check finds what would otherwise fail halfway through Up.
 func (t *Topology) check() error {
 	for _, m := range t.machines() {

@@ -128,6 +128,12 @@ func (x *vxlanHost) setRecord(ctx context.Context, t Tenant, r Record) error {
 	return x.lab.ip(ctx, m, fmt.Sprintf("neigh replace %s lladdr %s dev %s nud permanent", r.CA, r.MAC, bridgeOf(r.VSID)))
 }
 
+// removeRecord forgets where the CA is. The station's entries in the forwarding
+// tables are those of its other CAs too.
+func (x *vxlanHost) removeRecord(ctx context.Context, t Tenant, r Record) error {
+	return x.lab.ip(ctx, routerMachine(x.h, t), fmt.Sprintf("neigh del %s lladdr %s dev %s", r.CA, r.MAC, bridgeOf(r.VSID)))
+}
+
 func (t *Topology) vmWith(tenant string, r Record) (VM, error) {
 	for _, vm := range t.VMs {
 		if vm.Tenant == tenant && vm.VSID == r.VSID && vm.MAC == r.MAC {
