@@ -222,13 +222,11 @@ func (d *TracePacket) frame(src, dst [6]byte) (*packet.Frame, error) {
 	}
 	f := packet.NewFrame(packet.EthernetLen + packet.IPv6Len + max(headers, 64) + d.Payload)
 	if d.Ask {
-		built := false
-		if d.DstCA.Is4() {
-			built = packet.BuildARPRequest(f, dst, src, d.SrcCA, d.DstCA)
-		} else {
-			built = packet.BuildNeighborSolicitation(f, dst, src, d.SrcCA, d.DstCA)
+		build := packet.BuildARPRequest
+		if d.DstCA.Is6() {
+			build = packet.BuildNeighborSolicitation
 		}
-		if !built {
+		if !build(f, dst, src, d.SrcCA, d.DstCA) {
 			return nil, errors.New("there is no such question")
 		}
 		return f, nil
@@ -287,7 +285,8 @@ func (d *TracePacket) putIP(b []byte) {
 }
 
 func (d *TracePacket) putTransport(b []byte) {
-	sum, at := packet.PseudoSum(d.SrcCA, d.DstCA, d.Proto, len(b)), 0
+	var at int // where the checksum stands
+	sum := packet.PseudoSum(d.SrcCA, d.DstCA, d.Proto, len(b))
 	switch d.Proto {
 	case packet.ProtoTCP:
 		binary.BigEndian.PutUint16(b, d.SrcPort)

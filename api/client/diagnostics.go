@@ -95,7 +95,7 @@ func copyBlocks(w io.Writer, r io.Reader) (packets uint64, err error) {
 	for {
 		buf.Reset()
 		if _, err := io.CopyN(&buf, r, blockHeader); err != nil {
-			if err == io.EOF && buf.Len() == 0 {
+			if errors.Is(err, io.EOF) && buf.Len() == 0 {
 				return packets, nil
 			}
 			return packets, err

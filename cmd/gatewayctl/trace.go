@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -136,7 +137,7 @@ func (f *traceFlags) fromFile(in io.Reader) error {
 func numbered(in io.Reader, n int) (k capture.Record, err error) {
 	r, err := capture.NewReader(in)
 	for i := 0; err == nil && i < n; i++ {
-		if k, err = r.Next(); err == io.EOF {
+		if k, err = r.Next(); errors.Is(err, io.EOF) {
 			err = fmt.Errorf("it has %d packets, and no number %d", i, n)
 		}
 	}

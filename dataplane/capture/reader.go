@@ -74,10 +74,10 @@ func NewReader(r io.Reader) (*Reader, error) {
 // off in the middle of a packet ends with ErrFormat.
 func (p *Reader) Next() (Record, error) {
 	k := Record{Number: p.number + 1}
-	if err := p.next(&k); err != nil {
-		if err == io.EOF {
-			return Record{}, err
-		}
+	switch err := p.next(&k); {
+	case errors.Is(err, io.EOF):
+		return Record{}, io.EOF
+	case err != nil:
 		return Record{}, fmt.Errorf("read capture: packet %d: %w", k.Number, err)
 	}
 	p.number++
@@ -95,9 +95,6 @@ func (p *Reader) read(n int) ([]byte, error) {
 	}
 	p.buf = p.buf[:n]
 	if _, err := io.ReadFull(p.r, p.buf); err != nil {
-		if err == io.EOF && n > 0 {
-			return nil, io.EOF
-		}
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			return nil, broken("the file ends in the middle of it")
 		}
@@ -109,7 +106,7 @@ func (p *Reader) read(n int) ([]byte, error) {
 // rest is read for what must be there.
 func (p *Reader) rest(n int) ([]byte, error) {
 	b, err := p.read(n)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = broken("the file ends in the middle of it")
 	}
 	return b, err
