@@ -211,10 +211,9 @@ func (x *transit) reachable(pa lookup.Addr) lookup.Addr {
 // copyOf lends a copy of the frame; nil if there is no room.
 func (w *Worker) copyOf(f *packet.Frame) *packet.Frame {
 	c := w.lend(f.Len())
-	if !c.Set(f.Bytes()) {
+	if !f.Clone(c) {
 		return nil
 	}
-	c.Offload = f.Offload
 	return c
 }
 

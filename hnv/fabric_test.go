@@ -239,8 +239,8 @@ func TestSwap(t *testing.T) {
 	if x, _ := f.TenantOfVSID(vsid(5001)); x.Name != b.Name {
 		t.Errorf("VSID 5001 is %s's", x.Name)
 	}
-	if x, _ := f.TenantOfRDID(c.RDID); x.Name != c.Name {
-		t.Errorf("RDID %s is %s's", c.RDID, x.Name)
+	if x := f.rdids[c.RDID]; x != c.Name {
+		t.Errorf("RDID %s is %s's", c.RDID, x)
 	}
 	undo()
 	if got := dump(f); got != before {

@@ -97,15 +97,6 @@ func (l *Learning) check() error {
 	return nil
 }
 
-// Storm gives how many broadcast and multicast frames per second the tenant's
-// ports may send.
-func (t *Tenant) Storm() uint32 {
-	if t.StormPPS == 0 {
-		return DefaultStormPPS
-	}
-	return t.StormPPS
-}
-
 // checkServices holds what must be true of what a subnet offers besides
 // forwarding.
 func (t *Tenant) checkServices(s *Subnet) error {

@@ -152,15 +152,6 @@ func (f *Fabric) TenantOfVSID(v VSID) (Tenant, bool) {
 	return f.tenants[n], true
 }
 
-// TenantOfRDID finds a tenant by its routing domain.
-func (f *Fabric) TenantOfRDID(r RDID) (Tenant, bool) {
-	n, ok := f.rdids[r]
-	if !ok {
-		return Tenant{}, false
-	}
-	return f.tenants[n], true
-}
-
 // TenantRecords gives the lookup records of a tenant's virtual subnets.
 func (f *Fabric) TenantRecords(n Name) []Record {
 	t := f.tenants[n]
@@ -233,39 +224,6 @@ func (f *Fabric) ProviderRoutes() []ProviderRoute { return sorted(f.proutes) }
 
 // Ports gives the VM ports of this machine.
 func (f *Fabric) Ports() []Port { return sorted(f.ports) }
-
-// Affected names the tenants whose desired state the changes touch; all of
-// them where a provider address changes, since the gateway's own records carry
-// it. Call it after Apply for puts; deletions of tenants name them too.
-func (f *Fabric) Affected(changes []Change) []Name {
-	set := map[Name]bool{}
-	for _, c := range changes {
-		switch o := value(c.object()).(type) {
-		case Tenant:
-			set[o.Name] = true
-		case ACL:
-			if o.Tenant.IsValid() {
-				set[o.Tenant] = true
-			}
-		case NATMapping:
-			if o.Tenant.IsValid() {
-				set[o.Tenant] = true
-			}
-		case Record:
-			set[f.owners[o.VSID]] = true
-		case CustomerRoute:
-			set[f.owners[o.VSID]] = true
-		case Port:
-			set[f.owners[o.VSID]] = true
-		case ProviderAddress:
-			for n := range f.tenants {
-				set[n] = true
-			}
-		}
-	}
-	delete(set, Name{})
-	return slices.SortedFunc(maps.Keys(set), func(a, b Name) int { return cmp.Compare(a.s, b.s) })
-}
 
 // Cascade gives the changes that delete a tenant with all that belongs to it.
 func (f *Fabric) Cascade(n Name) ([]Change, error) {

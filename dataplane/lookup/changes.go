@@ -1,10 +1,6 @@
 package lookup
 
-import (
-	"iter"
-
-	"github.com/hnvgate/hnvgate/hnv"
-)
+import "github.com/hnvgate/hnvgate/hnv"
 
 // changes are those of one Update.
 type changes struct {
@@ -24,9 +20,7 @@ func (d *Domain) succeed(prev *Domain, c changes) {
 		d.gen = generation.Add(1)
 		return
 	}
-	n := len(c.put) + len(c.del)
-	d.family.keys.aim(n, c.keys, d.records.Get)
-	d.family.nics.aim(2*n, c.nics(prev, d), d.station)
+	d.family.keys.aim(len(c.put)+len(c.del), c.keys, d.records.Get)
 }
 
 // Reinstated gives what d is again where a successor of it was not published: that
@@ -63,28 +57,6 @@ func (c changes) keys(yield func(Key) bool) {
 	for k := range c.all {
 		if k.CA.IsValid() && !yield(KeyOf(k.VSID.Uint32(), k.CA)) {
 			return
-		}
-	}
-}
-
-// nics yields the stations whose records may have changed.
-func (c changes) nics(prev, next *Domain) iter.Seq[nic] {
-	return func(yield func(nic) bool) {
-		for k := range c.all {
-			v := k.VSID.Uint32()
-			if !k.CA.IsValid() {
-				if !yield(nicOf(v, k.MAC.Bytes())) {
-					return
-				}
-				continue
-			}
-			was, is := prev.Record(v, k.CA), next.Record(v, k.CA)
-			if was != nil && !yield(nicOf(v, was.MAC)) {
-				return
-			}
-			if is != nil && (was == nil || is.MAC != was.MAC) && !yield(nicOf(v, is.MAC)) {
-				return
-			}
 		}
 	}
 }

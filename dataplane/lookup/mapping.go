@@ -48,17 +48,6 @@ func (d *Domain) Mapping(k Key) *Mapping {
 	return f.keys.get(k, func() *Record { return f.head.Load().records.Get(k) })
 }
 
-// StationMapping does for a MAC what Mapping does for a CA: it leads to what
-// Station finds.
-func (d *Domain) StationMapping(vsid uint32, mac [6]byte) *Mapping {
-	k := nicOf(vsid, mac)
-	if d.station(k) == nil {
-		return nil
-	}
-	f := d.family
-	return f.nics.get(k, func() *Record { return f.head.Load().station(k) })
-}
-
 // family is what a Domain has in common with its successors: the Mappings. Of two
 // successors of one Domain, the second one starts a family of its own: whoever
 // loses the race to publish one cannot mislead the other's flows.
@@ -67,26 +56,25 @@ type family struct {
 	// shard's lock; an Update first becomes the head and then re-aims, under the
 	// same locks. So none is left behind.
 	head atomic.Pointer[Domain]
-	keys interned[Key]
-	nics interned[nic]
+	keys interned
 }
 
 // interned finds the Mappings in use. They are held weakly: one that nobody uses
 // vanishes, and a cleanup takes its key out.
-type interned[K Hashable] struct {
+type interned struct {
 	held   atomic.Int64 // how many keys there are
-	shards [8]internedShard[K]
+	shards [8]internedShard
 }
 
-type internedShard[K Hashable] struct {
+type internedShard struct {
 	sync.Mutex
-	m map[K]weak.Pointer[Mapping]
+	m map[Key]weak.Pointer[Mapping]
 }
 
 // shard spreads keys over the locks, and needs no secret seed for that.
-func (in *interned[K]) shard(k K) *internedShard[K] { return &in.shards[k.Hash(0)>>61] }
+func (in *interned) shard(k Key) *internedShard { return &in.shards[k.Hash(0)>>61] }
 
-func (in *interned[K]) get(k K, record func() *Record) *Mapping {
+func (in *interned) get(k Key, record func() *Record) *Mapping {
 	s := in.shard(k)
 	s.Lock()
 	defer s.Unlock()
@@ -103,21 +91,21 @@ func (in *interned[K]) get(k K, record func() *Record) *Mapping {
 		m.rec.Store(&m.first)
 	}
 	if s.m == nil {
-		s.m = map[K]weak.Pointer[Mapping]{}
+		s.m = map[Key]weak.Pointer[Mapping]{}
 	}
 	s.m[k] = weak.Make(m)
 	// Weakly here too: a flow that outlives its domain must not keep the tables.
-	runtime.AddCleanup(m, vanish[K], vanished[K]{weak.Make(in), k})
+	runtime.AddCleanup(m, vanish, vanished{weak.Make(in), k})
 	return m
 }
 
 // vanished is a Mapping that nobody held any more.
-type vanished[K Hashable] struct {
-	in  weak.Pointer[interned[K]]
-	key K
+type vanished struct {
+	in  weak.Pointer[interned]
+	key Key
 }
 
-func vanish[K Hashable](v vanished[K]) {
+func vanish(v vanished) {
 	in := v.in.Value()
 	if in == nil {
 		return
@@ -134,7 +122,7 @@ func vanish[K Hashable](v vanished[K]) {
 
 // aim re-aims the Mappings of the keys that changed, of which there are at most
 // n. The new head must have been set before.
-func (in *interned[K]) aim(n int, changed iter.Seq[K], record func(K) *Record) {
+func (in *interned) aim(n int, changed iter.Seq[Key], record func(Key) *Record) {
 	held := in.held.Load()
 	switch {
 	case held == 0: // whoever comes now sees the new head

@@ -276,21 +276,13 @@ func (m *model) hold(t *testing.T, r *rand.Rand, d *Domain, now func() *Domain, 
 	for range 6 {
 		s := m.c.Subnets[r.IntN(len(m.c.Subnets))]
 		v, ca := s.VSID.Uint32(), randomAddr(r)
-		mac := [6]byte{2, 5: byte(r.IntN(6))}
-		for _, x := range []struct {
-			get func() *Mapping
-			rec func() *Record
-		}{
-			{func() *Mapping { return d.Mapping(KeyOf(v, ca)) }, func() *Record { return now().Record(v, ca) }},
-			{func() *Mapping { return d.StationMapping(v, mac) }, func() *Record { return now().Station(v, mac) }},
-		} {
-			p := x.get()
-			if (p == nil) != (x.rec() == nil) || p != x.get() {
-				t.Fatalf("mapping %p of %+v", p, x.rec())
-			}
-			if p != nil {
-				held[p] = x.rec
-			}
+		rec := func() *Record { return now().Record(v, ca) }
+		p := d.Mapping(KeyOf(v, ca))
+		if (p == nil) != (rec() == nil) || p != d.Mapping(KeyOf(v, ca)) {
+			t.Fatalf("mapping %p of %+v", p, rec())
+		}
+		if p != nil {
+			held[p] = rec
 		}
 	}
 }

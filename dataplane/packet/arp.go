@@ -86,19 +86,6 @@ func (a *ARP) Build(f *Frame, dst, src [6]byte) bool {
 	return true
 }
 
-// IsProbe tells whether the packet asks, before its sender takes an address into
-// use, whether somebody else has it (RFC 5227 section 2.1.1).
-func (a *ARP) IsProbe() bool {
-	return a.Op == ARPRequest && a.SenderIP.IsUnspecified() && !a.TargetIP.IsUnspecified()
-}
-
-// IsAnnouncement tells whether the packet says, unasked, that its sender has an
-// address (gratuitous ARP): as a request (RFC 5227 section 2.3), or as a reply
-// (RFC 5944 section 4.6).
-func (a *ARP) IsAnnouncement() bool {
-	return a.SenderIP == a.TargetIP && !a.SenderIP.IsUnspecified()
-}
-
 // BuildARPRequest makes f the frame that asks, in the name of srcMAC and src, who
 // has the target address. It goes to one station or to all (BroadcastMAC). False if
 // f has no room.

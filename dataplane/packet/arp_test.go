@@ -80,27 +80,6 @@ func TestARPRefuses(t *testing.T) {
 	}
 }
 
-func TestARPKinds(t *testing.T) {
-	none := netip.IPv4Unspecified()
-	for _, c := range []struct {
-		name                string
-		a                   packet.ARP
-		probe, announcement bool
-	}{
-		{"request", packet.ARP{Op: 1, SenderIP: ca1, TargetIP: ca2}, false, false},
-		{"reply", packet.ARP{Op: 2, SenderIP: ca1, TargetIP: ca2}, false, false},
-		{"probe", packet.ARP{Op: 1, SenderIP: none, TargetIP: ca2}, true, false},
-		{"reply to a probe", packet.ARP{Op: 2, SenderIP: ca1, TargetIP: none}, false, false},
-		{"announcement", packet.ARP{Op: 1, SenderIP: ca1, TargetIP: ca1}, false, true},
-		{"gratuitous reply", packet.ARP{Op: 2, SenderIP: ca1, TargetIP: ca1}, false, true},
-		{"nothing", packet.ARP{Op: 1, SenderIP: none, TargetIP: none}, false, false},
-	} {
-		if c.a.IsProbe() != c.probe || c.a.IsAnnouncement() != c.announcement {
-			t.Errorf("%s: probe %v, announcement %v", c.name, c.a.IsProbe(), c.a.IsAnnouncement())
-		}
-	}
-}
-
 func TestBuildARPRequest(t *testing.T) {
 	f := packet.NewFrame(64)
 	if !packet.BuildARPRequest(f, packet.BroadcastMAC(), mac1, ca1, ca2) || !bytes.Equal(f.Bytes()[14:], arpRequest.Append(nil)) {

@@ -173,19 +173,6 @@ func (n *ND) Build(f *Frame, dstMAC, srcMAC [6]byte, src, dst netip.Addr) bool {
 	return true
 }
 
-// IsDAD tells whether the message, which came in the packet h, asks, before its
-// sender takes an address into use, whether somebody else has it: duplicate
-// address detection (RFC 4862 section 5.4.2).
-func (n *ND) IsDAD(h *Headers) bool {
-	return n.Type == NDNeighborSolicitation && h.Src.IsUnspecified()
-}
-
-// IsUnsolicited tells whether the message says that an address is at a link-layer
-// address without having been asked by a station (RFC 4861 section 7.2.6). An
-// answer to duplicate address detection, whose asker has no address yet, looks
-// the same (section 7.2.4).
-func (n *ND) IsUnsolicited() bool { return n.Type == NDNeighborAdvertisement && !n.Solicited }
-
 // BuildNeighborSolicitation makes f the frame that asks, in the name of srcMAC
 // and src, who has the target address: one station, if dstMAC is its address, to
 // see whether it still has it (RFC 4861 section 7.3.3), or those of the target's

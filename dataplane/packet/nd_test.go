@@ -189,28 +189,6 @@ func TestMulticastAddresses(t *testing.T) {
 	}
 }
 
-func TestNDKinds(t *testing.T) {
-	none, all := netip.IPv6Unspecified(), netip.MustParseAddr("ff02::1")
-	for _, c := range []struct {
-		name             string
-		n                packet.ND
-		src, dst         netip.Addr
-		dad, unsolicited bool
-	}{
-		{"solicitation", solicitation, six1, packet.SolicitedNode(six2), false, false},
-		{"duplicate address detection", packet.ND{Type: 135, Target: six2}, none, packet.SolicitedNode(six2), true, false},
-		{"advertisement", packet.ND{Type: 136, Target: six1, Solicited: true}, six1, six2, false, false},
-		{"unsolicited advertisement", packet.ND{Type: 136, Target: six1, Override: true, LinkAddr: mac1, HasLinkAddr: true}, six1, all, false, true},
-	} {
-		b := ndFrame(t, c.n, c.src, c.dst)
-		h := decode(t, b)
-		var n packet.ND
-		if r := n.Parse(b, h); r != drop.None || n.IsDAD(h) != c.dad || n.IsUnsolicited() != c.unsolicited {
-			t.Errorf("%s: %s, duplicate address detection %v, unsolicited %v", c.name, r, n.IsDAD(h), n.IsUnsolicited())
-		}
-	}
-}
-
 func TestBuildNeighborSolicitation(t *testing.T) {
 	want := packet.ND{Type: packet.NDNeighborSolicitation, Target: six2, LinkAddr: mac1, HasLinkAddr: true}
 	for _, c := range []struct {
