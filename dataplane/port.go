@@ -189,6 +189,8 @@ func (w *Worker) bridge() (way, drop.Reason) {
 		return way{to: place{rec, lookup.KeyOf(rt.VSID, x.h.Dst)}}, drop.None
 	case rec != nil:
 		return way{}, drop.WrongPort
+	case rt.OnLink() && x.h.Dst == rt.Gateway: // by another MAC than the router's
+		return way{}, drop.RouterAddress
 	case rt.OnLink():
 		// A station whose CAs are not known is found by its MAC.
 		if rec := x.domain.Station(x.vsid, x.h.DstMAC); rt.VSID == x.vsid && rec != nil && rec.Type == lookup.L2Only {

@@ -211,14 +211,25 @@ func (x *transit) destination(to *port) (place, drop.Reason) {
 		hops = rt.Hops
 	}
 	r := drop.DestinationUnknown
+	var found place
 	for _, hop := range hops {
-		if rec := x.domain.At(hop); rec != nil {
-			if r = x.leadsTo(to, hop.VSID(), rec); r == drop.None {
-				return place{rec, hop}, r
-			}
+		rec := x.domain.At(hop)
+		if rec == nil {
+			continue
+		}
+		if no := x.leadsTo(to, hop.VSID(), rec); no != drop.None {
+			r = no
+			continue
+		}
+		// Of several that lead to the port, the sender went by one of its own kind.
+		if found.rec == nil || rec.Rule == x.rule {
+			found = place{rec, hop}
 		}
 	}
 	switch {
+	case found.rec != nil:
+		x.dstRule = found.rec.Rule
+		return found, drop.None
 	case rt == nil && to.spec.Kind == PortCompartment:
 		x.dstRule = 0
 		return place{}, drop.None // it has the ways out of the routing domain
