@@ -62,7 +62,7 @@ func (w *world) change() {
 	case 13:
 		w.now = w.now.Add(time.Hour)
 		for _, p := range w.at {
-			p.memory, p.unsure = memory{}, map[conn]bool{}
+			p.memory, p.unsure, p.seen = memory{}, map[conn]bool{}, map[conn]bool{}
 		}
 	default:
 		w.plugSome()

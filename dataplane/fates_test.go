@@ -25,6 +25,7 @@ type candidate struct {
 // fates is what the model says becomes of a frame that a port sends.
 type fates struct {
 	ways   []candidate
+	maybe  bool   // that it goes any way at all cannot be said
 	answer bool   // by the router
 	kept   func() // what the sender's port remembers, if there is a way
 }
@@ -54,6 +55,21 @@ func (w *world) source(n *nic, t *Tenant, a netip.Addr) (by []*spot, ok bool) {
 	return []*spot{nil}, !router && !covered && w.at[n].kind == PortCompartment
 }
 
+// admits tells whether the lists of a port let a packet pass, or that it cannot be
+// said: one that is denied may be a reply to one that went before there were
+// lists. remember is for packets that find their way.
+func (w *world) admits(n *nic, t *Tenant, c conn) (pass, maybe bool, remember func()) {
+	p, all := w.at[n], w.lists(n, t)
+	if len(all) == 0 && !w.deny {
+		return true, false, func() { p.seen[c], p.seen[c.reverse()] = true, true }
+	}
+	pass, remember = p.memory.pass(all, w.deny, c)
+	if !pass && p.seen[c] && len(all) > 0 && allowed(all, c.reverse()) {
+		p.unsure[c], p.unsure[c.reverse()] = true, true
+	}
+	return pass, p.unsure[c], remember
+}
+
 func (w *world) lists(n *nic, t *Tenant) []hnv.ACL { return lists(t, n.vsid, w.at[n].acl) }
 
 // fromPort says what may become of the probe that n sends.
@@ -66,10 +82,13 @@ func (w *world) fromPort(n *nic, p probe) (f fates) {
 	if !ok {
 		return f
 	}
-	mem := w.at[n].memory
-	pass, remember := mem.pass(w.lists(n, t), w.deny, p.conn(hnv.Outbound))
-	if !pass {
+	pass, maybe, remember := w.admits(n, t, p.conn(hnv.Outbound))
+	if !pass && !maybe {
 		return f
+	}
+	f.maybe = maybe
+	if !pass {
+		remember = func() {}
 	}
 	var to []spot
 	found, covered, router := places(t, p.to)
@@ -193,16 +212,17 @@ func heard(t *Tenant, pa netip.Addr, p probe) (rule hnv.Rule, ok bool) {
 
 // fromFabric says which port of the host gets the probe that came out of a tunnel
 // or, where rule is rewrite, between PAs that stand for its addresses. nil: none.
-func (w *world) fromFabric(h *host, pa netip.Addr, rule hnv.Rule, vsid uint32, p probe) *nic {
+// maybe tells that this cannot be said.
+func (w *world) fromFabric(h *host, pa netip.Addr, rule hnv.Rule, vsid uint32, p probe) (to *nic, maybe bool) {
 	i, t := w.tenantOf(h, vsid)
 	if t == nil || slices.Contains(w.pas(h), pa) || p.ttl == 0 {
-		return nil
+		return nil, false
 	}
 	from, ok := heard(t, pa, p)
 	var rules []hnv.Rule
-	to := w.portAt(i, h, vsid, p.dst)
+	to = w.portAt(i, h, vsid, p.dst)
 	if !ok || to == nil {
-		return nil
+		return nil, false
 	}
 	found, covered, router := places(t, p.to)
 	ok = false
@@ -221,16 +241,16 @@ func (w *world) fromFabric(h *host, pa netip.Addr, rule hnv.Rule, vsid uint32, p
 		ok, rules = true, []hnv.Rule{""}
 	}
 	if !ok || !slices.ContainsFunc(rules, func(to hnv.Rule) bool { return fits(t, rule, from, to) }) {
-		return nil
+		return nil, false
 	}
-	pass, remember := w.at[to].memory.pass(w.lists(to, t), w.deny, p.conn(hnv.Inbound))
-	if !pass {
-		return nil
-	}
-	if remembers {
+	pass, maybe, remember := w.admits(to, t, p.conn(hnv.Inbound))
+	switch {
+	case !pass && !maybe:
+		return nil, false
+	case pass && remembers:
 		remember()
 	}
-	return to
+	return to, maybe
 }
 
 // fits tells whether a packet may come by the kind of tunnel: that of either

@@ -141,18 +141,18 @@ func (c conn) reverse() conn {
 	return r
 }
 
-// lists gives those that apply to a port.
+// lists gives what applies to a port: its own list or, if it has none, that of its
+// virtual subnet.
 func lists(t *Tenant, vsid uint32, port hnv.Name) (out []hnv.ACL) {
-	for _, a := range t.ACLs {
-		if a.Name == port {
-			out = append(out, a)
+	name := port
+	for _, s := range t.Subnets {
+		if s.VSID.Uint32() == vsid && !port.IsValid() {
+			name = s.ACL
 		}
 	}
-	for _, s := range t.Subnets {
-		for _, a := range t.ACLs {
-			if s.VSID.Uint32() == vsid && a.Name == s.ACL {
-				out = append(out, a)
-			}
+	for _, a := range t.ACLs {
+		if a.Name == name && name.IsValid() {
+			out = append(out, a)
 		}
 	}
 	return out

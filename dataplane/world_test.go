@@ -42,6 +42,7 @@ type plug struct {
 	acl    hnv.Name
 	memory memory
 	unsure map[conn]bool // whether it is remembered cannot be said
+	seen   map[conn]bool // either way, when there was no list
 }
 
 // The hosts are 0 to 2, and one that is not there is 3. Each has one PA or three,
@@ -231,7 +232,7 @@ func (w *world) plugIn(h *host, tenant int, vsid uint32, mac hnv.MAC) {
 	if w.r.IntN(8) == 0 || w.portAt(tenant, h, vsid, mac) != nil || w.view(h, tenant) == nil {
 		return
 	}
-	p := &plug{tenant: tenant, kind: PortVM, memory: memory{}, unsure: map[conn]bool{}}
+	p := &plug{tenant: tenant, kind: PortVM, memory: memory{}, unsure: map[conn]bool{}, seen: map[conn]bool{}}
 	if w.r.IntN(4) == 0 {
 		p.kind = PortCompartment
 	}
