@@ -80,7 +80,7 @@ func (w *Worker) flowOf(p *port, dir vfp.Direction) flowState {
 		w.goesWith(&fl)
 		return fl
 	}
-	fl.key = flow.KeyOf(uint8(dir), &w.x.h)
+	fl.key.Set(uint8(dir), &w.x.h)
 	fl.entry = w.lookup(p, &fl.key)
 	if fl.entry != nil && w.x.h.TCPFlags&packet.TCPSyn != 0 && fl.entry.Reopens(w.x.h.TCPFlags) {
 		w.begin(&fl)

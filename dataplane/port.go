@@ -18,7 +18,11 @@ func (w *Worker) FromPort(id PortID, frames []*packet.Frame) {
 		return
 	}
 	c := w.cellOf((*p).tenant)
-	for _, f := range frames {
+	many := len(frames) > 1 && (*p).flows.Len() >= crowded
+	for i, f := range frames {
+		if many && i%BatchSize == 0 {
+			w.lookAhead(*p, frames[i:min(i+BatchSize, len(frames))])
+		}
 		if w.watched {
 			w.seePortIn(*p, f)
 		}

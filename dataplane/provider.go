@@ -10,7 +10,10 @@ import (
 // FromProvider takes outer IP packets from the fabric.
 func (w *Worker) FromProvider(frames []*packet.Frame) {
 	w.tick()
-	for _, f := range frames {
+	for i, f := range frames {
+		if w.many && len(frames) > 1 && i%BatchSize == 0 {
+			w.many = w.lookAheadInbound(frames[i:min(i+BatchSize, len(frames))])
+		}
 		if w.watched {
 			w.seeFabricIn(f)
 		}
@@ -97,6 +100,7 @@ func (w *Worker) receive(f *packet.Frame) (*cell, drop.Reason) {
 // flow, or else by a decision.
 func (w *Worker) enter(to *port) drop.Reason {
 	w.x.at = to
+	w.many = w.many || to.flows.Len() >= crowded
 	fl := w.flowOf(to, inbound)
 	if a := fl.current(&w.x); a != nil && a.fromFabric {
 		if r, ok := w.replayInbound(&fl, a); ok {

@@ -55,6 +55,8 @@ type Worker struct {
 	spare, lent []*packet.Frame
 	complained  time.Time
 	pieces      pieces
+	ahead       *ahead // nil until there is need of it
+	many        bool   // packets from the fabric came for crowded ports
 
 	onlookers
 	// tr is set while a single packet is traced: whatever has an effect on
