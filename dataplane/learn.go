@@ -194,11 +194,17 @@ func (w *Worker) discover(unknown drop.Reason) drop.Reason {
 	if sub == nil || sub.Learning == nil {
 		return unknown
 	}
+	var one *lookup.Record // that is asked and nobody else
+	if x.h.DstMAC[0]&1 == 0 {
+		if one = x.domain.Station(x.vsid, x.h.DstMAC); one == nil {
+			return unknown
+		}
+	}
 	asked := w.askStations()
 	if x.in != nil {
 		src := place{rec: x.domain.Station(x.vsid, x.in.mac)}
 		for _, t := range x.domain.Flood(x.vsid) {
-			if !t.L2Only || x.provider.owns(t.PA) {
+			if !t.L2Only || x.provider.owns(t.PA) || one != nil && !x.domain.IsAt(one, t.PA) {
 				continue
 			}
 			if !w.allow(&x.tenant.sent, x.tenant.stormRate(), x.tenant.stormRate()) {
@@ -223,7 +229,8 @@ func (w *Worker) askStations() (n int) {
 		storm = &x.tenant.received
 	}
 	for _, p := range w.sw.ports.Load().in(x.vsid) {
-		if x.in != nil && p.id == x.in.id || p.tenant != x.tenant || x.learning(p) == nil {
+		if x.in != nil && p.id == x.in.id || p.tenant != x.tenant || x.learning(p) == nil ||
+			x.h.DstMAC[0]&1 == 0 && x.h.DstMAC != p.mac {
 			continue
 		}
 		if !w.allow(storm, x.tenant.stormRate(), x.tenant.stormRate()) {

@@ -122,6 +122,8 @@ func (l *lab) inspect(from *host, s sent) (src, dst netip.Addr) {
 	}
 	o, err := readOuter(s.bytes)
 	switch {
+	case l.rewritten[o.src] != nil && l.rewritten[o.dst] != nil && l.byPA[o.src] == from:
+		// It is a VM's own, whatever that makes it look like.
 	case err != nil:
 		bad("%v", err)
 	case l.byPA[o.src] != from:
