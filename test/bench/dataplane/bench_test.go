@@ -25,6 +25,8 @@ func TestBenchmarks(t *testing.T) {
 		"Hairpin":   BenchmarkHairpin,
 		"Broadcast": BenchmarkBroadcast,
 		"Segments":  BenchmarkSegments,
+		"Full":      BenchmarkFull,
+		"Memory":    func(b *testing.B) { benchmarkMemory(b, few[1]) },
 		"Migration": func(b *testing.B) { benchmarkMigration(b, few) },
 	} {
 		t.Run(name, func(t *testing.T) {
