@@ -30,6 +30,10 @@ func (l *Lab) Down() error {
 	if err := stopAll(ctx, procs); err != nil {
 		return fmt.Errorf("lab %s: %w", l.name, err)
 	}
+	// A gatewayd may just have made or removed a compartment.
+	if names, err = l.namespaces(); err != nil {
+		return fmt.Errorf("lab %s: %w", l.name, err)
+	}
 	var errs []error
 	if len(names) > 0 {
 		var batch strings.Builder
