@@ -11,7 +11,7 @@ import (
 type ACL struct {
 	Tenant string    `json:"tenant" doc:"Tenant it belongs to." example:"contoso"`
 	Name   string    `json:"name" doc:"Name of the ACL among those of its tenant: a DNS label (RFC 1123) of at most 40 characters." example:"web" maxLength:"40"`
-	Rules  []ACLRule `json:"rules" doc:"The rules, by direction and priority. What none of them allows is denied, in both directions, so an ACL without rules denies everything; replies to what was allowed pass without a rule." nullable:"false" maxItems:"4096"`
+	Rules  []ACLRule `json:"rules" doc:"The rules, by direction and priority. What none of them allows is denied, in both directions, so an ACL without rules denies everything; replies to what was allowed pass without a rule." nullable:"false" maxItems:"2048"`
 }
 
 // ACLRule allows or denies what it matches; a field that is left out matches
@@ -21,10 +21,10 @@ type ACLRule struct {
 	Direction string   `json:"direction" doc:"inbound: to the VM; outbound: from it." enum:"inbound,outbound"`
 	Action    string   `json:"action" doc:"What becomes of a packet that matches." enum:"allow,deny"`
 	Proto     string   `json:"proto,omitempty" doc:"any, tcp, udp, icmp, icmpv6 or the number of a protocol. Left out: any." example:"tcp"`
-	Src       []string `json:"src,omitempty" doc:"Source prefixes, of one address family with dst. Left out: any." example:"[\"10.1.2.0/24\"]" nullable:"false" maxItems:"256"`
-	Dst       []string `json:"dst,omitempty" doc:"Destination prefixes. Left out: any." nullable:"false" maxItems:"256"`
-	SrcPorts  []string `json:"srcPorts,omitempty" doc:"Source ports, each 80 or 8000-8999; with tcp and udp only. Left out: any." nullable:"false" maxItems:"256"`
-	DstPorts  []string `json:"dstPorts,omitempty" doc:"Destination ports, likewise." example:"[\"443\", \"8000-8999\"]" nullable:"false" maxItems:"256"`
+	Src       []string `json:"src,omitempty" doc:"Source prefixes, of one address family with dst. Left out: any." example:"[\"10.1.2.0/24\"]" nullable:"false" maxItems:"128"`
+	Dst       []string `json:"dst,omitempty" doc:"Destination prefixes. Left out: any." nullable:"false" maxItems:"128"`
+	SrcPorts  []string `json:"srcPorts,omitempty" doc:"Source ports, each 80 or 8000-8999; with tcp and udp only. Left out: any." nullable:"false" maxItems:"128"`
+	DstPorts  []string `json:"dstPorts,omitempty" doc:"Destination ports, likewise." example:"[\"443\", \"8000-8999\"]" nullable:"false" maxItems:"128"`
 }
 
 // ACLList is what GET /v1/acls answers.

@@ -141,7 +141,7 @@ of one tenant.`,
 	fl.BoolVar(&f.noLearning, "no-learning", false, "learn nothing; what was learned goes")
 	fl.StringVar(&f.group, "multicast-group", "", "group of the provider network that carries broadcasts")
 	fl.BoolVar(&f.noMulticastGroup, "no-multicast-group", false, "send broadcasts to each host by unicast")
-	fl.StringVar(&f.dhcp, "dhcp", "", "customer address of the DHCP server, in any virtual subnet of the tenant")
+	fl.StringVar(&f.dhcp, "dhcp", "", "customer address of the DHCP server, in the virtual subnet")
 	fl.BoolVar(&f.noDHCP, "no-dhcp", false, "name no DHCP server")
 	cmd.MarkFlagsMutuallyExclusive("acl", "no-acl")
 	cmd.MarkFlagsMutuallyExclusive("multicast-group", "no-multicast-group")
