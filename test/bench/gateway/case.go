@@ -18,7 +18,8 @@ type Case struct {
 	What string // in a line
 	// Encap is how the host reaches the gateway; "": without an overlay.
 	Encap hnv.Encap
-	// Sizes tells that the case can have many tenants, or many lookup records.
+	// These tell that the case is also measured with many tenants, or many lookup
+	// records.
 	Tenants, Records bool
 
 	// ways are what gatewayd must say of its features, and is told where it can be
@@ -45,17 +46,18 @@ func Cases() []Case {
 		{Name: Plain, What: "routed, nftables masquerade, no overlay", setUp: (*rig).plainGateway},
 		{Name: KernelVXLAN, What: "kernel vxlan device and namespace per tenant, nftables SNAT", Encap: hnv.VXLAN, Tenants: true, setUp: (*rig).vxlanGateway},
 		{Name: "ovs-nvgre", What: "Open vSwitch, userspace datapath, namespace per tenant, nftables SNAT", Encap: hnv.NVGRE, setUp: (*rig).ovsGateway},
-		ours("ours-go-nvgre", "gatewayd, Go dataplane, NVGRE", hnv.NVGRE, onGo),
-		ours("ours-go-vxlan", "gatewayd, Go dataplane, VXLAN", hnv.VXLAN, onGo),
-		ours("ours-ebpf-nvgre", "gatewayd, eBPF fast path, NVGRE", hnv.NVGRE, onEBPF, withoutOffload),
-		ours("ours-ebpf-vxlan", "gatewayd, eBPF fast path, VXLAN", hnv.VXLAN, onEBPF, withoutOffload),
-		ours("ours-ebpf-nat-nvgre", "gatewayd, eBPF fast path with NAT offload, NVGRE", hnv.NVGRE, onEBPF, withOffload),
-		ours("ours-ebpf-nat-vxlan", "gatewayd, eBPF fast path with NAT offload, VXLAN", hnv.VXLAN, onEBPF, withOffload),
+		gatewayd("ours-go-nvgre", "gatewayd, Go dataplane, NVGRE", hnv.NVGRE, onGo),
+		gatewayd("ours-go-vxlan", "gatewayd, Go dataplane, VXLAN", hnv.VXLAN, onGo),
+		gatewayd("ours-ebpf-nvgre", "gatewayd, eBPF fast path, NVGRE", hnv.NVGRE, onEBPF, withoutOffload),
+		gatewayd("ours-ebpf-vxlan", "gatewayd, eBPF fast path, VXLAN", hnv.VXLAN, onEBPF, withoutOffload),
+		gatewayd("ours-ebpf-nat-nvgre", "gatewayd, eBPF fast path with NAT offload, NVGRE", hnv.NVGRE, onEBPF, withOffload),
+		gatewayd("ours-ebpf-nat-vxlan", "gatewayd, eBPF fast path with NAT offload, VXLAN", hnv.VXLAN, onEBPF, withOffload),
 	}
 }
 
-func ours(name, what string, e hnv.Encap, ways ...way) Case {
-	return Case{Name: name, What: what, Encap: e, Tenants: true, Records: true, ways: ways, setUp: (*rig).ourGateway}
+func gatewayd(name, what string, e hnv.Encap, ways ...way) Case {
+	sizes := e == hnv.NVGRE // the tables are the same for both
+	return Case{Name: name, What: what, Encap: e, Tenants: sizes, Records: sizes, ways: ways, setUp: (*rig).ourGateway}
 }
 
 // way is one of the ways in which gatewayd can do something, as its status names it.

@@ -4,6 +4,7 @@ package gateway
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"net/netip"
 
 	"github.com/hnvgate/hnvgate/hnv"
@@ -26,12 +27,12 @@ const smallest = 60
 // discardPort is where small packets go (RFC 863).
 const discardPort = 9
 
-// small makes a UDP packet of the VM's to the address in the smallest frame there
+// small makes a UDP packet of a VM's to the address in the smallest frame there
 // is, as it arrives at the gateway. The UDP checksum is left out: whoever looks at
 // checksums has NICs do so, which this network does not have.
-func (c Case) small(s site, to netip.Addr) frame {
+func (c Case) small(s site, from, to netip.Addr) frame {
 	t := s.tenant(0)
-	packet := udpPacket(s.ca, to, 1024, discardPort, smallest-14-28)
+	packet := udpPacket(from, to, 1024, discardPort, smallest-14-28)
 	switch c.Encap {
 	case hnv.NVGRE:
 		key := binary.BigEndian.AppendUint32(nil, t.gatewayVSID.Uint32()<<8)
@@ -96,10 +97,10 @@ func sum(h []byte) uint32 {
 	return s
 }
 
-// sumWithout is the sum of the frame's inner IP header without its checksum and the
-// last two bytes of its destination, which the generator replaces.
+// sumWithout is the sum of the frame's inner IP header without its checksum and its
+// addresses, in the order of bytes that the generator reads it in.
 func (f frame) sumWithout() uint32 {
 	h := append([]byte(nil), f.bytes[f.inner:f.inner+20]...)
-	h[10], h[11], h[18], h[19] = 0, 0, 0, 0
-	return sum(h)
+	clear(h[10:])
+	return uint32(bits.ReverseBytes16(uint16(sum(h))))
 }

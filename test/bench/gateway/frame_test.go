@@ -4,6 +4,7 @@ package gateway
 
 import (
 	"bytes"
+	"encoding/binary"
 	"testing"
 
 	"github.com/google/gopacket"
@@ -16,7 +17,7 @@ import (
 func TestSmallFrames(t *testing.T) {
 	s := newSite()
 	for _, c := range Cases() {
-		f := c.small(s, s.service)
+		f := c.small(s, s.ca, s.service)
 		p := gopacket.NewPacket(f.bytes, layers.LayerTypeEthernet, gopacket.Default)
 		if e := p.ErrorLayer(); e != nil {
 			t.Errorf("%s: %v", c.Name, e.Error())
@@ -65,19 +66,20 @@ func join(types []gopacket.LayerType) string {
 	return b.String()
 }
 
-// TestSumWithout holds what the generator does with the sum: put the destination's
-// last two bytes back in.
+// TestSumWithout does what the generator does with the sum: add the addresses.
 func TestSumWithout(t *testing.T) {
 	s := newSite()
-	f := Cases()[0].small(s, s.service)
-	a := s.service.As4()
+	f := Cases()[0].small(s, s.ca, s.service)
 	h := f.bytes[f.inner : f.inner+20]
-	all := f.sumWithout() + uint32(a[2])<<8 + uint32(a[3])
+	all := f.sumWithout()
+	for i := 12; i < 20; i += 2 {
+		all += uint32(binary.LittleEndian.Uint16(h[i:]))
+	}
 	for all>>16 != 0 {
 		all = all&0xffff + all>>16
 	}
-	if got := ^uint16(all); got != uint16(h[10])<<8|uint16(h[11]) {
-		t.Errorf("got checksum %#x, the header has % x", got, h[10:12])
+	if got, want := ^uint16(all), binary.LittleEndian.Uint16(h[10:]); got != want {
+		t.Errorf("got checksum %#x, the header has %#x", got, want)
 	}
 }
 

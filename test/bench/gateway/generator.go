@@ -27,9 +27,15 @@ type generator struct {
 
 // newGenerator makes a generator of so many flows, told apart by their source
 // ports; with none, every packet is a flow of its own, to any of the addresses that
-// the destination stands for.
+// the destination stands for. Where the rig has many lookup records, the flows'
+// sources are spread over them.
 func (r *rig) newGenerator(flows uint32, to netip.Addr) (*generator, error) {
-	g := &generator{rig: r, frame: r.small(r.site, to)}
+	g := &generator{rig: r}
+	from, sources := r.site.ca, uint32(0)
+	if r.size.Records > 1 {
+		from, sources = r.site.manyCAs, uint32(r.size.Records)
+	}
+	g.frame = r.small(r.site, from, to)
 	err := r.within(hostMachine, func() error {
 		pa0, err := net.InterfaceByName("pa0")
 		if err != nil {
@@ -47,7 +53,7 @@ func (r *rig) newGenerator(flows uint32, to netip.Addr) (*generator, error) {
 		}
 		g.programs, err = load(generatorObject, map[string]any{
 			"out": uint32(pa0.Index), "frame": words, "inner": uint32(g.frame.inner), "sum": g.frame.sumWithout(),
-			"flows": flows, "entropy": uint32(g.frame.entropy), "wide": wide,
+			"flows": flows, "sources": sources, "entropy": uint32(g.frame.entropy), "wide": wide,
 		})
 		return err
 	})

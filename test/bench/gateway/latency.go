@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -49,8 +48,7 @@ func latency(ctx context.Context, r *rig, o Options, put put) error {
 			if err != nil {
 				return fmt.Errorf("%s: %w", p.metric, err)
 			}
-			put(p.metric+"_p50", "s", quantile(trips, 0.5).Seconds())
-			put(p.metric+"_p99", "s", quantile(trips, 0.99).Seconds())
+			putQuantiles(put, p.metric, trips)
 			put(p.metric+"_lost", "of all", float64(lost)/float64(lost+len(trips)))
 		}
 		return nil
@@ -78,8 +76,7 @@ const (
 	lostAfter = 100 * time.Millisecond
 )
 
-// trips sends one packet after the other and gives the sorted times until each came
-// back.
+// trips sends one packet after the other and gives the times until each came back.
 func (r *rig) trips(open func(*rig) (probe, error), t time.Duration) (trips []time.Duration, lost int, err error) {
 	p, err := open(r)
 	if err != nil {
@@ -106,7 +103,6 @@ func (r *rig) trips(open func(*rig) (probe, error), t time.Duration) (trips []ti
 	if len(trips) == 0 {
 		return nil, lost, fmt.Errorf("no answer to any of %d packets", lost)
 	}
-	slices.Sort(trips)
 	return trips, lost, nil
 }
 

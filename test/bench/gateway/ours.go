@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/hnvgate/hnvgate/api/client"
@@ -44,10 +45,37 @@ func (r *rig) ourGateway(ctx context.Context) error {
 	if err := d.goes(ctx, r.ways); err != nil {
 		return err
 	}
-	if err := r.lab.Apply(ctx, gwMachine, "site.yaml", r.document()); err != nil {
+	file, err := r.lab.WriteDocument(gwMachine, "site.yaml", r.document())
+	if err != nil {
 		return err
 	}
-	return d.ready(ctx)
+	before, err := r.memory()
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	if _, err := r.ctl(ctx, "apply", "-f", file); err != nil {
+		return err
+	}
+	if err := d.ready(ctx); err != nil {
+		return err
+	}
+	if r.size.Tenants > 1 {
+		r.put("apply", "s", time.Since(begin).Seconds())
+	}
+	if err := r.grown(before, "tenant", r.size.Tenants); err != nil {
+		return err
+	}
+	if r.size.Records == 1 {
+		return nil
+	}
+	if before, err = r.memory(); err != nil {
+		return err
+	}
+	if err := r.importRecords(ctx); err != nil {
+		return err
+	}
+	return r.grown(before, "record", r.size.Records)
 }
 
 // newDaemon writes the configuration file.
@@ -71,6 +99,15 @@ func known(text string) bool {
 	return err == nil
 }
 
+// kill ends gatewayd without giving it a chance to do anything about it.
+func (d *daemon) kill(ctx context.Context) error {
+	if err := d.proc.Kill(ctx, syscall.SIGKILL); err != nil {
+		return err
+	}
+	d.rig.daemons = slices.DeleteFunc(d.rig.daemons, func(p *lab.Process) bool { return p == d.proc })
+	return nil
+}
+
 // start starts gatewayd and returns when it answers.
 func (d *daemon) start(ctx context.Context) error {
 	var err error
@@ -81,11 +118,13 @@ func (d *daemon) start(ctx context.Context) error {
 	return d.wait(ctx, func() error { _, err := d.client.Version(ctx); return err })
 }
 
-// wait calls f until it succeeds.
+// wait calls f until it succeeds. It pauses longer than f takes, so that asking does
+// not take more of the machine than what is waited for.
 func (d *daemon) wait(ctx context.Context, f func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	for {
+		asked := time.Now()
 		err := f()
 		if err == nil {
 			return nil
@@ -95,7 +134,7 @@ func (d *daemon) wait(ctx context.Context, f func() error) error {
 			return fmt.Errorf("gatewayd ended: %s", d.proc.Output())
 		case <-ctx.Done():
 			return fmt.Errorf("gatewayd is not ready: %w", err)
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(max(5*time.Millisecond, 4*time.Since(asked))):
 		}
 	}
 }

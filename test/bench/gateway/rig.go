@@ -38,6 +38,8 @@ type rig struct {
 	ours *daemon // where the gateway is gatewayd
 	// compartment is the machine whose kernel tracks the VM's connections.
 	compartment string
+	// put takes what is found out about setting the rig up.
+	put put
 	// daemons are the processes that are there all the time.
 	daemons []*lab.Process
 	// fastest is how many packets a second got through lately, 0 if not known.
@@ -60,7 +62,7 @@ func Sweep() error {
 
 // newRig describes a rig; number tells the rigs of a run apart.
 func newRig(c Case, z Size, number int, bin string) (*rig, error) {
-	r := &rig{Case: c, name: c.Name + z.suffix(), site: newSite(), size: z}
+	r := &rig{Case: c, name: c.Name + z.suffix(), site: newSite(), size: z, put: func(string, string, float64) {}}
 	name := rigPrefix + string(rune('a'+number%26)) + strconv.Itoa(os.Getpid())
 	topo := lab.Default()
 	topo.Gateway.Name = gwMachine
@@ -91,10 +93,18 @@ func (r *rig) make(ctx context.Context) error {
 	if err := r.wire(ctx); err != nil {
 		return err
 	}
+	before, err := r.memory()
+	if err != nil {
+		return err
+	}
 	if err := r.setUp(r, ctx); err != nil {
 		return err
 	}
-	var err error
+	if r.ours == nil {
+		if err := r.grown(before, "tenant", r.size.Tenants); err != nil {
+			return err
+		}
+	}
 	if r.host, err = r.attachHost(); err != nil {
 		return err
 	}
@@ -240,16 +250,25 @@ func (r *rig) start(machine, name string, argv ...string) (*lab.Process, error) 
 	return p, err
 }
 
+// ctl runs gatewayctl, for however long it takes.
+func (r *rig) ctl(ctx context.Context, argv ...string) (string, error) {
+	argv = append([]string{filepath.Join(r.lab.Bin(), "gatewayctl"), "--socket", r.lab.Socket(gwMachine)}, argv...)
+	return r.lab.Exec(ctx, gwMachine, argv...)
+}
+
+// joinDown takes a rig down and adds what failed at it.
+func joinDown(err error, r *rig) error { return errors.Join(err, r.down()) }
+
 // retry calls f until it succeeds, for ten seconds.
 func retry(ctx context.Context, f func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	for {
+	for end := time.Now().Add(10 * time.Second); ; {
 		err := f()
-		if err == nil || ctx.Err() != nil {
+		if err == nil || time.Now().After(end) {
 			return err
 		}
-		time.Sleep(20 * time.Millisecond)
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
 	}
 }
 

@@ -20,10 +20,17 @@ type Options struct {
 	Cases    []Case
 	Measures []string // by name; all if empty
 	Rounds   int
-	Time     time.Duration // of each measurement
-	Streams  []int         // of TCP
-	Flows    []uint32      // of small packets
-	Log      func(format string, args ...any)
+	// Tenants and Records are further sizes in which cases are measured, each in
+	// so many rounds.
+	Tenants, Records []int
+	SizeRounds       int
+	// Most is how long a run may take before no further size is begun; 0: however
+	// long.
+	Most    time.Duration
+	Time    time.Duration // of each measurement
+	Streams []int         // of TCP
+	Flows   []uint32      // of small packets
+	Log     func(format string, args ...any)
 }
 
 // put takes a number that was measured.
@@ -33,14 +40,16 @@ type put func(metric, unit string, value float64)
 type measure struct {
 	name, what string
 	run        func(ctx context.Context, r *rig, o Options, put put) error
+	sized      bool // it says something about sizes
 }
 
 func measures() []measure {
 	return []measure{
-		{"tcp", "throughput of TCP streams both ways, and processor time for it", tcp},
-		{"udp64", "smallest packets a second by number of flows, and processor time for each", udp64},
-		{"connect", "new TCP connections and new UDP flows a second", connect},
-		{"latency", "round trips of UDP and ping at half of what udp64 found", latency},
+		{"tcp", "throughput of TCP streams both ways, and processor time for it", tcp, true},
+		{"udp64", "smallest packets a second by number of flows, and processor time for each", udp64, true},
+		{"connect", "new TCP connections and new UDP flows a second", connect, false},
+		{"control", "from a request to change a lookup record to its answer, and to the first packet that goes the new way", control, true},
+		{"latency", "round trips of UDP and ping at half of what udp64 found", latency, false},
 	}
 }
 
@@ -75,7 +84,7 @@ func Run(ctx context.Context, o Options) (results []bench.Result, absent []bench
 	}
 	// Threads that wait in the kernel must not wait for each other when they return.
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4 * clients))
-	b := &run{Options: o, measures: all}
+	b := &run{Options: o, measures: all, began: time.Now()}
 	defer func() { err = errors.Join(err, b.down()) }()
 	if err := b.up(ctx); err != nil {
 		return nil, nil, err
@@ -88,6 +97,7 @@ func Run(ctx context.Context, o Options) (results []bench.Result, absent []bench
 type run struct {
 	Options
 	measures []measure
+	began    time.Time
 	rigs     []*rig
 	samples  [][]bench.Sample // by round
 	absent   []bench.Absent
@@ -133,23 +143,41 @@ func (b *run) missing(name, metric string, why error) {
 
 func (b *run) rounds(ctx context.Context) error {
 	for n := range b.Rounds {
+		b.Log("round %d of %d", n+1, b.Rounds)
 		b.samples = append(b.samples, nil)
 		for _, m := range b.measures {
 			for i := range b.rigs {
-				r := b.rigs[(i+n)%len(b.rigs)]
-				b.Log("round %d of %d: %s of %s", n+1, b.Rounds, m.name, r.name)
-				err := m.run(ctx, r, b.Options, func(metric, unit string, v float64) {
-					b.samples[n] = append(b.samples[n], bench.Sample{Case: r.name, Metric: metric, Unit: unit, Value: v})
-				})
-				if ctx.Err() != nil {
-					return context.Cause(ctx)
-				}
-				if err != nil {
-					b.missing(r.name, m.name, err)
+				if err := b.one(ctx, m, b.rigs[(i+n)%len(b.rigs)], n, b.Options); err != nil {
+					return err
 				}
 			}
 		}
 		b.samples[n] = derive(b.samples[n])
 	}
+	for _, n := range b.Tenants {
+		if err := b.bigger(ctx, Size{Tenants: n, Records: 1}); err != nil {
+			return err
+		}
+	}
+	for _, n := range b.Records {
+		if err := b.bigger(ctx, Size{Tenants: 1, Records: n}); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// one measures one thing on one rig. That it fails is noted, and no reason to end the
+// run.
+func (b *run) one(ctx context.Context, m measure, r *rig, round int, o Options) error {
+	b.Log("%s of %s", m.name, r.name)
+	err := m.run(ctx, r, o, func(metric, unit string, v float64) { b.put(round, r, metric, unit, v) })
+	if err != nil && ctx.Err() == nil {
+		b.missing(r.name, m.name, err)
+	}
+	return context.Cause(ctx)
+}
+
+func (b *run) put(round int, r *rig, metric, unit string, v float64) {
+	b.samples[round] = append(b.samples[round], bench.Sample{Case: r.name, Metric: metric, Unit: unit, Value: v})
 }

@@ -16,6 +16,7 @@ type site struct {
 	fabricMAC, hostMAC         hnv.MAC // the gateway's and the host's pa0
 
 	ca, router    netip.Addr   // the VM and its distributed router
+	manyCAs       netip.Addr   // the first of others that are only configured
 	subnet        netip.Prefix // theirs: room for a million others
 	vmMAC         hnv.MAC
 	compartmentCA netip.Addr
@@ -44,6 +45,7 @@ func newSite() site {
 		hostMAC:   mac(0x02, 0x00, 0xc0, 0xa8, 0x01, 0x0b),
 
 		ca:            netip.MustParseAddr("10.1.1.11"),
+		manyCAs:       netip.MustParseAddr("10.2.0.0"),
 		router:        netip.MustParseAddr("10.0.0.1"),
 		subnet:        netip.MustParsePrefix("10.0.0.0/9"),
 		vmMAC:         mac(0x00, 0x15, 0x5d, 0x01, 0x01, 0x0b),

@@ -68,7 +68,7 @@ func (r *rig) iperf(ctx context.Context, streams int, down bool, t time.Duration
 	}
 }
 
-// errBusy tells that the server has not ended what it did before.
+// errBusy tells that the server, which has one client at a time, is between two.
 var errBusy = errors.New("iperf3: the server is busy")
 
 func iperfResult(out []byte) (rate, bits float64, err error) {
@@ -84,7 +84,7 @@ func iperfResult(out []byte) (rate, bits float64, err error) {
 	if err := json.Unmarshal(out, &report); err != nil {
 		return 0, 0, fmt.Errorf("iperf3's report: %w", err)
 	}
-	if strings.Contains(report.Error, "server is busy") {
+	if strings.Contains(report.Error, "server is busy") || strings.Contains(report.Error, "unable to receive control message") {
 		return 0, 0, errBusy
 	}
 	if report.Error != "" || report.End.Received.Bytes == 0 {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -35,8 +36,9 @@ func main() {
 type knobs struct {
 	bin, out, commit string
 	cases, measures  string
+	tenants, records string
 	rounds           int
-	time             time.Duration
+	time, most       time.Duration
 	quick, list      bool
 }
 
@@ -50,6 +52,9 @@ func parse(args []string) (knobs, error) {
 	f.StringVar(&k.measures, "measures", "", "`names` of what to measure instead of everything")
 	f.IntVar(&k.rounds, "rounds", 0, "`number` of rounds (5, or 2 with -quick)")
 	f.DurationVar(&k.time, "time", 0, "`duration` of each measurement in each round (2s, or 1s with -quick)")
+	f.StringVar(&k.tenants, "tenants", "", "`numbers` of tenants to measure besides one, or none (100,1000, or 100 with -quick)")
+	f.StringVar(&k.records, "records", "", "`numbers` of lookup records to measure besides one, or none (1000,100000,1000000, or 1000 with -quick)")
+	f.DurationVar(&k.most, "most", 40*time.Minute, "`duration` after which no further number of tenants or records is begun")
 	f.BoolVar(&k.quick, "quick", false, "measure less of everything, in about three minutes")
 	f.BoolVar(&k.list, "list", false, "list the cases and measures, and measure nothing")
 	if err := f.Parse(args); err != nil {
@@ -70,7 +75,19 @@ func parse(args []string) (knobs, error) {
 	if k.time == 0 {
 		k.time = def(2*time.Second, time.Second)
 	}
-	if k.rounds < 1 || k.time < 0 {
+	if k.tenants == "" {
+		k.tenants = "100,1000"
+		if k.quick {
+			k.tenants = "100"
+		}
+	}
+	if k.records == "" {
+		k.records = "1000,100000,1000000"
+		if k.quick {
+			k.records = "1000"
+		}
+	}
+	if k.rounds < 1 || k.time < 0 || k.most < 0 {
 		return k, errors.New("rounds and time must be positive")
 	}
 	return k, nil
@@ -78,13 +95,20 @@ func parse(args []string) (knobs, error) {
 
 func (k knobs) options() (gateway.Options, error) {
 	o := gateway.Options{
-		Measures: words(k.measures), Rounds: k.rounds, Time: k.time, Streams: []int{1, 4, 16}, Flows: []uint32{1, 256, 16384},
+		Measures: words(k.measures), Rounds: k.rounds, Time: k.time, Most: k.most, Streams: []int{1, 4, 16}, Flows: []uint32{1, 256, 16384},
 		Log: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) },
 	}
 	if k.quick {
 		o.Streams = []int{1, 4}
 	}
+	o.SizeRounds = (k.rounds + 1) / 2
 	var err error
+	if o.Tenants, err = numbers(k.tenants); err != nil {
+		return o, err
+	}
+	if o.Records, err = numbers(k.records); err != nil {
+		return o, err
+	}
 	if o.Bin, err = filepath.Abs(k.bin); err != nil {
 		return o, err
 	}
@@ -94,6 +118,21 @@ func (k knobs) options() (gateway.Options, error) {
 
 func words(list string) []string {
 	return strings.FieldsFunc(list, func(c rune) bool { return c == ',' || c == ' ' })
+}
+
+// numbers reads a list of sizes, greater than one.
+func numbers(list string) (out []int, err error) {
+	if list == "none" {
+		return nil, nil
+	}
+	for _, w := range words(list) {
+		n, err := strconv.Atoi(w)
+		if err != nil || n < 2 || n > 1e6 {
+			return nil, fmt.Errorf("%q is no size: use numbers from 2 to 1000000, or none", w)
+		}
+		out = append(out, n)
+	}
+	return out, nil
 }
 
 func command(ctx context.Context, args []string) error {

@@ -6,6 +6,8 @@
 
 #include "kernel.h"
 
+#define MIX 0x9e3779b1u
+
 enum {
 	WORDS = 24,         /* of 8 bytes: the longest frame is 192 */
 	CATCH_UP = 1000000, /* ns: what was not sent for so long is not made up for */
@@ -14,9 +16,10 @@ enum {
 const volatile __u32 out;          /* interface to send from */
 const volatile __u64 frame[WORDS]; /* what to send */
 const volatile __u32 inner;        /* offset of the IPv4 header that flows differ in */
-const volatile __u32 sum;          /* of that header without checksum and the destination's last two bytes */
+const volatile __u32 sum;          /* of that header without checksum and addresses */
 const volatile __u32 flows = 1;    /* by UDP source port; 0: every frame is a flow of its own */
 const volatile __u32 first = 1024; /* the flows' first source port */
+const volatile __u32 sources;      /* how many source addresses they have, from the frame's own on; 0: that one */
 const volatile __u32 entropy;      /* offset of what tells flows apart on the fabric */
 const volatile __u32 wide;         /* it has 16 bits and begins at 0xc000, else 8 */
 
@@ -50,17 +53,21 @@ put:
 	} __packed *h = data + inner;
 	if ((void *)(h + 1) > end)
 		return XDP_ABORTED;
+	/* Multiplying by an odd number leads through all of 2^32 before anything comes
+	 * again. */
 	if (flows) {
 		h->udp.src = htons(first + flow);
+		if (sources)
+			h->ip.src = htonl(htonl(h->ip.src) + flow * MIX % sources);
 	} else {
-		/* Multiplying by an odd number leads through all of 2^32 before anything
-		 * comes again. */
-		__u32 mixed = (__u32)n * 0x9e3779b1u;
-		__u16 low = mixed >> 16;
+		__u32 mixed = (__u32)n * MIX;
 		flow = mixed & 0xffff;
 		h->udp.src = htons(flow ? flow : 1);
-		h->ip.dst = (h->ip.dst & 0xffff) | (__u32)htons(low) << 16;
-		h->ip.check = htons(fold(sum + low));
+		h->ip.dst = (h->ip.dst & 0xffff) | htonl(mixed >> 16);
+	}
+	if (!flows || sources) {
+		__u32 src = h->ip.src, dst = h->ip.dst;
+		h->ip.check = fold(sum + (src & 0xffff) + (src >> 16) + (dst & 0xffff) + (dst >> 16));
 	}
 	if (entropy) {
 		__u8 *e = data + entropy;
