@@ -14,6 +14,8 @@ type Sample struct {
 	Metric string
 	Unit   string
 	Value  float64
+	// Alone tells that the number has no ratios: it is a difference, or may be zero.
+	Alone bool
 }
 
 // Absent is what has no number, and why: a case, or one metric of it.
@@ -36,7 +38,7 @@ func Compare(rounds [][]Sample, against ...string) []Result {
 		ratio := map[string]float64{}
 		for _, other := range append(slices.Clone(against), base) {
 			o := index[[2]string{other, s.metric}]
-			if other == s.name || o == nil || o.unit != s.unit {
+			if other == s.name || o == nil || o.unit != s.unit || s.alone {
 				continue
 			}
 			if m := median(divide(s.values, o.values)); !math.IsNaN(m) && !math.IsInf(m, 0) {
@@ -60,7 +62,7 @@ func table(rounds [][]Sample) (all []*series, index map[[2]string]*series) {
 			key := [2]string{x.Case, x.Metric}
 			s := index[key]
 			if s == nil {
-				s = &series{name: x.Case, metric: x.Metric, unit: x.Unit, values: slices.Repeat([]float64{math.NaN()}, len(rounds))}
+				s = &series{name: x.Case, metric: x.Metric, unit: x.Unit, alone: x.Alone, values: slices.Repeat([]float64{math.NaN()}, len(rounds))}
 				all, index[key] = append(all, s), s
 				metrics, cases = add(metrics, x.Metric), add(cases, x.Case)
 			}

@@ -12,14 +12,15 @@ import (
 // second round, and something failed in it.
 var gateways = [][]Sample{
 	{
-		{"plain", "tcp", "bit/s", 8e9}, {"plain", "connect", "connection/s", 20_000},
-		{"ours", "tcp", "bit/s", 6e9}, {"ours", "connect", "connection/s", 22_000},
-		{"ours/tenants=100", "tcp", "bit/s", 5.4e9},
+		{"plain", "tcp", "bit/s", 8e9, false}, {"plain", "connect", "connection/s", 20_000, false},
+		{"ours", "tcp", "bit/s", 6e9, false}, {"ours", "connect", "connection/s", 22_000, false},
+		{"ours/tenants=100", "tcp", "bit/s", 5.4e9, false},
 	},
 	{
-		{"ours", "tcp", "bit/s", 2e9},
-		{"plain", "tcp", "bit/s", 4e9}, {"plain", "connect", "connection/s", 10_000},
-		{"ours/tenants=100", "tcp", "bit/s", 2e9},
+		{"ours", "tcp", "bit/s", 2e9, false},
+		{"plain", "tcp", "bit/s", 4e9, false}, {"plain", "connect", "connection/s", 10_000, false},
+		{"ours/tenants=100", "tcp", "bit/s", 2e9, false},
+		{"plain", "lost", "of all", 0.5, true}, {"ours", "lost", "of all", 0.25, true},
 	},
 }
 
@@ -32,6 +33,8 @@ func TestCompare(t *testing.T) {
 			Ratio: map[string]float64{"plain": 0.5875, "ours": 0.95}},
 		{Case: "plain", Metric: "connect", Value: 15_000, Unit: "connection/s", Min: 10_000, Max: 20_000, Rounds: 2},
 		{Case: "ours", Metric: "connect", Value: 22_000, Unit: "connection/s", Min: 22_000, Max: 22_000, Rounds: 1, Ratio: map[string]float64{"plain": 1.1}},
+		{Case: "plain", Metric: "lost", Value: 0.5, Unit: "of all", Min: 0.5, Max: 0.5, Rounds: 1},
+		{Case: "ours", Metric: "lost", Value: 0.25, Unit: "of all", Min: 0.25, Max: 0.25, Rounds: 1},
 	}
 	if d := cmp.Diff(want, Compare(gateways, "plain", "nobody")); d != "" {
 		t.Error(d)
@@ -51,6 +54,10 @@ func TestCompareTable(t *testing.T) {
 connect  median              least to greatest  of plain
   plain  15000 connection/s  10000 to 20000
   ours   22000 connection/s  22000 to 22000     1.10
+
+lost     median       least to greatest  of plain
+  plain  0.5 of all   0.5 to 0.5
+  ours   0.25 of all  0.25 to 0.25
 `
 	if d := cmp.Diff(trimmed(want), trimmed(b.String())); d != "" {
 		t.Error(d)

@@ -54,6 +54,7 @@ func metricOf(unit string) (metric, plain string) {
 type series struct {
 	name, metric, unit string
 	values             []float64 // NaN where a round has none
+	alone              bool      // has no ratios
 }
 
 // Collect makes results of rounds. compare has the keys in names by whose values

@@ -31,7 +31,7 @@ func derive(samples []bench.Sample) []bench.Sample {
 			}
 		case strings.HasSuffix(s.Metric, "_p50") && s.Case != limit && s.Case != Plain:
 			if base, ok := find(Plain, s.Metric); ok {
-				out = append(out, bench.Sample{Case: s.Case, Metric: s.Metric + "_added", Unit: s.Unit, Value: s.Value - base})
+				out = append(out, bench.Sample{Case: s.Case, Metric: s.Metric + "_added", Unit: s.Unit, Value: s.Value - base, Alone: true})
 			}
 		}
 	}

@@ -32,7 +32,7 @@ func TestDerive(t *testing.T) {
 	want := []bench.Sample{
 		{Case: Plain, Metric: "udp64_1_gateway", Unit: "ns/packet", Value: 1000},
 		{Case: "ours", Metric: "udp64_1_gateway", Unit: "ns/packet", Value: 1300},
-		{Case: "ours", Metric: "ping_p50_added", Unit: "s", Value: -0.25},
+		{Case: "ours", Metric: "ping_p50_added", Unit: "s", Value: -0.25, Alone: true},
 	}
 	if d := cmp.Diff(want, added); d != "" || len(got) != 9+len(want) {
 		t.Errorf("%d samples: %s", len(got), d)

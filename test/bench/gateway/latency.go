@@ -16,6 +16,9 @@ import (
 // halfLoadFlows is how many flows the load has that latency is measured under.
 const halfLoadFlows = 256
 
+// lost ends the name of a share of what was sent, which should be zero.
+const lost = "_lost"
+
 // latency measures round trips between the VM and the Internet while the gateway has
 // half the packets to forward that it can.
 func latency(ctx context.Context, r *rig, o Options, put put) error {
@@ -44,12 +47,12 @@ func latency(ctx context.Context, r *rig, o Options, put put) error {
 			metric string
 			open   func(*rig) (probe, error)
 		}{{"udp_echo", (*rig).echoProbe}, {"ping", (*rig).pingProbe}} {
-			trips, lost, err := r.trips(p.open, o.Time)
+			trips, missed, err := r.trips(p.open, o.Time)
 			if err != nil {
 				return fmt.Errorf("%s: %w", p.metric, err)
 			}
 			putQuantiles(put, p.metric, trips)
-			put(p.metric+"_lost", "of all", float64(lost)/float64(lost+len(trips)))
+			put(p.metric+lost, "of all", float64(missed)/float64(missed+len(trips)))
 		}
 		return nil
 	})
@@ -77,7 +80,7 @@ const (
 )
 
 // trips sends one packet after the other and gives the times until each came back.
-func (r *rig) trips(open func(*rig) (probe, error), t time.Duration) (trips []time.Duration, lost int, err error) {
+func (r *rig) trips(open func(*rig) (probe, error), t time.Duration) (trips []time.Duration, missed int, err error) {
 	p, err := open(r)
 	if err != nil {
 		return nil, 0, err
@@ -96,14 +99,14 @@ func (r *rig) trips(open func(*rig) (probe, error), t time.Duration) (trips []ti
 		if p.answered(buf, n, sent.Add(lostAfter)) {
 			trips = append(trips, time.Since(sent))
 		} else {
-			lost++
+			missed++
 		}
 		time.Sleep(tripsApart)
 	}
 	if len(trips) == 0 {
-		return nil, lost, fmt.Errorf("no answer to any of %d packets", lost)
+		return nil, missed, fmt.Errorf("no answer to any of %d packets", missed)
 	}
-	return trips, lost, nil
+	return trips, missed, nil
 }
 
 // answered waits for the answer to the packet with the number.

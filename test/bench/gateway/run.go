@@ -179,5 +179,7 @@ func (b *run) one(ctx context.Context, m measure, r *rig, round int, o Options) 
 }
 
 func (b *run) put(round int, r *rig, metric, unit string, v float64) {
-	b.samples[round] = append(b.samples[round], bench.Sample{Case: r.name, Metric: metric, Unit: unit, Value: v})
+	b.samples[round] = append(b.samples[round], bench.Sample{
+		Case: r.name, Metric: metric, Unit: unit, Value: v, Alone: strings.HasSuffix(metric, lost),
+	})
 }

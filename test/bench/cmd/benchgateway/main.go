@@ -1,7 +1,8 @@
 //go:build linux
 
 // Command benchgateway measures the gateway beside what an operator would pick
-// instead, in namespaces of its own, and writes what it finds: JSON and a table.
+// instead, in namespaces of its own, and writes what it finds: JSON,
+// a table and a chart.
 package main
 
 import (
@@ -176,8 +177,13 @@ func list() {
 }
 
 func (k knobs) write(report *bench.Report) error {
-	var js, table bytes.Buffer
+	var js, table, chart bytes.Buffer
 	if err := report.Write(&js); err != nil {
+		return err
+	}
+	m := report.Machine
+	machine := fmt.Sprintf("%s, %d cores, Linux %s, %s, commit %s, load %s", m.CPU, m.Cores, m.Kernel, m.Go, report.Commit, strings.Join(m.Load[:], " to "))
+	if err := gateway.Chart(machine).Write(&chart, report.Results); err != nil {
 		return err
 	}
 	if err := bench.CompareTable(&table, report.Results, gateway.Against()...); err != nil {
@@ -189,13 +195,12 @@ func (k knobs) write(report *bench.Report) error {
 	if err := os.MkdirAll(filepath.Dir(k.out), 0o777); err != nil {
 		return err
 	}
-	for ext, b := range map[string][]byte{".json": js.Bytes(), ".table": table.Bytes()} {
+	for ext, b := range map[string][]byte{".json": js.Bytes(), ".table": table.Bytes(), ".svg": chart.Bytes()} {
 		if err := os.WriteFile(k.out+ext, b, 0o666); err != nil {
 			return err
 		}
 	}
-	m := report.Machine
-	fmt.Printf("%s, %d cores, Linux %s, %s, commit %s, load %s\n\n", m.CPU, m.Cores, m.Kernel, m.Go, report.Commit, strings.Join(m.Load[:], " to "))
+	fmt.Println(machine + "\n")
 	_, err := table.WriteTo(os.Stdout)
 	return err
 }
