@@ -50,18 +50,19 @@ func innerEdit(f func(b []byte)) []byte {
 	return b
 }
 
-// TestHostilePackets sends the gateway what the fabric should never carry. Each
-// packet must be dropped, counted once, for its reason, for the tenant if there
-// is one, and reach nobody.
-func TestHostilePackets(t *testing.T) {
+// hostile is a packet that the fabric should never carry, and why it is dropped;
+// for which tenant, if there is one.
+type hostile struct {
+	what   string
+	packet []byte
+	tenant string
+	want   drop.Reason
+}
+
+func hostilePackets(t testing.TB) []hostile {
 	gwMAC := hnv.CompartmentMAC(mustVSID(5000))
 	otherGW := hnv.CompartmentMAC(mustVSID(6000))
-	for _, tc := range []struct {
-		what   string
-		packet []byte
-		tenant string
-		want   drop.Reason
-	}{
+	return []hostile{
 		// The outer headers.
 		{"empty", nil, "", drop.OuterMalformed},
 		{"outer version 5", edit(goodNVGRE(), func(b []byte) { b[0] = 0x55 }), "", drop.OuterMalformed},
@@ -156,7 +157,14 @@ func TestHostilePackets(t *testing.T) {
 		{"solicitation over a router", nvgre(5000, rawND(135, hnv.RouterMAC, gwMAC, "fd00:fe::1", "fd00:fe::2", 254)), "contoso", drop.NDMalformed},
 		{"solicitation in a lie's name", nvgre(5000, neighborFrame(t, packet.NDNeighborSolicitation, hnv.RouterMAC, gwMAC, mac11, "fd00:fe::1", "fd00:fe::2", "fd00:fe::2")), "contoso", drop.NDSpoofed},
 		{"solicitation for nobody", nvgre(5000, neighborFrame(t, packet.NDNeighborSolicitation, hnv.RouterMAC, gwMAC, hnv.RouterMAC, "fd00:fe::1", "fd00:fe::2", "fd00:fe::9")), "contoso", drop.NDUnknown},
-	} {
+	}
+}
+
+// TestHostilePackets sends the gateway what the fabric should never carry. Each
+// packet must be dropped, counted once, for its reason, for the tenant if there
+// is one, and reach nobody.
+func TestHostilePackets(t *testing.T) {
+	for _, tc := range hostilePackets(t) {
 		t.Run(tc.what, func(t *testing.T) {
 			l, contoso, fabrikam := exampleLab(t)
 			l.hosts[0].inject(tc.packet)
