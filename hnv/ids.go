@@ -88,6 +88,9 @@ func ParseRDID(s string) (RDID, error) {
 // IsValid tells whether r is a tenant's.
 func (r RDID) IsValid() bool { return r.b != [16]byte{} }
 
+// Bytes gives the GUID's bytes in the order in which they are written.
+func (r RDID) Bytes() [16]byte { return r.b }
+
 func (r RDID) String() string {
 	b := r.b
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:16])
