@@ -33,7 +33,7 @@ demo-down: build ## remove every trace of the demo
 	@bin/hnvlab down
 
 .PHONY: test
-test: vet test-unit test-privileged fuzz ## everything that CI runs (root)
+test: vet check-generated test-unit test-privileged fuzz ## everything that CI runs (root)
 	@echo "all checks passed"
 
 .PHONY: vet
@@ -58,6 +58,14 @@ fuzz: ## each fuzz target for FUZZTIME
 .PHONY: generate
 generate: ## regenerate what is generated
 	@$(WITH_GO) go generate ./...
+
+# What go generate writes.
+GENERATED = dataplane/drop/drop_gen.go docs/drop-reasons.md dataplane/offload/bpf/reasons.h dataplane/offload/bpf/fastpath.o
+
+.PHONY: check-generated
+check-generated: ## whether what is committed is what would be generated
+	@$(WITH_GO) sums="$$(sha256sum $(GENERATED))"; go generate ./dataplane/drop ./dataplane/offload; \
+	diff <(echo "$$sums") <(sha256sum $(GENERATED)) || { echo "generated files are not current: run make generate and commit them"; exit 1; }
 
 .PHONY: lint
 lint: ## golangci-lint, as .golangci.yml has it

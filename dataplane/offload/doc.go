@@ -1,0 +1,41 @@
+// Package offload is the fast path of the dataplane on Linux: eBPF programs at
+// the ingress of the fabric's interfaces and of the ports, and the tables by which
+// they decide.
+//
+//	Switch --> mirror --> tables (maps of the kernel) <-- programs (bpf/)
+//	  ^                                                       |
+//	  `---- punt link: packets that the programs leave -------'
+//
+// The programs have tables and no policy. Whatever they do with a packet, the
+// Switch would do likewise, byte for byte and drop reason for drop reason; what
+// they do not do (ARP, broadcast, fragments, options, ICMP errors, ports with
+// access control lists or rates, ...) they take to the Switch as it came, each
+// tenant within a rate. So the fast path may be off, or gone, for a port, a tenant
+// or the machine, and nothing changes but the speed.
+//
+// # Tables
+//
+// tables.go has the entries as the programs read them (bpf/tables.h); a test
+// compares both by the object's BTF. The mirror is their only writer: the Switch
+// tells it of each change (dataplane.Follower), and it writes what is different
+// before the change's caller goes on.
+//
+// An entry is written in one piece, but no two entries are. The order in which the
+// mirror writes (mirror.go) is such that a packet whose way is the same before and
+// after a change takes that way at each moment between.
+//
+// Maps are pinned below a folder of the instance and of the layout's version, and
+// the programs stay attached when the process ends: packets go on. The next process
+// takes the maps over, writes what it is told again, and takes out what it was not
+// told of (Settle).
+//
+// # Requirements
+//
+// Linux 5.15 or later with BTF, on a little-endian machine: Probe says what is
+// missing. The object is built by clang-16 (bpf/build) and committed.
+//
+// Locks: mirror.mu, held while tables are written; Switch.mu may be taken under it.
+//
+// The gateway's wiring and tests may import this package; it imports dataplane,
+// its children, hnv, and internal/nl for links and filters.
+package offload

@@ -1,0 +1,35 @@
+package offload
+
+// Sizes bound the tables. The zero value is good.
+type Sizes struct {
+	VSIDs, Ports, Records, Hosts, Routes, Teams, HopSets, Tenants, PAs uint32
+}
+
+// The sizes where nothing is said. A hash of so many entries costs 16 bytes for
+// each, whether it is there or not, and about 120 more for each that is.
+const (
+	DefaultVSIDs   = 1 << 14
+	DefaultPorts   = 1 << 14
+	DefaultRecords = 1 << 20
+	DefaultHosts   = 1 << 18
+	DefaultRoutes  = 1 << 20
+	DefaultTeams   = 1 << 14
+	DefaultHopSets = 1 << 14
+	DefaultTenants = 1 << 14
+	DefaultPAs     = 1 << 14
+)
+
+func (s Sizes) fill() Sizes {
+	for _, f := range []struct {
+		size *uint32
+		or   uint32
+	}{
+		{&s.VSIDs, DefaultVSIDs}, {&s.Ports, DefaultPorts}, {&s.Records, DefaultRecords}, {&s.Hosts, DefaultHosts},
+		{&s.Routes, DefaultRoutes}, {&s.Teams, DefaultTeams}, {&s.HopSets, DefaultHopSets}, {&s.Tenants, DefaultTenants}, {&s.PAs, DefaultPAs},
+	} {
+		if *f.size == 0 {
+			*f.size = f.or
+		}
+	}
+	return s
+}
