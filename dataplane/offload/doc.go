@@ -24,15 +24,12 @@
 // mirror writes (mirror.go) is such that a packet whose way is the same before and
 // after a change takes that way at each moment between.
 //
-// Maps are pinned below a folder of the instance and of the layout's version, and
-// the programs stay attached when the process ends: packets go on. The next process
-// takes the maps over, writes what it is told again, and takes out what it was not
-// told of (Settle).
+// A mirror takes over tables that an earlier one has written: it writes what it is
+// told again, and takes out what it was not told of (Settle).
 //
 // # Requirements
 //
-// Linux 5.15 or later with BTF, on a little-endian machine: Probe says what is
-// missing. The object is built by clang-16 (bpf/build) and committed.
+// Linux 5.15 or later with BTF, on a little-endian machine. The object is built by clang-16 (bpf/build) and committed.
 //
 // Locks: mirror.mu, held while tables are written; Switch.mu may be taken under it.
 //

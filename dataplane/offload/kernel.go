@@ -36,11 +36,9 @@ type loadOptions struct {
 	// familyUnset is for kernels whose adjust_room does not set the packet's
 	// family.
 	familyUnset bool
-	pins        *pins // nil: nothing is pinned
 }
 
-// load brings the programs and maps into the kernel, or takes maps over that are
-// pinned.
+// load brings the programs and maps into the kernel.
 func load(o loadOptions) (*kernel, error) {
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
 	if err != nil {
@@ -55,9 +53,9 @@ func load(o loadOptions) (*kernel, error) {
 	}
 	k := &kernel{maps: map[string]*ebpf.Map{}}
 	for _, name := range kept {
-		m, err := o.pins.open(spec.Maps[name])
+		m, err := ebpf.NewMap(spec.Maps[name])
 		if err != nil {
-			return nil, errors.Join(err, k.close())
+			return nil, errors.Join(fmt.Errorf("make map %s: %w", name, err), k.close())
 		}
 		k.maps[name] = m
 	}

@@ -150,6 +150,10 @@ int from_port(struct __sk_buff *skb)
 		return drop_packet(0, DROP_NO_PORT);
 	if (d.in.flags & PORT_SLOW)
 		return punt(skb, d.in.vsid, d.in.tenant, PUNT_SLOW, FROM_PORT);
+	/* A guest chooses where a partial checksum is written. Where the kernel
+	 * does not let us see that, user space looks. */
+	if (!bpf_cast_to_kern_ctx && !(d.in.flags & PORT_COMPARTMENT))
+		return punt(skb, d.in.vsid, d.in.tenant, PUNT_SHAPE, FROM_PORT);
 	if (skb->vlan_present)
 		return punt(skb, d.in.vsid, d.in.tenant, PUNT_SHAPE, FROM_PORT);
 
