@@ -84,8 +84,8 @@ __global int find_way(struct departure *d)
 			return DROP_WRONG_PORT;
 		d->to = p.rec;
 		return 0;
-	case AT_ROUTER:
-		return DROP_DESTINATION_UNKNOWN;
+	case AT_ROUTER: /* by another MAC than the router's */
+		return DROP_ROUTER_ADDRESS;
 	case ON_LINK:
 		v = bpf_map_lookup_elem(&vsids, &d->in.vsid);
 		if (!d->routed && v && v->flags & SUBNET_L2ONLY)
