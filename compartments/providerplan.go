@@ -32,17 +32,18 @@ func unresolvedKeys(link string) []string {
 	return []string{"ipv4/neigh/" + link + "/unres_qlen_bytes", "ipv6/neigh/" + link + "/unres_qlen_bytes"}
 }
 
-// planProvider gives the steps. Before an address is there the guard is: the
-// stack must not answer even one tunnel packet. An address is announced when the
-// way out is there too.
+// planProvider gives the steps. Before an address is there the guard is, and it
+// stays until the address is gone: the stack must not answer even one packet of the
+// dataplane's. An address is announced when the way out is there too.
 func planProvider(n names, interfaces []string, s ProviderSpec, seen seenProvider) ([]step, error) {
 	links := providerLinks(interfaces, s)
 	out, err := planVLANs(n, links, s, seen)
 	if err != nil {
 		return nil, err
 	}
-	if c := planGuard(links, s, seen.entries); len(c.put)+len(c.del) > 0 {
-		out = append(out, c)
+	guard := planGuard(links, s, seen.entries)
+	if len(guard.put) > 0 {
+		out = append(out, changeEntries{put: guard.put})
 	}
 	var announced []step
 	for _, name := range links {
@@ -59,6 +60,9 @@ func planProvider(n names, interfaces []string, s ProviderSpec, seen seenProvide
 	}
 	out = append(out, planProviderRoutes(links, s, seen)...)
 	out = append(out, planSourceRules(s, seen)...)
+	if len(guard.del) > 0 {
+		out = append(out, changeEntries{del: guard.del})
+	}
 	return append(out, announced...), nil
 }
 
