@@ -183,7 +183,12 @@ func (p *provider) owns(pa lookup.Addr) bool {
 		_, ours := p.many[pa]
 		return ours
 	}
-	return slices.Contains(p.own, pa)
+	for i := range p.own { // several times as fast as slices.Contains, and asked for each packet
+		if p.own[i] == pa {
+			return true
+		}
+	}
+	return false
 }
 
 // sourcePA gives our PA for packets for which no record vouches.
