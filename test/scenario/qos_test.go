@@ -1,0 +1,234 @@
+//go:build privileged && linux
+
+package scenario
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hnvgate/hnvgate/test/lab"
+	"github.com/hnvgate/hnvgate/test/lab/service"
+)
+
+// setDSCP says what the outer header of the tenant's packets carries, until the
+// test is over.
+func setDSCP(t *testing.T, machines []string, tenant, dscp string) {
+	t.Helper()
+	for _, m := range machines {
+		ctl(t, m, "tenant", "set", tenant, "--dscp", dscp)
+		undo(t, m, "tenant", "set", tenant, "--dscp", "0")
+	}
+}
+
+// TestDSCP pings from VMs of both tenants, with the same addresses and the same
+// DSCP, and reads what is on the wire: each tenant's outer headers carry what was
+// asked for that tenant, as a host sends them and as the gateway does; congestion
+// bits are copied whatever the DSCP is (RFC 6040).
+func TestDSCP(t *testing.T) {
+	const inner, ecn = 46, 1 // expedited forwarding, ECT(1)
+	machines := []string{"gw", "h1"}
+	ways := map[string][]string{}
+	for _, p := range []string{"c", "f"} {
+		for _, dst := range []netip.Addr{vm(t, p+"12").CA, vm(t, p+"21").CA, vm(t, p+"13").CA6, internet()} {
+			ways[p+"11"] = append(ways[p+"11"], dst.String())
+			if err := world.Ping(t.Context(), p+"11", dst, patience); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, round := range []map[string]string{
+		{"contoso": "0", "fabrikam": "10"},
+		{"contoso": "34", "fabrikam": "copy"},
+		{"contoso": "copy", "fabrikam": "0"},
+	} {
+		t.Run(fmt.Sprintf("contoso %s, fabrikam %s", round["contoso"], round["fabrikam"]), func(t *testing.T) {
+			for name, dscp := range round {
+				setDSCP(t, machines, name, dscp)
+			}
+			settled(t, machines...)
+			files := listening(t, map[string]string{"fab": "any"}, "(proto gre or udp port 4789) and (src host 192.168.1.1 or src host 192.168.1.11)", func() {
+				var g errgroup.Group
+				for from, list := range ways {
+					for _, dst := range list {
+						g.Go(func() error {
+							_, err := world.Exec(t.Context(), from, "ping", "-n", "-c", "3", "-i", "0.2", "-W", "10", "-Q", strconv.Itoa(inner<<2|ecn), dst)
+							return err
+						})
+					}
+				}
+				if err := g.Wait(); err != nil {
+					t.Error(err)
+				}
+			})
+			for name, dscp := range round {
+				for from, seen := range outerFields(t, files["fab"], tenant(t, name), inner) {
+					want := map[string]string{"0": "0", "10": "10", "34": "34", "copy": strconv.Itoa(inner)}[dscp]
+					if seen.n == 0 || !slices.Equal(seen.dscp, []string{want}) || !slices.Equal(seen.ecn, []string{strconv.Itoa(ecn)}) {
+						t.Errorf("%s, DSCP %s: %d packets %s carry outside DSCP %v and ECN %v, want %s and %d", name, dscp, seen.n, from, seen.dscp, seen.ecn, want, ecn)
+					}
+				}
+			}
+		})
+	}
+}
+
+// outside is what was seen in outer headers.
+type outside struct {
+	n         int
+	dscp, ecn []string // all values, each once
+}
+
+// outerFields reads the outer headers of the tenant's echoes that carry the DSCP
+// inside: requests from the VM by both families, and answers by way of the gateway.
+func outerFields(t *testing.T, file string, x lab.Tenant, inner int) map[string]*outside {
+	t.Helper()
+	tunnel := map[string]string{"nvgre": "gre", "vxlan": "vxlan"}[string(x.Encap)]
+	out := map[string]*outside{}
+	for from, filter := range map[string]string{
+		"of IPv4 from the host":    "ip.src == 192.168.1.11 && icmp.type == 8",
+		"of IPv6 from the host":    "ip.src == 192.168.1.11 && icmpv6.type == 128",
+		"of IPv4 from the gateway": "ip.src == 192.168.1.1 && icmp.type == 0",
+	} {
+		o := &outside{}
+		out[from] = o
+		for _, row := range dissect(t, file, tunnel+" && "+filter, "ip.dsfield.dscp", "ip.dsfield.ecn", "ipv6.tclass.dscp") {
+			dscp, ecn := strings.Split(row[0], ","), strings.Split(row[1], ",")
+			if row[2] != "" {
+				dscp = append(dscp, row[2])
+			}
+			if got := dscp[len(dscp)-1]; len(dscp) != 2 || got != strconv.Itoa(inner) {
+				t.Errorf("a packet %s has inside DSCP %s, want %d", from, got, inner)
+			}
+			o.n++
+			if !slices.Contains(o.dscp, dscp[0]) {
+				o.dscp = append(o.dscp, dscp[0])
+			}
+			if !slices.Contains(o.ecn, ecn[0]) {
+				o.ecn = append(o.ecn, ecn[0])
+			}
+		}
+	}
+	return out
+}
+
+// The rate of what is limited, and the least burst of a token bucket.
+const (
+	slowKbps  = 4000
+	slowBytes = slowKbps * 1000 / 8 // a second
+	burst     = 66 << 10
+)
+
+// transfer is a stream of so many bytes, downwards from a VM or the Internet, or
+// upwards to it, and whether a limit is in its way.
+type transfer struct {
+	client, server string // server "": the Internet
+	direction      service.Direction
+	limited        bool
+}
+
+func (x transfer) String() string {
+	return fmt.Sprintf("%s at %s %s", x.client, cmp.Or(x.server, "the Internet"), x.direction)
+}
+
+// measured carries out the transfers at the same time. The limited ones take as
+// long as the limit says, however fast the machine is.
+func measured(t *testing.T, transfers ...transfer) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var g errgroup.Group
+	for _, x := range transfers {
+		g.Go(func() error {
+			size := int64(4 << 20)
+			if x.limited {
+				size = 1 << 20
+			}
+			dst := internet()
+			if x.server != "" {
+				dst = vm(t, x.server).CA
+			}
+			s, err := world.StartStream(x.client, dst, service.StreamRequest{Direction: x.direction, Bytes: size})
+			if err != nil {
+				return err
+			}
+			defer s.Stop()
+			r, err := s.Wait(ctx)
+			if err != nil {
+				return fmt.Errorf("%v: %w", x, err)
+			}
+			least := time.Duration(size-burst) * time.Second / slowBytes
+			if x.limited && r.Elapsed < least*8/10 {
+				return fmt.Errorf("%v: %d bytes took %v: at the rate that limits it, at least %v", x, size, r.Elapsed, least)
+			}
+			t.Logf("%v: %d bytes in %v", x, size, r.Elapsed.Round(time.Millisecond))
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// tooFast is how many packets of the tenant exceeded a rate on the machines.
+func tooFast(t *testing.T, tenant string) uint64 {
+	t.Helper()
+	var n uint64
+	for _, m := range []string{"gw", "h1"} {
+		s, err := world.Status(t.Context(), m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += lab.Dropped(s, tenant, "rate-exceeded")
+	}
+	return n
+}
+
+// TestRates limits a port of one tenant on a host, and all of the tenant on the
+// gateway, the first tenant in what the VM sends and the second in what it gets:
+// the limits bind, and bind nobody else, neither another port of the tenant nor
+// the other tenant's port with the same addresses.
+func TestRates(t *testing.T) {
+	slow := strconv.Itoa(slowKbps)
+	for _, c := range []struct {
+		limited, free string
+		port          lab.PortSettings
+		rate          string
+		own           []transfer
+		others        []transfer
+	}{
+		{"contoso", "fabrikam", lab.PortSettings{OutKbps: slowKbps}, "--in-kbps",
+			[]transfer{{"c13", "c11", service.Down, true}, {"c12", "", service.Up, true}, {"c13", "c22", service.Down, false}},
+			[]transfer{{"f13", "f11", service.Down, false}, {"f12", "", service.Up, false}}},
+		{"fabrikam", "contoso", lab.PortSettings{InKbps: slowKbps}, "--out-kbps",
+			[]transfer{{"f11", "f13", service.Down, true}, {"f12", "", service.Down, true}, {"f22", "f13", service.Down, false}},
+			[]transfer{{"c11", "c13", service.Down, false}, {"c12", "", service.Down, false}}},
+	} {
+		t.Run(c.limited, func(t *testing.T) {
+			setPort(t, c.limited[:1]+"11", c.port)
+			ctl(t, "gw", "tenant", "set", c.limited, c.rate, slow)
+			undo(t, "gw", "tenant", "set", c.limited, c.rate, "0")
+			settled(t, "gw", "h1")
+			before, others := tooFast(t, c.limited), tooFast(t, c.free)
+			measured(t, slices.Concat(c.own, c.others)...)
+			if tooFast(t, c.limited) == before {
+				t.Errorf("no packet of %s is counted as too fast", c.limited)
+			}
+			if n := tooFast(t, c.free) - others; n != 0 {
+				t.Errorf("%d packets of %s are counted as too fast, which has no limit", n, c.free)
+			}
+		})
+	}
+	// What had been limited is not any more.
+	settled(t, "gw", "h1")
+	measured(t, transfer{"c13", "c11", service.Down, false}, transfer{"c12", "", service.Up, false},
+		transfer{"f11", "f13", service.Down, false}, transfer{"f12", "", service.Down, false})
+}
