@@ -39,6 +39,51 @@ func (s *Switch) ServePort(ctx context.Context, id PortID, r Reader, provider Wr
 	return s.serve(ctx, s.portName(id), r, w, func(frames []*packet.Frame) { w.FromPort(id, frames) })
 }
 
+// PuntReader is a Reader of what a fast path leaves to the Switch. It also tells
+// which port sent each packet: Fabric, and it is as from a Reader of the fabric, or
+// a port's ID. Packets of an ID that is no port's are dropped as such.
+type PuntReader interface {
+	ReadPunted(frames []*packet.Frame, from []PortID) (n int, err error)
+}
+
+// Fabric stands for the fabric where a port's ID would tell who sent a packet.
+const Fabric PortID = 0
+
+// ServePunted does the same for what a fast path leaves to the Switch, whoever
+// sent it.
+func (s *Switch) ServePunted(ctx context.Context, r PuntReader, provider Writer) error {
+	w := s.NewWorker(provider)
+	defer w.Close()
+	p := punted{PuntReader: r}
+	return s.serve(ctx, "punt link", &p, w, func(frames []*packet.Frame) { p.deal(frames, w) })
+}
+
+// punted is a Reader that remembers where its last packets came from.
+type punted struct {
+	PuntReader
+	from [BatchSize]PortID
+}
+
+func (p *punted) ReadBatch(frames []*packet.Frame) (int, error) {
+	return p.ReadPunted(frames, p.from[:])
+}
+
+// deal gives the packets to the Worker, those of one sender together.
+func (p *punted) deal(frames []*packet.Frame, w *Worker) {
+	for start := 0; start < len(frames); {
+		end := start + 1
+		for end < len(frames) && p.from[end] == p.from[start] {
+			end++
+		}
+		if id := p.from[start]; id == Fabric {
+			w.FromProvider(frames[start:end])
+		} else {
+			w.FromPort(id, frames[start:end])
+		}
+		start = end
+	}
+}
+
 func (s *Switch) serve(ctx context.Context, name string, r Reader, w *Worker, take func([]*packet.Frame)) error {
 	b := newBatch(&s.frames)
 	defer b.close()

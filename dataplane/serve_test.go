@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -246,5 +247,63 @@ func TestBatchFollowsTheLoad(t *testing.T) {
 	}
 	if n := len(b.next()); n > 4 {
 		t.Errorf("an idle reader has %d frames", n)
+	}
+}
+
+// leftovers are what a fast path left to the Switch, read all at once.
+type leftovers struct {
+	packets [][]byte
+	from    []PortID
+}
+
+func (l *leftovers) ReadPunted(frames []*packet.Frame, from []PortID) (int, error) {
+	if len(l.packets) == 0 {
+		return 0, net.ErrClosed
+	}
+	n := min(len(frames), len(l.packets))
+	for i := range n {
+		frames[i].Set(l.packets[i])
+	}
+	copy(from, l.from[:n])
+	l.packets, l.from = l.packets[n:], l.from[n:]
+	return n, nil
+}
+
+// What a fast path leaves to the Switch is each sender's: the fabric's, this port's,
+// that port's, or nobody's.
+func TestServePunted(t *testing.T) {
+	l, contoso, fabrikam := exampleLab(t)
+	h := l.hosts[1]
+	var p leftovers
+	add := func(from PortID, b []byte) { p.packets, p.from = append(p.packets, b), append(p.from, from) }
+	const rounds = 40 // more than a batch in all
+	for range rounds {
+		for _, s := range []*site{contoso, fabrikam} {
+			add(s.vm11.id, udp(mac11, mac13, "10.1.1.11", "10.1.1.13", s.Name.String()))
+			add(s.vm11.id, udp(mac11, mac13, "10.1.1.11", "10.1.1.13", s.Name.String()))
+			add(s.vm13.id, udp(mac13, mac11, "10.1.1.13", "10.1.1.11", s.Name.String()))
+			add(s.vm13.id, udp(mac11, mac13, "10.1.1.11", "10.1.1.13", "forged"))
+		}
+		add(Fabric, outerPacket(hnv.NVGRE, paHost2, paHost1, 5001, udp(mac12, mac11, "10.1.1.12", "10.1.1.11", "fabric")))
+		add(99, udp(mac11, mac13, "10.1.1.11", "10.1.1.13", "no port's"))
+	}
+	if err := h.sw.ServePunted(t.Context(), &p, h.out); err != nil {
+		t.Fatal(err)
+	}
+	all := h.sw.Counters()
+	if n := all[0].DropsByReason[drop.NoPort]; n != rounds {
+		t.Errorf("%d packets of no port, want %d", n, rounds)
+	}
+	for _, s := range []*site{contoso, fabrikam} {
+		i := slices.IndexFunc(all, func(c TenantCounters) bool { return c.RDID == s.RDID })
+		fromFabric := uint64(0)
+		if s == contoso {
+			fromFabric = rounds
+		}
+		c := all[i]
+		if c.FromPorts.Packets != 4*rounds || c.FromFabric.Packets != fromFabric || c.ToPorts.Packets != 3*rounds+fromFabric ||
+			c.DropsByReason[drop.SourceMACMismatch] != rounds {
+			t.Errorf("%s: %+v", s.Name, c)
+		}
 	}
 }

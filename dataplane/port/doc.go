@@ -17,6 +17,10 @@
 // reader with ErrGone. A ReadBatch may change the order of the slice it is
 // given, never its elements.
 //
+// Where a fast path in the kernel takes an interface's frames, its Link is
+// WriteOnly, and what the fast path leaves comes from PuntReaders on a link of the
+// fast path's own.
+//
 // # Writing
 //
 // WriteBatch never waits. What the kernel does not take at once, because the

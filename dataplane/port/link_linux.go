@@ -26,6 +26,10 @@ type LinkOptions struct {
 	// Promiscuous makes the interface take frames to any MAC address: for a
 	// port with filtering hardware. A veth or TAP needs it not.
 	Promiscuous bool
+	// WriteOnly is for an interface whose frames somebody else takes, in the
+	// kernel: ReadBatch only waits for the interface's or the Link's end, until
+	// SetWriteOnly says otherwise.
+	WriteOnly bool
 	// Do runs its argument in the network namespace of the interface; nil
 	// means the calling thread's.
 	Do func(func() error) error
@@ -48,37 +52,63 @@ func bounds(batch, read, write int) (b, r, w int) {
 // Link is a port of Ethernet frames on one interface. Its methods may be called
 // by several goroutines at once; concurrent readers take turns.
 type Link struct {
-	name string
-	s    *socket
-	read sync.Mutex // held by the goroutine in ReadBatch
-	in   *recvBatch
-	rc   readCounters
-	out  pool[sendBatch]
-	wc   writeCounters
+	name  string
+	index int
+	s     *socket
+	read  sync.Mutex // held by the goroutine in ReadBatch
+	in    *recvBatch
+	rc    readCounters
+	out   pool[sendBatch]
+	wc    writeCounters
 }
 
 // OpenLink opens the interface for Ethernet frames. The interface may be down.
 func OpenLink(ifname string, o LinkOptions) (*Link, error) {
 	batch, rbuf, wbuf := bounds(o.Batch, o.ReadBuffer, o.WriteBuffer)
-	s, err := openPacket(ifname, o.Do, rbuf, wbuf, nil, func(fd, index int) error {
-		if err := unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1); err != nil {
-			return fmt.Errorf("setsockopt PACKET_AUXDATA: %w", err)
-		}
-		if !o.Promiscuous {
+	l := &Link{name: ifname, in: newRecvBatch(batch, true)}
+	s, err := openPacket(packetOptions{
+		ifname: ifname, do: o.Do, read: rbuf, write: wbuf, protocol: heard(o.WriteOnly),
+		setup: func(fd, index int) error {
+			l.index = index
+			if err := withAuxdata(fd, index); err != nil || !o.Promiscuous {
+				return err
+			}
+			m := &unix.PacketMreq{Ifindex: int32(index), Type: unix.PACKET_MR_PROMISC}
+			if err := unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, m); err != nil {
+				return fmt.Errorf("setsockopt PACKET_ADD_MEMBERSHIP: %w", err)
+			}
 			return nil
-		}
-		m := &unix.PacketMreq{Ifindex: int32(index), Type: unix.PACKET_MR_PROMISC}
-		if err := unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, m); err != nil {
-			return fmt.Errorf("setsockopt PACKET_ADD_MEMBERSHIP: %w", err)
-		}
-		return nil
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open port %s: %w", ifname, err)
 	}
-	l := &Link{name: ifname, s: s, in: newRecvBatch(batch, true)}
+	l.s = s
 	l.out.make = func() *sendBatch { return newPacketBatch(batch) }
 	return l, nil
+}
+
+// heard is the protocol whose frames are read. A socket of no protocol is not told
+// of its interface's end; one of a protocol that nobody speaks is, and as the
+// kernel asks it last, it costs the frames of others nothing.
+func heard(writeOnly bool) uint16 {
+	const nobodys = 0x88b6 // the second of IEEE 802's local experimental ones
+	if writeOnly {
+		return nobodys
+	}
+	return unix.ETH_P_ALL
+}
+
+// Index is the interface's.
+func (l *Link) Index() int { return l.index }
+
+// SetWriteOnly changes LinkOptions.WriteOnly. What has arrived before may still be
+// read.
+func (l *Link) SetWriteOnly(on bool) error {
+	if err := l.s.control(func(fd int) error { return bindPacket(fd, l.index, heard(on)) }); err != nil {
+		return fmt.Errorf("change what is read of port %s: %w", l.name, err)
+	}
+	return nil
 }
 
 // ReadBatch waits for at least one frame and returns how many of frames it

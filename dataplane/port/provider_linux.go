@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hnvgate/hnvgate/dataplane/packet"
 )
 
@@ -81,7 +83,9 @@ func (p *Provider) AddInterface(ifname string) (*ProviderReader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open provider interface %s: %w", ifname, err)
 	}
-	s, err := openPacket(ifname, p.o.Do, p.o.ReadBuffer, p.o.WriteBuffer, filter, func(int, int) error { return nil })
+	s, err := openPacket(packetOptions{
+		ifname: ifname, do: p.o.Do, read: p.o.ReadBuffer, write: p.o.WriteBuffer, protocol: unix.ETH_P_ALL, filter: filter,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("open provider interface %s: %w", ifname, err)
 	}

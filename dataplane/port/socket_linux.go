@@ -114,20 +114,29 @@ func attachFilter(fd int, prog []bpf.Instruction) error {
 	return os.NewSyscallError("setsockopt SO_ATTACH_FILTER", err)
 }
 
-// openPacket makes an AF_PACKET socket that gets the frames of one interface,
-// in all of which the filter, if there is one, lets pass.
-func openPacket(ifname string, do func(func() error) error, read, write int, filter []bpf.Instruction, setup func(fd int, ifindex int) error) (*socket, error) {
+// packetOptions say which frames an AF_PACKET socket gets: those of one interface
+// and of the protocol, as far as the filter, if there is one, lets them pass.
+type packetOptions struct {
+	ifname      string
+	do          func(func() error) error
+	read, write int
+	protocol    uint16
+	filter      []bpf.Instruction
+	setup       func(fd, ifindex int) error // nil: nothing more
+}
+
+func openPacket(o packetOptions) (*socket, error) {
 	// With protocol 0 the socket gets nothing until it is bound.
-	return openSocket(do, unix.AF_PACKET, unix.SOCK_RAW, 0, func(fd int) error {
-		index, err := interfaceIndex(fd, ifname)
+	return openSocket(o.do, unix.AF_PACKET, unix.SOCK_RAW, 0, func(fd int) error {
+		index, err := interfaceIndex(fd, o.ifname)
 		if err != nil {
 			return err
 		}
-		if err := setBuffers(fd, read, write); err != nil {
+		if err := setBuffers(fd, o.read, o.write); err != nil {
 			return err
 		}
-		if filter != nil {
-			if err := attachFilter(fd, filter); err != nil {
+		if o.filter != nil {
+			if err := attachFilter(fd, o.filter); err != nil {
 				return err
 			}
 		}
@@ -139,15 +148,26 @@ func openPacket(ifname string, do func(func() error) error, read, write int, fil
 				return os.NewSyscallError("setsockopt "+o.name, err)
 			}
 		}
-		if err := setup(fd, index); err != nil {
-			return err
+		if o.setup != nil {
+			if err := o.setup(fd, index); err != nil {
+				return err
+			}
 		}
-		sa := &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: index}
-		if err := unix.Bind(fd, sa); err != nil {
-			return os.NewSyscallError("bind", err)
+		if err := bindPacket(fd, index, o.protocol); err != nil {
+			return err
 		}
 		return checkEthernet(fd)
 	})
+}
+
+// bindPacket makes the socket get frames of the protocol, and no others any more.
+func bindPacket(fd, index int, protocol uint16) error {
+	return os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(protocol), Ifindex: index}))
+}
+
+// withAuxdata has the kernel say which VLAN tag it took out of a frame.
+func withAuxdata(fd, _ int) error {
+	return os.NewSyscallError("setsockopt PACKET_AUXDATA", unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1))
 }
 
 func htons(v uint16) uint16 {
