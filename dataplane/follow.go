@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"github.com/hnvgate/hnvgate/dataplane/capture"
 	"github.com/hnvgate/hnvgate/dataplane/lookup"
 	"github.com/hnvgate/hnvgate/hnv"
 )
@@ -12,7 +13,8 @@ import (
 // told from several goroutines, and must not change the Switch.
 type Follower interface {
 	// TenantChanged tells of a tenant that was applied or removed, or whose
-	// records have changed. Its ports may have other layers.
+	// records have changed, or that is captured, or is no more. Its ports may have
+	// other layers.
 	TenantChanged(rdid hnv.RDID)
 	// PortChanged tells of a port that was altered.
 	PortChanged(id PortID)
@@ -49,6 +51,9 @@ type TenantView struct {
 	// DSCP is that of outer packets; CopyDSCP: the inner one's.
 	DSCP     uint8
 	CopyDSCP bool
+	// Slow tells that captures are to see the tenant's packets: workers must get
+	// them all.
+	Slow bool
 }
 
 // View gives the tenant of the routing domain; not ok if there is none.
@@ -59,7 +64,25 @@ func (s *Switch) View(rdid hnv.RDID) (v TenantView, ok bool) {
 	}
 	d := t.domain.Load()
 	m := t.mark.Load()
-	return TenantView{RDID: rdid, Domain: d, DSCP: uint8(m), CopyDSCP: m == copyDSCP}, d != nil
+	v = TenantView{RDID: rdid, Domain: d, DSCP: uint8(m), CopyDSCP: m == copyDSCP}
+	v.Slow = d != nil && s.tap.Sessions().WantTenant(rdid, d.VSIDs())
+	return v, d != nil
+}
+
+// tapped informs the Follower of tenants that are captured now, or were before.
+func (s *Switch) tapped(old, now *capture.Sessions) {
+	var some []hnv.RDID
+	s.mu.Lock()
+	for rdid, t := range s.byRDID {
+		d := t.domain.Load()
+		if d != nil && (old.WantTenant(rdid, d.VSIDs()) || now.WantTenant(rdid, d.VSIDs())) {
+			some = append(some, rdid)
+		}
+	}
+	s.mu.Unlock()
+	for _, rdid := range some {
+		s.inform(func(f Follower) { f.TenantChanged(rdid) })
+	}
 }
 
 // PortView is a port as workers see it.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/hnvgate/hnvgate/dataplane/capture"
 	"github.com/hnvgate/hnvgate/dataplane/drop"
 	"github.com/hnvgate/hnvgate/dataplane/lookup"
 	"github.com/hnvgate/hnvgate/hnv"
@@ -131,5 +132,48 @@ func TestCountersOfAFollowerAreAdded(t *testing.T) {
 	h.sw.Follow(nil)
 	if n := h.sw.Counters()[0].DropsByReason[drop.VSIDUnknown]; n != 1 {
 		t.Errorf("%d packets of no VSID without the follower, want 1", n)
+	}
+}
+
+// While a tenant is captured, and only then, workers must get all of its packets.
+func TestFollowerLearnsOfCaptures(t *testing.T) {
+	l, contoso, fabrikam := exampleLab(t)
+	h := l.hosts[0]
+	f := &follower{sw: h.sw}
+	h.sw.Follow(f)
+	slow := func() (out []string) {
+		for _, s := range []*site{contoso, fabrikam} {
+			if v, _ := h.sw.View(s.RDID); v.Slow {
+				out = append(out, s.Name.String())
+			}
+		}
+		return out
+	}
+	for _, c := range []struct {
+		filter capture.Filter
+		want   []string
+	}{
+		{capture.Filter{Tenant: fabrikam.RDID}, []string{"fabrikam"}},
+		{capture.Filter{VSID: mustVSID(5001)}, []string{"contoso"}},
+		{capture.Filter{Tenant: fabrikam.RDID, VSID: mustVSID(5001)}, nil},
+		{capture.Filter{CA: netip.MustParsePrefix("10.9.9.9/32")}, []string{"contoso", "fabrikam"}},
+	} {
+		f.tenants = nil
+		h.captured(c.filter, func() {
+			if got := slow(); !slices.Equal(got, c.want) {
+				t.Errorf("%s: slow are %v, want %v", c.filter, got, c.want)
+			}
+		})
+		if got := slow(); got != nil {
+			t.Errorf("%s: slow afterwards: %v", c.filter, got)
+		}
+		if len(f.tenants) != 2*len(c.want) {
+			t.Errorf("%s: told of %d changes, want each tenant's begin and end", c.filter, len(f.tenants))
+		}
+		for i, v := range f.tenants {
+			if v.Slow != (i < len(c.want)) {
+				t.Errorf("%s: change %d says slow: %v", c.filter, i, v.Slow)
+			}
+		}
 	}
 }

@@ -229,6 +229,7 @@ func New(o Options) *Switch {
 	}
 	s := &Switch{opt: o, byRDID: map[hnv.RDID]*tenant{}, learner: newLearner(), programs: vfp.NewCache()}
 	s.pinger.id = uint16(rand.Uint32())
+	s.tap.OnChange(s.tapped)
 	s.provider.Store(&provider{})
 	s.tenants.Store(&tenantTable{})
 	s.ports.Store(newPortTable())

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/hnvgate/hnvgate/hnv"
 )
 
 // MaxSessions is how many captures may run at the same time on one Tap.
@@ -20,9 +22,15 @@ var (
 // Tap is where workers offer packets and sessions come to get them. The zero Tap
 // is ready for use.
 type Tap struct {
-	mu  sync.Mutex // held by writers of sessions
-	now atomic.Pointer[Sessions]
+	mu       sync.Mutex // held by writers of sessions
+	now      atomic.Pointer[Sessions]
+	onChange func(old, now *Sessions)
 }
+
+// OnChange has fn called whenever a capture has begun or ended, with the sessions
+// before and after, before whoever began or ended it goes on. It is called before
+// the first one begins. Calls may overlap.
+func (t *Tap) OnChange(fn func(old, now *Sessions)) { t.onChange = fn }
 
 // Sessions is an immutable set of sessions.
 type Sessions struct {
@@ -37,6 +45,15 @@ func (t *Tap) Sessions() *Sessions { return t.now.Load() }
 // Want tells whether any session wants packets of the point, before the work of
 // describing one is done.
 func (s *Sessions) Want(p Point) bool { return s.points&(1<<p) != 0 }
+
+// WantTenant tells whether any session may want packets of the tenant, which has the
+// virtual subnets. It may be asked of no sessions at all.
+func (s *Sessions) WantTenant(rdid hnv.RDID, vsids []uint32) bool {
+	return s != nil && slices.ContainsFunc(s.all, func(one *Session) bool {
+		f := &one.opt.Filter
+		return (f.Tenant == hnv.RDID{} || f.Tenant == rdid) && (!f.VSID.IsValid() || slices.Contains(vsids, f.VSID.Uint32()))
+	})
+}
 
 // Offer gives each session a copy of the packet that it wants: of at most its
 // SnapLen bytes. It neither waits nor allocates and keeps neither m nor packet.
@@ -70,34 +87,38 @@ func (t *Tap) Run(ctx context.Context, s *Session) error {
 }
 
 func (t *Tap) add(s *Session) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var all []*Session
-	if old := t.now.Load(); old != nil {
-		all = old.all
-	}
-	if len(all) >= MaxSessions {
-		return ErrTooMany
-	}
-	t.publish(append(slices.Clone(all), s))
-	return nil
+	return t.change(func(all []*Session) ([]*Session, error) {
+		if len(all) >= MaxSessions {
+			return nil, ErrTooMany
+		}
+		return append(all, s), nil
+	})
 }
 
 func (t *Tap) remove(s *Session) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.publish(slices.DeleteFunc(slices.Clone(t.now.Load().all), func(o *Session) bool { return o == s }))
+	_ = t.change(func(all []*Session) ([]*Session, error) {
+		return slices.DeleteFunc(all, func(o *Session) bool { return o == s }), nil
+	})
 }
 
-// publish is called with mu held.
-func (t *Tap) publish(all []*Session) {
-	if len(all) == 0 {
-		t.now.Store(nil)
-		return
+// change publishes what fn makes of a copy of the sessions.
+func (t *Tap) change(fn func([]*Session) ([]*Session, error)) error {
+	t.mu.Lock()
+	old := t.now.Load()
+	all, err := fn(t.Running())
+	var now *Sessions
+	if err == nil && len(all) > 0 {
+		now = &Sessions{all: all}
+		for _, s := range all {
+			now.points |= s.points
+		}
 	}
-	n := &Sessions{all: all}
-	for _, s := range all {
-		n.points |= s.points
+	if err == nil {
+		t.now.Store(now)
 	}
-	t.now.Store(n)
+	t.mu.Unlock()
+	if err == nil && t.onChange != nil {
+		t.onChange(old, now)
+	}
+	return err
 }

@@ -2,13 +2,18 @@ package offload
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"maps"
+	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/hnvgate/hnvgate/dataplane"
+	"github.com/hnvgate/hnvgate/dataplane/capture"
 )
 
 // clone copies tables.
@@ -208,4 +213,77 @@ func TestMirrorRefusesAnInterfaceOfTwoPorts(t *testing.T) {
 	if err := w.m.Plug(999, Link{Ifindex: 99}); !errors.Is(err, dataplane.ErrUnknown) {
 		t.Errorf("plugging a port that is not there gives %v", err)
 	}
+}
+
+// While a tenant is captured all of its packets, and nobody else's, go to user
+// space; afterwards all is as it was.
+func TestMirrorLeavesWhatIsCapturedToUserSpace(t *testing.T) {
+	tried := 0
+	for seed := range uint64(20) {
+		w := newWorld(t, 3000+seed)
+		f := newFakes()
+		w.m = newTestMirror(t, w.sw, f)
+		w.sw.Follow(w.m)
+		w.provider()
+		for range 25 {
+			w.change()
+		}
+		number := f.numbers.m[rdid(w.rdids[0].Bytes())]
+		if v, ok := w.sw.View(w.rdids[0]); !ok || len(v.Domain.VSIDs()) == 0 {
+			continue
+		}
+		tried++
+		before := f.text()
+		s, err := capture.NewSession(io.Discard, capture.Options{Filter: capture.Filter{Tenant: w.rdids[0]}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Run("capture", func(t *testing.T) {
+			ended := make(chan error, 1)
+			go func() { ended <- w.sw.Tap().Run(t.Context(), s) }()
+			t.Cleanup(func() {
+				if err := <-ended; err != nil {
+					t.Error(err)
+				}
+			})
+			for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+				w.m.mu.Lock()
+				wrong := wrongWhileCaptured(f, number)
+				w.m.mu.Unlock()
+				if wrong == "" {
+					break
+				}
+				if time.Now().After(deadline) {
+					t.Fatal(wrong)
+				}
+			}
+		})
+		if diff := cmp.Diff(before, f.text()); diff != "" {
+			t.Fatalf("the capture leaves traces (-before +after):\n%s", diff)
+		}
+	}
+	if tried < 10 {
+		t.Errorf("only %d tenants were captured", tried)
+	}
+}
+
+// wrongWhileCaptured finds an entry that is not as it is to be while the tenant is
+// captured.
+func wrongWhileCaptured(f *fakes, tenant uint32) string {
+	for v, s := range f.vsids.m {
+		if (s.Flags&subnetSlow != 0) != (s.Tenant == tenant) {
+			return fmt.Sprintf("VSID %d has flags %#x", v, s.Flags)
+		}
+	}
+	for i, p := range f.ports.m {
+		if (p.Flags&portSlow != 0) != (p.Tenant == tenant) {
+			return fmt.Sprintf("the port at interface %d has flags %#x", i, p.Flags)
+		}
+	}
+	for k, p := range f.stations.m {
+		if (p.Flags&portSlow != 0) != (p.Tenant == tenant) {
+			return fmt.Sprintf("station %v has flags %#x", k, p.Flags)
+		}
+	}
+	return ""
 }

@@ -64,7 +64,7 @@ func (m *mirror) tenant(r hnv.RDID) error {
 	if err != nil {
 		return err
 	}
-	c := change{m: m, t: t, old: t.domain, d: view.Domain, dscp: dscpOf(view)}
+	c := change{m: m, t: t, old: t.domain, d: view.Domain, dscp: dscpOf(view), captured: view.Slow}
 	if t.slow != nil {
 		c.old = nil // part of it may not be there
 	}
@@ -104,12 +104,21 @@ type change struct {
 	old, d  *lookup.Domain
 	dscp    uint8
 	subnets map[uint32]subnetValue
+	// captured tells that user space is to have all of the tenant's packets, which
+	// are slow only for that.
+	captured bool
 }
 
 // write makes the steps, in the order that mirror describes.
 func (c *change) write() (err error) {
 	if c.subnets, err = c.m.subnetValues(c.t, c.d); err != nil {
 		return err
+	}
+	if c.captured {
+		for v, s := range c.subnets {
+			s.Flags |= subnetSlow
+			c.subnets[v] = s
+		}
 	}
 	if c.renumbers() {
 		if err := c.slow(errMoving); err != nil {
