@@ -27,11 +27,21 @@
 // A mirror takes over tables that an earlier one has written: it writes what it is
 // told again, and takes out what it was not told of (Settle).
 //
+// # In the kernel
+//
+// A FastPath attaches the programs as filters at the ingress of the interfaces
+// (clsact and cls_bpf in direct action, tc-bpf(8)), with the name
+// "hnv:INSTANCE:PROGRAM" and a priority of their own. Tables are filled before a
+// port's filter goes on and emptied after it is off. What the programs leave to
+// user space they send over the punt link, a veth pair of the instance's. Filters
+// and links outlive the process; Uninstall takes them away.
+//
 // # Requirements
 //
 // Linux 5.15 or later with BTF, on a little-endian machine. The object is built by clang-16 (bpf/build) and committed.
 //
-// Locks: mirror.mu, held while tables are written; Switch.mu may be taken under it.
+// Locks: FastPath.links, held while interfaces are attached; under it mirror.mu,
+// held while tables are written; Switch.mu may be taken under it.
 //
 // The gateway's wiring and tests may import this package; it imports dataplane,
 // its children, hnv, and internal/nl for links and filters.

@@ -1,6 +1,6 @@
 // Package nl is the one wrapper round rtnetlink (github.com/vishvananda/netlink
 // carries the messages), ethtool and the /proc/sys/net tree: links, addresses,
-// routes, neighbours, offloads and settings of one network namespace, in types
+// routes, neighbours, BPF filters, offloads and settings of one network namespace, in types
 // of its own so that nothing else depends on that library.
 //
 // A Handle is bound to the namespace it was opened in, whatever thread uses it,

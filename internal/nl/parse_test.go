@@ -18,6 +18,7 @@ func FuzzParse(f *testing.F) {
 		_, _, _ = parseRoute(b, 0)
 		_, _ = parseRule(b)
 		_, _, _ = parseNeighbour(b)
+		_, _, _ = parseFilter(b)
 	})
 }
 

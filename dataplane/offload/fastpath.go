@@ -1,0 +1,161 @@
+//go:build linux
+
+package offload
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/hnvgate/hnvgate/dataplane"
+	"github.com/hnvgate/hnvgate/internal/nl"
+)
+
+// ErrUnsupported is why there can be no fast path on this machine.
+var ErrUnsupported = errors.New("the kernel cannot run the fast path")
+
+// Options say how to open a FastPath.
+type Options struct {
+	// Instance is the gateway's name: filters and links bear it.
+	Instance string
+	// Namespace is the path of the network namespace that has the fabric's
+	// interfaces and the ports; "" is the calling thread's.
+	Namespace string
+	Sizes     Sizes
+	Limits    Limits
+	Log       *slog.Logger // nil: nobody is told
+}
+
+// FastPath forwards a Switch's packets in the kernel. It is a dataplane.Follower:
+// the Switch is told of it (Switch.Follow) before tenants are applied, or they are
+// applied anew.
+type FastPath struct {
+	*mirror
+	instance string
+	sizes    Sizes
+	h        *nl.Handle
+	k        *kernel
+	punt     puntLink
+
+	links    sync.Mutex // over mirror.mu
+	attached map[int]string
+}
+
+// Open loads the programs and makes the punt link. No packet is touched until
+// interfaces are attached and ports are plugged in. The error is ErrUnsupported
+// where the machine cannot run the programs.
+func Open(sw *dataplane.Switch, o Options) (*FastPath, error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.Sizes = o.Sizes.fill()
+	h, err := nl.Open(o.Namespace)
+	if err != nil {
+		return nil, fmt.Errorf("open the fast path: %w", err)
+	}
+	f := &FastPath{instance: o.Instance, sizes: o.Sizes, h: h, attached: map[int]string{}}
+	if err := f.open(sw, o); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the fast path: %w", err), f.Close())
+	}
+	return f, nil
+}
+
+func (f *FastPath) open(sw *dataplane.Switch, o Options) (err error) {
+	if f.k, err = load(loadOptions{sizes: o.Sizes}); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	if f.punt, err = makePuntLink(f.h, f.instance); err != nil {
+		return err
+	}
+	if f.mirror, err = newMirror(sw, f.k.tables(), o.Sizes, o.Limits, o.Log); err != nil {
+		return err
+	}
+	f.puntIndex = f.punt.out.Index
+	return nil
+}
+
+// PuntLink is the interface at which user space reads what the programs leave to
+// it, each packet behind a header (bpf/punt.h).
+func (f *FastPath) PuntLink() string { return f.punt.in.Name }
+
+// SetFabric sets which addresses of the fabric are ours, and on which interfaces.
+func (f *FastPath) SetFabric(fabric Fabric) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fabric = fabric
+	return f.provider()
+}
+
+// AttachFabric has the programs take what arrives for our PAs on the interface.
+// Its addresses are set before.
+func (f *FastPath) AttachFabric(ifindex int) error {
+	f.links.Lock()
+	defer f.links.Unlock()
+	return f.attach(ifindex, progFabric)
+}
+
+// DetachFabric leaves the interface to the machine's own stack, and to sockets.
+func (f *FastPath) DetachFabric(ifindex int) error {
+	f.links.Lock()
+	defer f.links.Unlock()
+	return f.detach(ifindex, progFabric)
+}
+
+// Plug has the programs take what the port sends, and hand it what is for it. Its
+// link is in the FastPath's namespace.
+func (f *FastPath) Plug(id dataplane.PortID, l Link) error {
+	f.links.Lock()
+	defer f.links.Unlock()
+	if err := f.mirror.Plug(id, l); err != nil {
+		return err
+	}
+	return f.attach(l.Ifindex, progPort)
+}
+
+// Unplug leaves the port to user space. A port that is not plugged in is no error.
+func (f *FastPath) Unplug(id dataplane.PortID) error {
+	f.links.Lock()
+	defer f.links.Unlock()
+	f.mu.Lock()
+	p := f.ports[id]
+	f.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	return errors.Join(f.detach(p.link.Ifindex, progPort), f.mirror.Unplug(id))
+}
+
+// Close ends this process's part. Programs, tables and links stay, and packets
+// pass as before.
+func (f *FastPath) Close() error {
+	var err error
+	if f.k != nil {
+		err = f.k.close()
+	}
+	f.h.Close()
+	return err
+}
+
+// Uninstall takes all that the instance has in the kernel for the fast path out of
+// it, whether a process runs it or not, and names what it found. Packets are
+// user space's, or nobody's, from then on.
+func Uninstall(o Options) (removed []string, err error) {
+	h, err := nl.Open(o.Namespace)
+	if err != nil {
+		return nil, fmt.Errorf("uninstall the fast path: %w", err)
+	}
+	defer h.Close()
+	all, err := h.Links()
+	if err != nil {
+		return nil, fmt.Errorf("uninstall the fast path: %w", err)
+	}
+	var errs []error
+	for _, l := range all {
+		names, err := removeFilters(h, o.Instance, l)
+		removed = append(removed, names...)
+		errs = append(errs, err)
+	}
+	gone, err := removePuntLink(h, o.Instance)
+	return append(removed, gone...), errors.Join(append(errs, err)...)
+}
