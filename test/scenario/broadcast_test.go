@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
@@ -120,22 +121,33 @@ func subnetBroadcast(t *testing.T, v lab.VM) netip.Addr {
 // gives the files.
 func listening(t *testing.T, at map[string]string, filter string, f func()) map[string]string {
 	t.Helper()
-	captures := map[string]*lab.Capture{}
+	var mu sync.Mutex
+	captures, out := map[string]*lab.Capture{}, map[string]string{}
+	var begin, end errgroup.Group
 	for machine, iface := range at {
-		c, err := world.Capture(t.Context(), machine, iface, filter)
-		if err != nil {
-			t.Fatal(err)
-		}
-		captures[machine] = c
+		begin.Go(func() error {
+			c, err := world.Capture(t.Context(), machine, iface, filter)
+			mu.Lock()
+			defer mu.Unlock()
+			captures[machine] = c
+			return err
+		})
+	}
+	if err := begin.Wait(); err != nil {
+		t.Fatal(err)
 	}
 	f()
-	out := map[string]string{}
 	for machine, c := range captures {
-		file, err := c.Stop(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		out[machine] = file
+		end.Go(func() error {
+			file, err := c.Stop(t.Context())
+			mu.Lock()
+			defer mu.Unlock()
+			out[machine] = file
+			return err
+		})
+	}
+	if err := end.Wait(); err != nil {
+		t.Fatal(err)
 	}
 	return out
 }
