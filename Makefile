@@ -60,7 +60,7 @@ generate: ## regenerate what is generated
 	@$(WITH_GO) go generate ./...
 
 # What go generate writes.
-GENERATED = dataplane/drop/drop_gen.go docs/drop-reasons.md dataplane/offload/bpf/reasons.h dataplane/offload/bpf/fastpath.o
+GENERATED = dataplane/drop/drop_gen.go docs/drop-reasons.md dataplane/offload/bpf/reasons.h dataplane/offload/bpf/fastpath.o dataplane/offload/bpf/uplink.o
 
 .PHONY: check-generated
 check-generated: ## whether what is committed is what would be generated

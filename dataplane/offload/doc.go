@@ -36,6 +36,15 @@
 // user space they send over the punt link, a veth pair of the instance's. Filters
 // and links outlive the process; Uninstall takes them away.
 //
+// # The routed uplink
+//
+// Uplink has two more programs, for the other side: from_uplink at the ingress of
+// interfaces to the outside, and from_external at that of the gateway-side ends of
+// compartments' ext. There the kernel's forwarding is the reference, with the rules
+// and routes of package compartments, and what the programs do not take is left to
+// it. One table says whose an external address, or a range of its ports, is
+// (exits.go): by it packets are steered, and by it is decided what may leave.
+//
 // # Requirements
 //
 // Linux 5.15 or later with BTF, on a little-endian machine. The object is built by clang-16 (bpf/build) and committed.

@@ -425,3 +425,30 @@ static __always_inline __u32 wire_len(struct __sk_buff *skb, const struct header
 
 	return skb->gso_size && piece < h->len ? piece : h->len;
 }
+
+/* lower_ttl takes one off the TTL or hop limit of the IP packet behind an Ethernet
+ * header. */
+static __always_inline bool lower_ttl(struct __sk_buff *skb, __u8 version)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+
+	if (version == 4) {
+		struct iphdr *ip = data + ETH_LEN;
+		__u32 sum;
+		if ((void *)(ip + 1) > end)
+			return false;
+		/* The TTL is the upper byte of its word: RFC 1624. */
+		sum = (__u16)~ntohs(ip->check) + (__u16)~((__u32)ip->ttl << 8 | ip->protocol) +
+		      (((__u32)ip->ttl - 1) << 8 | ip->protocol);
+		sum = (sum & 0xffff) + (sum >> 16);
+		sum = (sum & 0xffff) + (sum >> 16);
+		ip->ttl--;
+		ip->check = htons((__u16)~sum);
+	} else {
+		struct ip6hdr *ip = data + ETH_LEN;
+		if ((void *)(ip + 1) > end)
+			return false;
+		ip->hops--;
+	}
+	return true;
+}

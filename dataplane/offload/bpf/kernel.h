@@ -38,6 +38,8 @@ typedef _Bool bool;
  * the compiler would leave it out. */
 #define bound(x, max) asm volatile("%0 &= %1" : "+r"(x) : "i"((max) - 1))
 
+#define barrier() asm volatile("" ::: "memory")
+
 #define memcpy __builtin_memcpy
 #define memset __builtin_memset
 
@@ -56,6 +58,7 @@ enum {
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_PERCPU_HASH = 5,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_LPM_TRIE = 11,
 };
 
@@ -116,15 +119,43 @@ struct bpf_spin_lock {
 	__u32 val;
 };
 
+enum { AF_INET = 2, AF_INET6 = 10 };
+
+/* What a packet is forwarded by, and the next hop that was found. */
+struct bpf_fib_lookup {
+	__u8 family;
+	__u8 l4_protocol;
+	__be16 sport, dport;
+	__u16 tot_len;
+	__u32 ifindex; /* that it came in by; then that it leaves by */
+	union {
+		__u8 tos;
+		__be32 flowinfo;
+	};
+	__be32 src[4]; /* IPv4: the first one */
+	__be32 dst[4]; /* then the next hop */
+	__be16 h_vlan_proto, h_vlan_tci;
+	__u8 smac[6], dmac[6];
+};
+
+enum { BPF_FIB_LKUP_RET_SUCCESS = 0, BPF_FIB_LKUP_RET_NO_NEIGH = 7 };
+
+struct bpf_redir_neigh {
+	__u32 family;
+	__be32 hop[4]; /* IPv4: the first one */
+};
+
 /* The helpers, by their numbers. */
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
 static __u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
 static long (*const bpf_skb_store_bytes)(struct __sk_buff *skb, __u32 offset, const void *from, __u32 len, __u64 flags) = (void *)9;
 static long (*const bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
+static long (*const bpf_skb_load_bytes)(struct __sk_buff *skb, __u32 offset, void *to, __u32 len) = (void *)26;
 static long (*const bpf_skb_pull_data)(struct __sk_buff *skb, __u32 len) = (void *)39;
 static long (*const bpf_skb_change_head)(struct __sk_buff *skb, __u32 len, __u64 flags) = (void *)43;
 static long (*const bpf_skb_adjust_room)(struct __sk_buff *skb, __s32 len_diff, __u32 mode, __u64 flags) = (void *)50;
+static long (*const bpf_fib_lookup)(struct __sk_buff *skb, void *params, int plen, __u32 flags) = (void *)69;
 static long (*const bpf_spin_lock)(struct bpf_spin_lock *lock) = (void *)93;
 static long (*const bpf_spin_unlock)(struct bpf_spin_lock *lock) = (void *)94;
 static long (*const bpf_redirect_neigh)(__u32 ifindex, void *params, int plen, __u64 flags) = (void *)152;

@@ -116,8 +116,6 @@ __global int find_way(struct departure *d)
  * written where there is room for them: mac is those of the frame that leaves. */
 static __always_inline bool rewrite(struct __sk_buff *skb, const struct departure *d, struct ethhdr *eth)
 {
-	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
-
 	memcpy(eth->dst, d->h.dmac, 6);
 	memcpy(eth->src, d->h.smac, 6);
 	eth->proto = d->h.ethertype;
@@ -126,25 +124,7 @@ static __always_inline bool rewrite(struct __sk_buff *skb, const struct departur
 	memcpy(eth->dst, d->to.mac, 6);
 	if (d->free || !(d->src.flags & RECORD_VM_MAC))
 		memcpy(eth->src, router_mac, 6);
-	if (d->h.version == 4) {
-		struct iphdr *ip = data + ETH_LEN;
-		__u32 sum;
-		if ((void *)(ip + 1) > end)
-			return false;
-		/* The TTL is the upper byte of its word: RFC 1624. */
-		sum = (__u16)~ntohs(ip->check) + (__u16)~((__u32)ip->ttl << 8 | ip->protocol) +
-		      (((__u32)ip->ttl - 1) << 8 | ip->protocol);
-		sum = (sum & 0xffff) + (sum >> 16);
-		sum = (sum & 0xffff) + (sum >> 16);
-		ip->ttl--;
-		ip->check = htons((__u16)~sum);
-	} else {
-		struct ip6hdr *ip = data + ETH_LEN;
-		if ((void *)(ip + 1) > end)
-			return false;
-		ip->hops--;
-	}
-	return true;
+	return lower_ttl(skb, d->h.version);
 }
 
 /* forward_local takes the packet to another port of this machine. */

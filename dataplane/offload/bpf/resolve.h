@@ -7,8 +7,6 @@
 /* How an address of a routing domain is found: Domain.Resolve of package lookup,
  * and what package dataplane makes of it. */
 
-#define barrier() asm volatile("" ::: "memory")
-
 /* lookup_record copies the record of a CA. The kernel may give the place of an
  * entry that was just deleted to another one while it is being read, which can be
  * another tenant's: so each entry says whose it is, and is asked before and
