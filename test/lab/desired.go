@@ -96,9 +96,11 @@ func (l *Lab) HostDocument(machine string) (v1.Document, error) {
 		return v1.Document{}, err
 	}
 	doc := v1.Document{
-		APIVersion:        v1.APIVersion,
-		ProviderAddresses: []v1.ProviderAddress{{Address: h.PA.String(), Interface: "pa0"}},
-		ProviderRoutes:    []v1.ProviderRoute{{Prefix: fabricPrefix, NextHop: subnet.Router.Addr().String()}},
+		APIVersion:     v1.APIVersion,
+		ProviderRoutes: []v1.ProviderRoute{{Prefix: fabricPrefix, NextHop: subnet.Router.Addr().String()}},
+	}
+	for _, link := range h.paLinks() {
+		doc.ProviderAddresses = append(doc.ProviderAddresses, v1.ProviderAddress{Address: link.pa.String(), Interface: link.name})
 	}
 	for _, t := range l.topo.Tenants {
 		tenant := v1.Tenant{Name: t.Name, RDID: t.RDID.String(), Encap: string(t.Encap)}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -35,8 +36,8 @@ func (l *Lab) Compartment(tenant string) string { return l.topo.Gateway.Name + "
 // is the peer of all others.
 func (l *Lab) Config(machine string) string {
 	dir := filepath.Join(l.dir, machine)
-	text := fmt.Sprintf("instance: %s\nstateDir: %s\nsocket: %s\nlog: {level: info}\npaInterfaces: [pa0]\n",
-		l.Instance(machine), filepath.Join(dir, "state"), l.Socket(machine))
+	text := fmt.Sprintf("instance: %s\nstateDir: %s\nsocket: %s\nlog: {level: info}\npaInterfaces: [%s]\n",
+		l.Instance(machine), filepath.Join(dir, "state"), l.Socket(machine), strings.Join(l.topo.paInterfaces(machine), ", "))
 	if g := l.topo.Gateway; g != nil && machine == g.Name {
 		text += fmt.Sprintf("uplinks:\n  - {name: %s, kind: routed, interface: ext0}\n", Uplink)
 	}

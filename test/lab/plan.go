@@ -103,10 +103,7 @@ func (p *plan) fabric() {
 // onFabric wires the machine's pa0. Its address is configured only where
 // nobody else does: gatewayd and Open vSwitch do it for themselves.
 func (p *plan) onFabric(m Machine, configure, offloads bool) *machinePlan {
-	subnet, err := p.lab.topo.paSubnet(m.PA.Addr())
-	if err != nil {
-		panic(err) // Topology.check has seen it
-	}
+	subnet := p.subnet(m.PA)
 	fab, mp := p.machine("fab"), p.machine(m.Name)
 	port := "p-" + m.Name
 	p.veth(end{mp, "pa0", macOf(m.PA.Addr())}, end{fab, port, ""}, 1500)
@@ -121,6 +118,14 @@ func (p *plan) onFabric(m Machine, configure, offloads bool) *machinePlan {
 		fab.plain = append(fab.plain, port)
 	}
 	return mp
+}
+
+func (p *plan) subnet(pa netip.Prefix) PASubnet {
+	s, err := p.lab.topo.paSubnet(pa.Addr())
+	if err != nil {
+		panic(err) // Topology.check has seen it
+	}
+	return s
 }
 
 func (p *plan) gateway(g *Gateway) {
@@ -143,7 +148,13 @@ func (p *plan) gateway(g *Gateway) {
 }
 
 func (p *plan) host(h Host) {
-	p.onFabric(h.Machine, h.Implementation == KernelVXLAN, h.Implementation != OpenVSwitch)
+	m := p.onFabric(h.Machine, h.Implementation == KernelVXLAN, h.Implementation != OpenVSwitch)
+	for _, l := range h.paLinks()[1:] {
+		fab, subnet := p.machine("fab"), p.subnet(l.pa)
+		p.veth(end{m, l.name, macOf(l.pa.Addr())}, end{fab, l.port, ""}, 1500)
+		fab.config = append(fab.config, fmt.Sprintf("link set %s master br-%s up", l.port, subnet.Name))
+		m.config = append(m.config, fmt.Sprintf("link set %s up", l.name))
+	}
 	if h.Implementation != KernelVXLAN {
 		return
 	}

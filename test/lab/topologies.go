@@ -10,7 +10,8 @@ import (
 // Default is the lab of the demonstration and of the scenario tests: tenants
 // contoso on NVGRE and fabrikam on VXLAN with the same prefixes, the same
 // customer addresses and the same MAC addresses, spread over two hosts that
-// run gatewayd and one independent host each.
+// run gatewayd, each with a second interface on the fabric, and one independent
+// host each.
 func Default() Topology {
 	return Topology{
 		Fabric: twoSubnets(),
@@ -23,10 +24,10 @@ func Default() Topology {
 			Manager:    netip.MustParseAddr("10.99.0.2"),
 		},
 		Hosts: []Host{
-			{Machine{"h1", netip.MustParsePrefix("192.168.1.11/24")}, Gatewayd},
-			{Machine{"h2", netip.MustParsePrefix("192.168.2.12/24")}, Gatewayd},
-			{Machine{"h3", netip.MustParsePrefix("192.168.2.13/24")}, OpenVSwitch},
-			{Machine{"h4", netip.MustParsePrefix("192.168.2.14/24")}, KernelVXLAN},
+			{Machine: Machine{"h1", netip.MustParsePrefix("192.168.1.11/24")}, Implementation: Gatewayd, Team: team("192.168.1.21/24")},
+			{Machine: Machine{"h2", netip.MustParsePrefix("192.168.2.12/24")}, Implementation: Gatewayd, Team: team("192.168.2.22/24")},
+			{Machine: Machine{"h3", netip.MustParsePrefix("192.168.2.13/24")}, Implementation: OpenVSwitch},
+			{Machine: Machine{"h4", netip.MustParsePrefix("192.168.2.14/24")}, Implementation: KernelVXLAN},
 		},
 		Rogue:   &Machine{"rogue", netip.MustParsePrefix("192.168.1.66/24")},
 		Tenants: []Tenant{contoso(), fabrikam()},
@@ -52,10 +53,10 @@ func Independent() Topology {
 	return Topology{
 		Fabric: twoSubnets(),
 		Hosts: []Host{
-			{Machine{"h3", netip.MustParsePrefix("192.168.2.13/24")}, OpenVSwitch},
-			{Machine{"h4", netip.MustParsePrefix("192.168.2.14/24")}, KernelVXLAN},
-			{Machine{"h5", netip.MustParsePrefix("192.168.1.15/24")}, OpenVSwitch},
-			{Machine{"h6", netip.MustParsePrefix("192.168.1.16/24")}, KernelVXLAN},
+			{Machine: Machine{"h3", netip.MustParsePrefix("192.168.2.13/24")}, Implementation: OpenVSwitch},
+			{Machine: Machine{"h4", netip.MustParsePrefix("192.168.2.14/24")}, Implementation: KernelVXLAN},
+			{Machine: Machine{"h5", netip.MustParsePrefix("192.168.1.15/24")}, Implementation: OpenVSwitch},
+			{Machine: Machine{"h6", netip.MustParsePrefix("192.168.1.16/24")}, Implementation: KernelVXLAN},
 		},
 		Tenants: []Tenant{contoso(), fabrikam()},
 		VMs: []VM{
@@ -76,6 +77,13 @@ func twoSubnets() []PASubnet {
 		{"a", netip.MustParsePrefix("192.168.1.254/24")},
 		{"b", netip.MustParsePrefix("192.168.2.254/24")},
 	}
+}
+
+func team(addresses ...string) (out []netip.Prefix) {
+	for _, a := range addresses {
+		out = append(out, netip.MustParsePrefix(a))
+	}
+	return out
 }
 
 func contoso() Tenant {

@@ -55,6 +55,25 @@ type Gateway struct {
 type Host struct {
 	Machine
 	Implementation Implementation `json:"implementation"`
+	// Team are the addresses of the further members of its NIC team, pa1 and so
+	// on, in the subnet of the first; for hosts that run gatewayd.
+	Team []netip.Prefix `json:"team,omitempty"`
+}
+
+// paLinks names the host's interfaces on the fabric, with their addresses.
+func (h Host) paLinks() []paLink {
+	out := []paLink{{"pa0", "p-" + h.Name, h.PA}}
+	for i, pa := range h.Team {
+		out = append(out, paLink{fmt.Sprintf("pa%d", i+1), fmt.Sprintf("p-%s-%d", h.Name, i+1), pa})
+	}
+	return out
+}
+
+// paLink is an interface on the fabric, the port of the fabric's switch that it is
+// at, and its address.
+type paLink struct {
+	name, port string
+	pa         netip.Prefix
 }
 
 // Tenant is one routing domain, the same one on all machines.
@@ -200,6 +219,19 @@ func (t *Topology) machines() []Machine {
 	return out
 }
 
+// paInterfaces names the machine's interfaces on the fabric.
+func (t *Topology) paInterfaces(machine string) []string {
+	h, err := t.Host(machine)
+	if err != nil {
+		return []string{"pa0"} // the gateway
+	}
+	var out []string
+	for _, l := range h.paLinks() {
+		out = append(out, l.name)
+	}
+	return out
+}
+
 // product gives the machines that run gatewayd.
 func (t *Topology) product() []string {
 	var out []string
@@ -219,6 +251,13 @@ func (t *Topology) check() error {
 	for _, m := range t.machines() {
 		if _, err := t.paSubnet(m.PA.Addr()); err != nil {
 			return fmt.Errorf("machine %s: %w", m.Name, err)
+		}
+	}
+	for _, h := range t.Hosts {
+		for _, pa := range h.Team {
+			if h.Implementation != Gatewayd || pa.Masked() != h.PA.Masked() {
+				return fmt.Errorf("host %s: address %s: only hosts that run gatewayd have a team, in one subnet", h.Name, pa)
+			}
 		}
 	}
 	for _, vm := range t.VMs {
