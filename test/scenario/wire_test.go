@@ -75,22 +75,36 @@ func traffic(t *testing.T, name string) {
 // judgeAll holds what is true of either encapsulation.
 func judgeAll(t *testing.T, file string) {
 	t.Helper()
-	if rows := dissect(t, file, "!(gre || udp.dstport==4789)", "frame.protocols"); len(rows) > 0 {
-		t.Errorf("%d packets are neither NVGRE nor VXLAN: %v", len(rows), rows[0])
+	if rows := dissect(t, file, "!(gre || udp.dstport==4789)", "frame.number"); len(rows) > 0 {
+		t.Errorf("%d packets are neither NVGRE nor VXLAN:\n%s", len(rows), inFull(t, file, rows[0][0]))
 	}
 	if rows := dissect(t, file, "_ws.malformed", "frame.number", "frame.protocols"); len(rows) > 0 {
 		t.Errorf("tshark finds %d packets malformed: %v\n%s", len(rows), rows[0], inFull(t, file, rows[0][0]))
 	}
+	for _, r := range judgeSums(t, file, "", "frame.number", "frame.len", "ip.flags.df") {
+		if n, err := strconv.Atoi(r[1]); err != nil || n > 14+1500 {
+			t.Fatalf("frame %s has %s bytes: the outer packet exceeds the MTU", r[0], r[1])
+		}
+		if !strings.HasPrefix(r[2], "1") && !strings.HasPrefix(r[2], "True") {
+			t.Fatalf("frame %s: the outer packet may be fragmented", r[0])
+		}
+	}
+}
+
+// judgeSums wants the checksums of all packets that the filter passes to be good,
+// and gives these packets' fields.
+func judgeSums(t *testing.T, file, filter string, fields ...string) (rows [][]string) {
+	t.Helper()
 	const bad = "0"
 	sums := []string{"ip.checksum.status", "tcp.checksum.status", "udp.checksum.status", "icmp.checksum.status"}
 	good := make([]int, len(sums))
-	for _, r := range dissect(t, file, "", append(sums, "frame.number", "frame.len", "ip.flags.df", "tcp.checksum", "tcp.checksum_calculated")...) {
+	for _, r := range dissect(t, file, filter, slices.Concat(sums, []string{"frame.number", "tcp.checksum", "tcp.checksum_calculated"}, fields)...) {
 		for i := range sums {
 			status := strings.Split(r[i], ",")
 			// One TCP segment in 65536 has a sum of zero, for which Linux writes
 			// 0xffff. In ones' complement the two are the same number, and every
 			// receiver takes either; tshark calls it bad.
-			if sums[i] == "tcp.checksum.status" && r[7] == "0xffff" && r[8] == "0x0000" {
+			if sums[i] == "tcp.checksum.status" && r[5] == "0xffff" && r[6] == "0x0000" {
 				continue
 			}
 			if slices.Contains(status, bad) {
@@ -100,12 +114,7 @@ func judgeAll(t *testing.T, file string) {
 				good[i]++
 			}
 		}
-		if n, err := strconv.Atoi(r[5]); err != nil || n > 14+1500 {
-			t.Fatalf("frame %s has %s bytes: the outer packet exceeds the MTU", r[4], r[5])
-		}
-		if !strings.HasPrefix(r[6], "1") && !strings.HasPrefix(r[6], "True") {
-			t.Fatalf("frame %s: the outer packet may be fragmented", r[4])
-		}
+		rows = append(rows, r[7:])
 	}
 	// The check must have seen what it checks.
 	for i, n := range good {
@@ -113,6 +122,7 @@ func judgeAll(t *testing.T, file string) {
 			t.Errorf("no packet with a good %s", sums[i])
 		}
 	}
+	return rows
 }
 
 // inFull is all that tshark says of a frame, with its bytes: a capture is gone
