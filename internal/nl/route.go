@@ -23,8 +23,10 @@ type Route struct {
 	Protocol uint8
 	// Unreachable refuses packets instead of forwarding them.
 	Unreachable bool
-	// Multipath routes are shown by the link of their first next hop; they are
-	// never ours.
+	// NextHops are those of a route that has several; Via and Link are unset when
+	// such a route is made, and those of the first one when it is shown.
+	NextHops []NextHop
+	// Multipath: the route has several next hops.
 	Multipath bool
 	// Hops are the next hops of a Multipath route, and one of the other family.
 	Hops []netip.Addr
@@ -131,36 +133,19 @@ func parseRoute(m []byte, wanted uint32) (r Route, ok bool, err error) {
 	if b, has := at[unix.RTA_MULTIPATH]; has && len(b) >= 8 {
 		r.Multipath = true
 		r.Link = int(u32(b[4:]))
-		if r.Hops, err = parseHops(b); err != nil {
+		if r.NextHops, err = parseHops(b); err != nil {
 			return r, false, err
+		}
+		for _, hop := range r.NextHops {
+			if hop.Via.IsValid() {
+				r.Hops = append(r.Hops, hop.Via)
+			}
 		}
 	}
 	if hop := viaAddr(at[unix.RTA_VIA]); hop.IsValid() {
 		r.Hops = append(r.Hops, hop)
 	}
 	return r, true, nil
-}
-
-// parseHops reads a list of struct rtnexthop, each with its attributes.
-func parseHops(b []byte) ([]netip.Addr, error) {
-	var out []netip.Addr
-	for len(b) >= unix.SizeofRtNexthop {
-		n := int(vnl.NativeEndian().Uint16(b))
-		if n < unix.SizeofRtNexthop || n > len(b) {
-			return nil, errors.New("malformed next hops")
-		}
-		at, err := attrs(b[unix.SizeofRtNexthop:n])
-		if err != nil {
-			return nil, err
-		}
-		for _, hop := range []netip.Addr{addr(at[unix.RTA_GATEWAY]), viaAddr(at[unix.RTA_VIA])} {
-			if hop.IsValid() {
-				out = append(out, hop)
-			}
-		}
-		b = b[min((n+3)&^3, len(b)):]
-	}
-	return out, nil
 }
 
 // viaAddr reads struct rtvia: a family and an address of it.
@@ -204,7 +189,7 @@ func routeMessage(rt Route) func(*vnl.NetlinkRequest) {
 		if rt.Unreachable {
 			msg.Type = unix.RTN_UNREACHABLE
 		}
-		if !rt.Via.IsValid() && !rt.Unreachable && rt.Dst.Addr().Is4() {
+		if !rt.hasGateway() && !rt.Unreachable && rt.Dst.Addr().Is4() {
 			msg.Scope = unix.RT_SCOPE_LINK
 		}
 		if rt.OnLink {
@@ -219,6 +204,9 @@ func routeMessage(rt Route) func(*vnl.NetlinkRequest) {
 		}
 		if rt.Via.IsValid() {
 			r.AddData(vnl.NewRtAttr(unix.RTA_GATEWAY, rt.Via.AsSlice()))
+		}
+		if len(rt.NextHops) > 0 {
+			r.AddData(vnl.NewRtAttr(unix.RTA_MULTIPATH, appendHops(nil, rt.NextHops)))
 		}
 		if rt.Link != 0 {
 			r.AddData(vnl.NewRtAttr(unix.RTA_OIF, vnl.Uint32Attr(uint32(rt.Link))))
