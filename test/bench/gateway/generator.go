@@ -146,9 +146,3 @@ func (g *generator) start(rate float64) (stop func() error, err error) {
 		}
 	}, nil
 }
-
-// sent gives how many packets were sent.
-func (g *generator) sent() (n uint64, err error) {
-	err = g.programs.Variables["sent"].Get(&n)
-	return n, err
-}

@@ -71,11 +71,15 @@ func (d *demo) run(ctx context.Context) error {
 	d.table.print(d.out)
 	d.say("\nTook %v. The lab stays up; look around:", time.Since(begin).Round(time.Second))
 	self := os.Args[0]
+	hnvlab := self
+	if d.lab.Name() != lab.DefaultName {
+		hnvlab += " --name " + d.lab.Name()
+	}
 	for _, s := range []string{
-		self + " list",
-		self + " exec c11 ping -c 3 " + d.lab.Topology().Gateway.Service.String(),
+		hnvlab + " list",
+		hnvlab + " exec c11 ping -c 3 " + d.lab.Topology().Gateway.Service.String(),
 		strings.TrimSuffix(self, "hnvlab") + "gatewayctl --socket " + d.lab.Socket("gw") + " status",
-		self + " down",
+		hnvlab + " down",
 	} {
 		d.say("  %s", s)
 	}
