@@ -3,92 +3,209 @@
 package offload
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
-
-	"github.com/cilium/ebpf"
 
 	"github.com/hnvgate/hnvgate/internal/nl"
 )
 
-// The programs, as filters name them.
+// The programs of the fabric's side, as filters name them.
 const (
 	progFabric = "from_fabric"
 	progPort   = "from_port"
 )
 
 // The place of our filters among others at an interface's ingress. They let pass
-// what is not the fast path's.
+// what is not theirs: an interface may be the fabric's and an uplink.
 const (
 	filterPriority = 1000
+	uplinkPriority = 1001
 	filterHandle   = 1
 )
+
+func priorityOf(program string) uint16 {
+	if program == progUplink {
+		return uplinkPriority
+	}
+	return filterPriority
+}
 
 // filterName marks a filter as the instance's.
 func filterName(instance, program string) string { return "hnv:" + instance + ":" + program }
 
-func (k *kernel) program(name string) *ebpf.Program {
-	if name == progFabric {
-		return k.fabric
-	}
-	return k.port
+func isMark(name, instance string) bool { return strings.HasPrefix(name, filterName(instance, "")) }
+
+// hooks are where an instance attaches programs.
+type hooks struct {
+	h        *nl.Handle
+	instance string
+	// made notes the interfaces that have clsact from the instance; nil: it is not
+	// noted, and clsact is the instance's wherever nothing else is.
+	made table[uint32, uint8]
 }
 
-// attach puts the program at the interface's ingress, in the place of what an
-// earlier process of the instance had there; with links.
-func (f *FastPath) attach(ifindex int, program string) error {
-	want := nl.Filter{Link: ifindex, Priority: filterPriority, Handle: filterHandle, Name: filterName(f.instance, program)}
-	have, _, err := f.h.Filters(ifindex)
+// set puts the program at the interface's ingress, in the place of what an earlier
+// process of the instance had there.
+func (k hooks) set(ifindex int, program string, fd int) error {
+	want := nl.Filter{Link: ifindex, Priority: priorityOf(program), Handle: filterHandle, Name: filterName(k.instance, program)}
+	have, _, err := k.h.Filters(ifindex)
 	if err != nil {
 		return fmt.Errorf("attach %s: %w", program, err)
 	}
 	for _, o := range have {
-		if o.Priority == want.Priority && !isMark(o.Name, f.instance) {
+		if o.Priority == want.Priority && !isMark(o.Name, k.instance) {
 			return fmt.Errorf("attach %s: interface %d has a filter %q of priority %d already: it must go first", program, ifindex, o.Name, o.Priority)
 		}
 	}
-	if _, err := f.h.AddClsact(ifindex); err != nil {
+	if err := k.makeRoom(ifindex); err != nil {
 		return fmt.Errorf("attach %s: %w", program, err)
 	}
-	if err := f.h.SetFilter(want, f.k.program(program).FD()); err != nil {
+	if err := k.h.SetFilter(want, fd); err != nil {
 		return fmt.Errorf("attach %s: %w", program, err)
+	}
+	return nil
+}
+
+// makeRoom gives the interface clsact, and notes whether it was without: before it
+// is made, lest nobody knew of it if we died in between.
+func (k hooks) makeRoom(ifindex int) error {
+	if k.made == nil {
+		_, err := k.h.AddClsact(ifindex)
+		return err
+	}
+	_, noted, err := k.made.get(uint32(ifindex))
+	if err == nil && !noted {
+		err = put(k.made, uint32(ifindex), 1)
+	}
+	if err != nil {
+		return err
+	}
+	made, err := k.h.AddClsact(ifindex)
+	if made || noted {
+		return err
+	}
+	return errors.Join(err, erase(k.made, uint32(ifindex)))
+}
+
+// remove takes the instance's filters off the interface, those of the programs or
+// else all, and clsact if that is the instance's and nothing else is there. It is
+// no error if the interface is gone.
+func (k hooks) remove(ifindex int, programs ...string) (removed []string, err error) {
+	all, others, err := k.h.Filters(ifindex)
+	if errors.Is(err, nl.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range all {
+		is := func(program string) bool { return f.Name == filterName(k.instance, program) }
+		if !isMark(f.Name, k.instance) || len(programs) > 0 && !slices.ContainsFunc(programs, is) {
+			others++
+			continue
+		}
+		if err := k.h.DelFilter(f); err != nil {
+			return removed, err
+		}
+		removed = append(removed, fmt.Sprintf("filter %s of interface %d", f.Name, ifindex))
+	}
+	if others > 0 {
+		return removed, nil
+	}
+	if k.made == nil {
+		if len(removed) == 0 {
+			return nil, nil
+		}
+		return removed, k.h.DelClsact(ifindex)
+	}
+	if _, made, err := k.made.get(uint32(ifindex)); err != nil || !made {
+		return removed, err
+	}
+	return removed, errors.Join(k.h.DelClsact(ifindex), erase(k.made, uint32(ifindex)))
+}
+
+// attach has the program take the interface's packets, as soon as our tables are
+// in force; with links.
+func (f *FastPath) attach(ifindex int, program string) error {
+	if !f.taking {
+		if err := f.hook(ifindex, program); err != nil {
+			return err
+		}
 	}
 	f.attached[ifindex] = program
 	return nil
 }
 
-// detach takes it off; with links. It is no error if the interface is gone.
+// hook attaches the program now.
+func (f *FastPath) hook(ifindex int, program string) error {
+	p := f.k.fabric
+	if program == progPort {
+		p = f.k.port
+	}
+	return f.hooks.set(ifindex, program, p.FD())
+}
+
+// detach takes it off; with links.
 func (f *FastPath) detach(ifindex int, program string) error {
 	if f.attached[ifindex] == program {
 		delete(f.attached, ifindex)
 	}
-	if _, err := removeFilters(f.h, f.instance, nl.Link{Index: ifindex}); err != nil {
+	if _, err := f.hooks.remove(ifindex, program); err != nil {
 		return fmt.Errorf("detach %s: %w", program, err)
 	}
 	return nil
 }
 
-func isMark(name, instance string) bool { return strings.HasPrefix(name, filterName(instance, "")) }
-
-// removeFilters takes the instance's filters off the link, and clsact if nothing
-// else is there.
-func removeFilters(h *nl.Handle, instance string, l nl.Link) (removed []string, err error) {
-	all, others, err := h.Filters(l.Index)
+// sweepHooks takes our filters off the interfaces that are not ours any more.
+func (f *FastPath) sweepHooks() error {
+	at, err := f.h.Clsacts()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	for _, f := range all {
-		if !isMark(f.Name, instance) {
-			others++
-			continue
+	there := map[uint32]bool{}
+	var errs []error
+	for _, ifindex := range at {
+		there[uint32(ifindex)] = true
+		if f.attached[ifindex] == "" && ifindex != f.punt.in.Index {
+			_, err := f.hooks.remove(ifindex, progFabric, progPort)
+			errs = append(errs, err)
 		}
-		if err := h.DelFilter(f); err != nil {
-			return removed, err
-		}
-		removed = append(removed, fmt.Sprintf("filter %s of interface %s", f.Name, l.Name))
 	}
-	if len(removed) > 0 && others == 0 {
-		return removed, h.DelClsact(l.Index)
+	return errors.Join(append(errs, sweep(f.hooks.made, func(k uint32, _ uint8) bool { return !there[k] }))...)
+}
+
+// oldHooks gives what an earlier process noted; done lets go of it.
+func oldHooks(h *nl.Handle, instance string, punt puntLink) (made table[uint32, uint8], done func(), err error) {
+	nobody := func() {}
+	if punt.in.Index == 0 {
+		return nil, nobody, nil
 	}
-	return removed, nil
+	program, name, err := holder(h, instance, punt.in.Index)
+	if err != nil || name == "" {
+		return nil, nobody, err
+	}
+	maps, err := mapsOf(program)
+	if err != nil {
+		return nil, nobody, err
+	}
+	if m := maps[hooksMap]; m != nil && m.KeySize() == 4 && m.ValueSize() == 1 {
+		made = kernelTable[uint32, uint8]{m}
+	}
+	return made, func() { _ = closeMaps(maps) }, nil
+}
+
+// inheritHooks takes over an earlier process's notes, if not its tables.
+func (f *FastPath) inheritHooks() error {
+	old, done, err := oldHooks(f.h, f.instance, f.punt)
+	if err != nil || old == nil {
+		return err
+	}
+	defer done()
+	b := batch[uint32, uint8]{t: f.hooks.made}
+	if err := old.all(func(k uint32, v uint8) bool { b.add(k, v); return true }); err != nil {
+		return err
+	}
+	return b.flush()
 }

@@ -36,6 +36,11 @@
 // user space they send over the punt link, a veth pair of the instance's. Filters
 // and links outlive the process; Uninstall takes them away.
 //
+// The tables are held by a program at the punt link (hold.go), where the next
+// process finds them. If they are of its kind, it goes on with them, and each of
+// its calls takes effect at once. If not, it fills tables of its own, and has them
+// take the place of the others when it is told that they are complete (Settle).
+//
 // # The routed uplink
 //
 // Uplink has two more programs, for the other side: from_uplink at the ingress of
@@ -47,7 +52,8 @@
 //
 // # Requirements
 //
-// Linux 5.15 or later with BTF, on a little-endian machine. The object is built by clang-16 (bpf/build) and committed.
+// Linux 5.15 or later with BTF, on a little-endian machine, and CAP_SYS_ADMIN. The
+// object is built by clang-16 (bpf/build) and committed.
 //
 // Locks: FastPath.links, held while interfaces are attached; under it mirror.mu,
 // held while tables are written; Switch.mu may be taken under it.

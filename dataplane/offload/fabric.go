@@ -49,8 +49,12 @@ func (l Limits) fill() Limits {
 }
 
 // provider brings in line what depends on our PAs; with mu. New ones are ours
-// before records are at them; old ones are not before records are not.
+// before records are at them; old ones are not before records are not. As long as
+// the Switch or we do not know the fabric, what an earlier process wrote holds.
 func (m *mirror) provider() error {
+	if m.fabric == nil || m.sw.ProviderView().MTU == 0 {
+		return nil
+	}
 	pas := map[addr]paValue{}
 	for kind, list := range map[uint8][]PA{paTunnel: m.fabric.Tunnel, paGroup: m.fabric.Groups, paRewrite: m.fabric.Rewrite} {
 		for _, pa := range list {
@@ -70,6 +74,13 @@ func (m *mirror) provider() error {
 		}
 	}
 	m.pas = pas
+	if !m.known {
+		m.known = true
+		for r := range m.waiting {
+			m.updateTenant(r)
+		}
+		clear(m.waiting)
+	}
 	return errors.Join(errs...)
 }
 

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/hnvgate/hnvgate/dataplane"
 	"github.com/hnvgate/hnvgate/internal/nl"
 )
@@ -38,13 +40,21 @@ type FastPath struct {
 	k        *kernel
 	punt     puntLink
 
-	links    sync.Mutex // over mirror.mu
-	attached map[int]string
+	links    sync.Mutex     // over mirror.mu
+	attached map[int]string // programs, by interface
+	// taking tells that an earlier process's programs and tables are in force,
+	// which cannot be gone on with, until ours are filled: until Settle.
+	taking bool
+	hooks  hooks
 }
 
-// Open loads the programs and makes the punt link. No packet is touched until
-// interfaces are attached and ports are plugged in. The error is ErrUnsupported
-// where the machine cannot run the programs.
+// Open loads the programs and makes the punt link, or takes over what an earlier
+// process of the instance left: its filters go on by its tables, which are brought
+// in line as the Switch is configured. Where its tables have another layout or
+// other sizes, new ones are filled beside them and take their place at Settle.
+//
+// No packet is touched until interfaces are attached and ports are plugged in. The
+// error is ErrUnsupported where the machine cannot run the programs.
 func Open(sw *dataplane.Switch, o Options) (*FastPath, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -62,17 +72,34 @@ func Open(sw *dataplane.Switch, o Options) (*FastPath, error) {
 }
 
 func (f *FastPath) open(sw *dataplane.Switch, o Options) (err error) {
-	if f.k, err = load(loadOptions{sizes: o.Sizes}); err != nil {
+	made := false
+	if f.punt, made, err = makePuntLink(f.h, f.instance); err != nil {
+		return err
+	}
+	adopted := false
+	find := func(specs map[string]*ebpf.MapSpec) (map[string]*ebpf.Map, error) {
+		maps, err := held(f.h, f.instance, f.punt.in.Index, specs)
+		adopted = maps != nil
+		return maps, err
+	}
+	if f.k, err = load(loadOptions{sizes: o.Sizes, find: find}); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
-	if f.punt, err = makePuntLink(f.h, f.instance); err != nil {
-		return err
+	f.hooks = hooks{f.h, f.instance, kernelTable[uint32, uint8]{f.k.maps[hooksMap]}}
+	if f.taking = !made && !adopted; f.taking {
+		if err := f.inheritHooks(); err != nil {
+			return err
+		}
 	}
 	if f.mirror, err = newMirror(sw, f.k.tables(), o.Sizes, o.Limits, o.Log); err != nil {
 		return err
 	}
 	f.puntIndex = f.punt.out.Index
-	return nil
+	if f.taking {
+		o.Log.Info("the fast path's tables are of another kind than the earlier process's, and are filled anew", "instance", f.instance)
+		return nil
+	}
+	return f.keep()
 }
 
 // PuntLink is the interface at which user space reads what the programs leave to
@@ -83,7 +110,7 @@ func (f *FastPath) PuntLink() string { return f.punt.in.Name }
 func (f *FastPath) SetFabric(fabric Fabric) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.fabric = fabric
+	f.fabric = &fabric
 	return f.provider()
 }
 
@@ -126,6 +153,32 @@ func (f *FastPath) Unplug(id dataplane.PortID) error {
 	return errors.Join(f.detach(p.link.Ifindex, progPort), f.mirror.Unplug(id))
 }
 
+// Settle tells that all tenants and ports are known, and all interfaces attached:
+// what an earlier process left and was not told of again is taken out.
+func (f *FastPath) Settle() error {
+	f.links.Lock()
+	defer f.links.Unlock()
+	if err := f.settle(); err != nil {
+		return fmt.Errorf("settle the fast path: %w", err)
+	}
+	return nil
+}
+
+func (f *FastPath) settle() error {
+	if f.taking {
+		for ifindex, program := range f.attached {
+			if err := f.hook(ifindex, program); err != nil {
+				return err
+			}
+		}
+		if err := f.keep(); err != nil {
+			return err
+		}
+		f.taking = false
+	}
+	return errors.Join(f.sweepHooks(), f.mirror.Settle())
+}
+
 // Close ends this process's part. Programs, tables and links stay, and packets
 // pass as before.
 func (f *FastPath) Close() error {
@@ -146,16 +199,42 @@ func Uninstall(o Options) (removed []string, err error) {
 		return nil, fmt.Errorf("uninstall the fast path: %w", err)
 	}
 	defer h.Close()
-	all, err := h.Links()
+	removed, err = uninstall(h, o.Instance)
 	if err != nil {
-		return nil, fmt.Errorf("uninstall the fast path: %w", err)
+		return removed, fmt.Errorf("uninstall the fast path: %w", err)
+	}
+	return removed, nil
+}
+
+func uninstall(h *nl.Handle, instance string) (removed []string, err error) {
+	punt, err := findPuntLink(h, instance)
+	if errors.Is(err, nl.ErrNotFound) {
+		punt, err = puntLink{}, nil // all the same there may be filters, if somebody removed it
+	}
+	if err != nil {
+		return nil, err
+	}
+	made, done, err := oldHooks(h, instance, punt)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	at, err := h.Clsacts()
+	if err != nil {
+		return nil, err
 	}
 	var errs []error
-	for _, l := range all {
-		names, err := removeFilters(h, o.Instance, l)
+	for _, link := range at {
+		if link == punt.in.Index {
+			continue
+		}
+		names, err := hooks{h, instance, made}.remove(link)
 		removed = append(removed, names...)
 		errs = append(errs, err)
 	}
-	gone, err := removePuntLink(h, o.Instance)
-	return append(removed, gone...), errors.Join(append(errs, err)...)
+	if punt.out.Name != "" {
+		errs = append(errs, h.DelLink(punt.out.Name))
+		removed = append(removed, "link "+punt.out.Name)
+	}
+	return removed, errors.Join(errs...)
 }

@@ -60,8 +60,11 @@ func TestUninstall(t *testing.T) {
 	removed, err := Uninstall(o)
 	must(t, err)
 	out, in := puntNames(s.gw.name)
+	w0, err := s.gw.h.Link("w0")
+	must(t, err)
 	want := []string{
-		"filter hnv:site-gw:from_fabric of interface pa0", "filter hnv:site-gw:from_port of interface w0", "link " + out,
+		fmt.Sprintf("filter hnv:site-gw:from_fabric of interface %d", s.gw.pa.Index),
+		fmt.Sprintf("filter hnv:site-gw:from_port of interface %d", w0.Index), "link " + out,
 	}
 	slices.Sort(removed)
 	if !slices.Equal(removed, want) {
@@ -72,10 +75,8 @@ func TestUninstall(t *testing.T) {
 			t.Errorf("link %s: %v", l, err)
 		}
 	}
-	w0, err := s.gw.h.Link("w0")
-	must(t, err)
-	if has, err := s.gw.h.HasClsact(w0.Index); err != nil || has {
-		t.Errorf("clsact is left: %v", err)
+	if at, err := s.gw.h.Clsacts(); err != nil || !slices.Equal(at, []int{s.gw.pa.Index}) {
+		t.Errorf("clsact is left at %v: %v", at, err)
 	}
 	left, _, err := s.gw.h.Filters(s.gw.pa.Index)
 	must(t, err)

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/cilium/ebpf"
 )
@@ -15,6 +16,7 @@ type kernel struct {
 	maps       map[string]*ebpf.Map
 	fabric     *ebpf.Program // for interfaces with PAs
 	port       *ebpf.Program // for ports
+	hold       *ebpf.Program // bound to the maps that are kept
 	collection *ebpf.Collection
 }
 
@@ -22,11 +24,15 @@ type kernel struct {
 // a packet.
 var kept = []string{
 	"pas", "vsids", "ports", "stations", "records", "hosts", "teams", "routes", "hop_sets", "settings", "settings_now",
-	"buckets", "traffic", "events", numbersMap,
+	"buckets", "traffic", "events", numbersMap, hooksMap,
 }
 
-// numbersMap is for user space alone.
-const numbersMap = "numbers"
+// These are for user space alone.
+const (
+	numbersMap = "numbers"
+	// hooksMap has the interfaces to which this instance gave clsact, by index.
+	hooksMap = "hooks"
+)
 
 // loadOptions say how to load.
 type loadOptions struct {
@@ -36,6 +42,8 @@ type loadOptions struct {
 	// familyUnset is for kernels whose adjust_room does not set the packet's
 	// family.
 	familyUnset bool
+	// find gives the maps of an earlier process that fit, if there are any.
+	find func(specs map[string]*ebpf.MapSpec) (map[string]*ebpf.Map, error)
 }
 
 // load brings the programs and maps into the kernel.
@@ -44,6 +52,7 @@ func load(o loadOptions) (*kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the fast path's object: %w", err)
 	}
+	spec.Maps[hooksMap] = &ebpf.MapSpec{Name: hooksMap, Type: ebpf.Hash, KeySize: 4, ValueSize: 1, Flags: noPrealloc}
 	spec.Maps[numbersMap] = &ebpf.MapSpec{Name: numbersMap, Type: ebpf.Hash, KeySize: 16, ValueSize: 4, Flags: noPrealloc}
 	o.sizes.set(spec)
 	for name, value := range map[string]bool{"observed": o.observed, "decap_sets_family": !o.familyUnset} {
@@ -52,18 +61,34 @@ func load(o loadOptions) (*kernel, error) {
 		}
 	}
 	k := &kernel{maps: map[string]*ebpf.Map{}}
+	if o.find != nil {
+		found, err := o.find(spec.Maps)
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(k.maps, found)
+	}
 	for _, name := range kept {
+		if k.maps[name] != nil {
+			continue
+		}
 		m, err := ebpf.NewMap(spec.Maps[name])
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("make map %s: %w", name, err), k.close())
 		}
 		k.maps[name] = m
 	}
-	k.collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: k.maps})
+	k.collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: maps.Clone(k.maps)})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("load the fast path's programs: %w", err), k.close())
 	}
-	k.fabric, k.port = k.collection.Programs["from_fabric"], k.collection.Programs["from_port"]
+	p := k.collection.Programs
+	k.fabric, k.port, k.hold = p[progFabric], p[progPort], p[progHold]
+	for _, name := range kept {
+		if err := k.hold.BindMap(k.maps[name]); err != nil {
+			return nil, errors.Join(fmt.Errorf("bind map %s: %w", name, err), k.close())
+		}
+	}
 	return k, nil
 }
 
@@ -73,10 +98,7 @@ func (k *kernel) close() error {
 	if k.collection != nil {
 		k.collection.Close()
 	}
-	for _, m := range k.maps {
-		errs = append(errs, m.Close())
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, closeMaps(k.maps))...)
 }
 
 const noPrealloc = 1 // BPF_F_NO_PREALLOC
@@ -86,7 +108,7 @@ func (s Sizes) set(spec *ebpf.CollectionSpec) {
 	for name, n := range map[string]uint32{
 		"vsids": s.VSIDs, "traffic": s.VSIDs, "events": s.VSIDs, "ports": s.Ports, "stations": s.Ports, "records": s.Records,
 		"hosts": s.Hosts, "teams": s.Teams, "routes": s.Routes, "hop_sets": s.HopSets, "buckets": s.Tenants, numbersMap: s.Tenants,
-		"pas": s.PAs,
+		hooksMap: s.Ports, "pas": s.PAs,
 	} {
 		spec.Maps[name].MaxEntries = n
 	}

@@ -55,8 +55,13 @@ type mirror struct {
 	// were not told of as well.
 	settled bool
 
-	fabric    Fabric
-	puntIndex int // of the interface to user space
+	// Until the fabric's side is known, tenants wait: their records say which of
+	// them are here.
+	known   bool
+	waiting map[hnv.RDID]bool
+
+	fabric    *Fabric // nil: not known yet
+	puntIndex int     // of the interface to user space
 	limits    Limits
 	pas       map[addr]paValue
 	own       map[lookup.Addr]bool // PAs of ours, as records were written by
@@ -74,7 +79,7 @@ type mirror struct {
 func newMirror(sw source, t tables, s Sizes, l Limits, log *slog.Logger) (*mirror, error) {
 	m := &mirror{
 		sw: sw, t: t, log: log, limits: l.fill(),
-		tenants: map[hnv.RDID]*mirrored{}, ports: map[dataplane.PortID]*plug{}, byIndex: map[uint32]dataplane.PortID{},
+		tenants: map[hnv.RDID]*mirrored{}, waiting: map[hnv.RDID]bool{}, ports: map[dataplane.PortID]*plug{}, byIndex: map[uint32]dataplane.PortID{},
 		pas: map[addr]paValue{}, own: map[lookup.Addr]bool{},
 		numbers: map[rdid]uint32{}, slots: newSlots(s.VSIDs),
 		teams: newInterner(t.teams, s.Teams), hopSets: newInterner(t.hopSets, s.HopSets),
@@ -119,6 +124,15 @@ func (m *mirror) inherit() error {
 func (m *mirror) TenantChanged(r hnv.RDID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !m.known {
+		m.waiting[r] = true
+		return
+	}
+	m.updateTenant(r)
+}
+
+// updateTenant brings a tenant's tables in line, and tells where it cannot.
+func (m *mirror) updateTenant(r hnv.RDID) {
 	if err := m.tenant(r); err != nil {
 		m.log.Error("the fast path cannot take all of a tenant: its packets go through user space", "rdid", r, "err", err)
 	}
@@ -181,7 +195,7 @@ func (b *batch[K, V]) flush() error {
 func (m *mirror) SetFabric(f Fabric) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.fabric = f
+	m.fabric = &f
 }
 
 // Plug brings a port of the Switch into the tables, which is behind the link.

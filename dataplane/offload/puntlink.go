@@ -31,47 +31,63 @@ func puntNames(instance string) (out, in string) {
 
 func puntAlias(instance string) string { return "hnv:" + instance + "::punt" }
 
-// makePuntLink makes it, or takes over the one that is there.
-func makePuntLink(h *nl.Handle, instance string) (p puntLink, err error) {
+// findPuntLink looks for it; nl.ErrNotFound if it is not there, or is not ours.
+func findPuntLink(h *nl.Handle, instance string) (p puntLink, err error) {
 	out, in := puntNames(instance)
-	err = h.AddVeth(nl.LinkEnd{Name: out, MTU: puntMTU, NoARP: true}, nl.LinkEnd{Name: in, MTU: puntMTU, NoARP: true})
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		return p, fmt.Errorf("make the punt link: %w", err)
+	if p.out, err = h.Link(out); err != nil {
+		return p, err
 	}
-	made := err == nil
-	for _, end := range []struct {
-		name string
-		to   *nl.Link
-	}{{out, &p.out}, {in, &p.in}} {
-		l, err := h.Link(end.name)
-		if err != nil {
-			return p, fmt.Errorf("make the punt link: %w", err)
-		}
-		if !made && l.Alias != puntAlias(instance) && l.Alias != "" {
-			return p, fmt.Errorf("make the punt link: interface %s is there already and is not ours: it must be renamed", end.name)
-		}
-		if err := h.SetSysctl("ipv6/conf/"+end.name+"/disable_ipv6", "1"); err != nil && !errors.Is(err, nl.ErrNotFound) {
-			return p, fmt.Errorf("make the punt link: %w", err)
-		}
-		if err := h.SetLink(l.Index, nl.LinkChange{Alias: puntAlias(instance), MTU: puntMTU, NoARP: true, AddrGenNone: true, Up: true}); err != nil {
-			return p, fmt.Errorf("make the punt link: %w", err)
-		}
-		*end.to = l
+	if p.in, err = h.Link(in); err != nil {
+		return p, err
+	}
+	if p.out.Alias != puntAlias(instance) {
+		return p, fmt.Errorf("interface %s is another's: %w", out, nl.ErrNotFound)
 	}
 	return p, nil
 }
 
-func removePuntLink(h *nl.Handle, instance string) (removed []string, err error) {
-	out, _ := puntNames(instance)
-	l, err := h.Link(out)
-	if errors.Is(err, nl.ErrNotFound) || err == nil && l.Alias != puntAlias(instance) {
-		return nil, nil
+// makePuntLink makes it, or takes over the one that is there.
+func makePuntLink(h *nl.Handle, instance string) (p puntLink, made bool, err error) {
+	out, in := puntNames(instance)
+	err = h.AddVeth(nl.LinkEnd{Name: out, MTU: puntMTU, NoARP: true}, nl.LinkEnd{Name: in, MTU: puntMTU, NoARP: true})
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return p, false, fmt.Errorf("make the punt link: %w", err)
 	}
-	if err == nil {
-		err = h.DelLink(out)
+	made = err == nil
+	for _, end := range []struct {
+		name string
+		to   *nl.Link
+	}{{in, &p.in}, {out, &p.out}} {
+		l, err := h.Link(end.name)
+		if err == nil && !made && l.Alias != puntAlias(instance) && l.Alias != "" {
+			err = fmt.Errorf("interface %s is another's: it must be renamed", end.name)
+		}
+		if err == nil {
+			err = setPuntEnd(h, instance, l)
+		}
+		if err != nil {
+			return p, made, fmt.Errorf("make the punt link: %w", err)
+		}
+		*end.to = l
 	}
-	if err != nil {
-		return nil, fmt.Errorf("remove the punt link: %w", err)
+	return p, made, nil
+}
+
+// segmented are the kinds of super-packets that the header which AF_PACKET gives
+// to its readers cannot describe: the kernel cuts them on the way. What it leaves
+// whole is plain TCP, by far the most.
+var segmented = map[string]bool{
+	"tx-gre-segmentation": false, "tx-gre-csum-segmentation": false, "tx-udp_tnl-segmentation": false, "tx-udp_tnl-csum-segmentation": false,
+	"tx-ipxip4-segmentation": false, "tx-ipxip6-segmentation": false, "tx-tunnel-remcsum-segmentation": false, "tx-gso-partial": false,
+	"tx-udp-segmentation": false, "tx-sctp-segmentation": false, "tx-gso-list": false,
+}
+
+func setPuntEnd(h *nl.Handle, instance string, l nl.Link) error {
+	if err := h.SetFeatures(l.Name, segmented); err != nil {
+		return err
 	}
-	return []string{"link " + out}, nil
+	if err := h.SetSysctl("ipv6/conf/"+l.Name+"/disable_ipv6", "1"); err != nil && !errors.Is(err, nl.ErrNotFound) {
+		return err
+	}
+	return h.SetLink(l.Index, nl.LinkChange{Alias: puntAlias(instance), MTU: puntMTU, NoARP: true, AddrGenNone: true, Up: true})
 }

@@ -68,9 +68,13 @@ func run(t testing.TB, ns, command string, args ...any) string {
 }
 
 func newMachine(t *testing.T, name string, own netip.Addr) *machine {
-	m := &machine{t: t, ns: nstest.New(t, name), name: "site-" + name, own: own}
+	return openMachine(t, nstest.New(t, name), "site-"+name, own)
+}
+
+func openMachine(t *testing.T, ns, instance string, own netip.Addr) *machine {
+	m := &machine{t: t, ns: ns, name: instance, own: own}
 	var err error
-	m.h, err = nl.Open(netns.Path(m.ns))
+	m.h, err = nl.Open(netns.Path(ns))
 	must(t, err)
 	t.Cleanup(m.h.Close)
 	return m
@@ -79,21 +83,21 @@ func newMachine(t *testing.T, name string, own netip.Addr) *machine {
 // start opens the Switch and the FastPath, with the tenant.
 func (m *machine) start(c dataplane.Tenant) {
 	m.t.Helper()
+	m.startSized(c, Sizes{})
+}
+
+func (m *machine) startSized(c dataplane.Tenant, sizes Sizes) {
+	m.t.Helper()
 	m.sw = dataplane.New(dataplane.Options{})
-	m.open()
+	var err error
+	m.f, err = Open(m.sw, Options{Instance: m.name, Namespace: netns.Path(m.ns), Sizes: sizes})
+	must(m.t, err)
+	m.sw.Follow(m.f)
+	m.t.Cleanup(func() { must(m.t, m.f.Close()) })
 	must(m.t, m.f.SetFabric(Fabric{Tunnel: []PA{{m.own, m.pa.Index}}}))
 	m.sw.SetProvider(dataplane.Provider{Addrs: []netip.Addr{m.own}, MTU: 1500})
 	must(m.t, m.sw.Apply(c))
 	must(m.t, m.f.AttachFabric(m.pa.Index))
-}
-
-func (m *machine) open() {
-	m.t.Helper()
-	var err error
-	m.f, err = Open(m.sw, Options{Instance: m.name, Namespace: netns.Path(m.ns)})
-	must(m.t, err)
-	m.sw.Follow(m.f)
-	m.t.Cleanup(func() { must(m.t, m.f.Close()) })
 }
 
 // plug makes the link the port of the VM.
@@ -120,6 +124,15 @@ func (e example) tunnelMTU() int {
 }
 
 func newSite(t *testing.T, e example, kernelPeer bool) *site {
+	t.Helper()
+	s := newFabric(t, e, kernelPeer)
+	s.gw.start(s.c)
+	s.gw.plug(s.compVM, "w0", e.tunnelMTU())
+	return s
+}
+
+// newFabric is a site whose gateway is not started.
+func newFabric(t *testing.T, e example, kernelPeer bool) *site {
 	t.Helper()
 	e.here = false
 	s := &site{t: t, e: e, c: e.tenant(t), comp: nstest.New(t, "comp"), vm: nstest.New(t, "vm")}
@@ -152,8 +165,6 @@ func newSite(t *testing.T, e example, kernelPeer bool) *site {
 		must(t, err)
 	}
 	s.station(s.gw.ns, "w0", s.comp, "wnv", s.compVM)
-	s.gw.start(s.c)
-	s.gw.plug(s.compVM, "w0", e.tunnelMTU())
 
 	if kernelPeer {
 		s.kernelVXLAN(host)

@@ -100,27 +100,13 @@ func (u *Uplink) attach(ifindex int, program string) error {
 	if program == progExternal {
 		fd = u.k.outward.FD()
 	}
-	have, _, err := u.h.Filters(ifindex)
-	if err != nil {
-		return fmt.Errorf("attach %s: %w", program, err)
-	}
-	for _, o := range have {
-		if o.Priority == filterPriority && !isMark(o.Name, u.instance) {
-			return fmt.Errorf("attach %s: interface %d has a filter %q of priority %d already: it must go first", program, ifindex, o.Name, o.Priority)
-		}
-	}
-	if _, err := u.h.AddClsact(ifindex); err != nil {
-		return fmt.Errorf("attach %s: %w", program, err)
-	}
-	f := nl.Filter{Link: ifindex, Priority: filterPriority, Handle: filterHandle, Name: filterName(u.instance, program)}
-	if err := u.h.SetFilter(f, fd); err != nil {
-		return fmt.Errorf("attach %s: %w", program, err)
-	}
-	return nil
+	return u.hooks().set(ifindex, program, fd)
 }
 
+func (u *Uplink) hooks() hooks { return hooks{h: u.h, instance: u.instance} }
+
 func (u *Uplink) detach(ifindex int) error {
-	if _, err := removeFilters(u.h, u.instance, nl.Link{Index: ifindex}); err != nil {
+	if _, err := u.hooks().remove(ifindex, progUplink, progExternal); err != nil {
 		return fmt.Errorf("detach from interface %d: %w", ifindex, err)
 	}
 	return nil

@@ -58,25 +58,87 @@ func (h *Handle) SetLinkOffloads(name string, o Offloads) error {
 	return nil
 }
 
+// SetFeatures switches features on or off, by the names that ethtool(8) gives
+// them; those that this kernel has not are left out. The kernel drops what the
+// link cannot have.
+func (h *Handle) SetFeatures(name string, on map[string]bool) error {
+	if err := h.setFeatures(name, on); err != nil {
+		return fmt.Errorf("set features of %s: %w", name, err)
+	}
+	return nil
+}
+
+// Numbers and sizes of linux/ethtool.h.
+const (
+	getStringSet, getStrings = 0x37, 0x1b
+	setFeatures              = 0x3b
+	featureNames             = 4  // ETH_SS_FEATURES
+	stringLen                = 32 // ETH_GSTRING_LEN
+	maxFeatures              = 512
+)
+
+func (h *Handle) setFeatures(name string, on map[string]bool) error {
+	count := struct {
+		cmd, reserved uint32
+		mask          uint64
+		n             uint32
+	}{cmd: getStringSet, mask: 1 << featureNames}
+	if err := h.ethtoolData(name, unsafe.Pointer(&count)); err != nil {
+		return err
+	}
+	if count.n > maxFeatures {
+		return fmt.Errorf("the kernel has %d features, more than are known how to ask for", count.n)
+	}
+	var names struct {
+		cmd, set, n uint32
+		text        [maxFeatures][stringLen]byte
+	}
+	names.cmd, names.set, names.n = getStrings, featureNames, count.n
+	if err := h.ethtoolData(name, unsafe.Pointer(&names)); err != nil {
+		return err
+	}
+	var set struct {
+		cmd, blocks uint32
+		block       [maxFeatures / 32]struct{ valid, requested uint32 }
+	}
+	set.cmd, set.blocks = setFeatures, (count.n+31)/32
+	for i := range count.n {
+		want, asked := on[text(names.text[i][:])]
+		if !asked {
+			continue
+		}
+		set.block[i/32].valid |= 1 << (i % 32)
+		if want {
+			set.block[i/32].requested |= 1 << (i % 32)
+		}
+	}
+	return h.ethtoolData(name, unsafe.Pointer(&set))
+}
+
 // ethtool carries one struct ethtool_value.
 func (h *Handle) ethtool(name string, cmd, data uint32) (uint32, error) {
 	value := struct{ cmd, data uint32 }{cmd, data}
+	err := h.ethtoolData(name, unsafe.Pointer(&value))
+	return value.data, err
+}
+
+func (h *Handle) ethtoolData(name string, data unsafe.Pointer) error {
 	var req struct {
 		name [unix.IFNAMSIZ]byte
 		data unsafe.Pointer
 		_    [16]byte
 	}
 	if len(name) >= len(req.name) {
-		return 0, errors.New("the name is too long for a link")
+		return errors.New("the name is too long for a link")
 	}
 	copy(req.name[:], name)
-	req.data = unsafe.Pointer(&value)
+	req.data = data
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(h.ioctl), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&req)))
 	if errno == unix.ENODEV {
-		return 0, ErrNotFound
+		return ErrNotFound
 	}
 	if errno != 0 {
-		return 0, errno
+		return errno
 	}
-	return value.data, nil
+	return nil
 }

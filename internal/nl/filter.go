@@ -53,24 +53,25 @@ func (h *Handle) AddClsact(link int) (made bool, err error) {
 	return true, nil
 }
 
-// HasClsact tells whether the link has the place for filters.
-func (h *Handle) HasClsact(link int) (bool, error) {
+// Clsacts lists the links that have the place for filters, by index.
+func (h *Handle) Clsacts() ([]int, error) {
 	msgs, err := h.ask(unix.RTM_GETQDISC, unix.NLM_F_DUMP, unix.RTM_NEWQDISC, func(r *vnl.NetlinkRequest) {
-		r.AddData(&vnl.TcMsg{Ifindex: int32(link)})
+		r.AddData(&vnl.TcMsg{})
 	})
 	if err != nil {
-		return false, linkError(fmt.Sprintf("list qdiscs of link %d", link), err)
+		return nil, fmt.Errorf("list qdiscs: %w", err)
 	}
+	var out []int
 	for _, m := range msgs {
 		head, at, err := parseTC(m)
 		if err != nil {
-			return false, fmt.Errorf("list qdiscs of link %d: %w", link, err)
+			return nil, fmt.Errorf("list qdiscs: %w", err)
 		}
-		if head.Ifindex == int32(link) && text(at[vnl.TCA_KIND]) == kindClsact {
-			return true, nil
+		if text(at[vnl.TCA_KIND]) == kindClsact {
+			out = append(out, int(head.Ifindex))
 		}
 	}
-	return false, nil
+	return out, nil
 }
 
 // DelClsact takes it away, and all filters with it; it is no error if there is

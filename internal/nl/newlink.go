@@ -67,12 +67,20 @@ type VXLAN struct {
 	Remote   netip.Addr // where frames go whose destination is not known; unset: nowhere
 	Port     uint16     // 0 is 4789
 	Learning bool
+	// External: the device has packets of every VNI, and no addresses of its own;
+	// VNI, Local and Remote are not asked.
+	External bool
 }
 
 // AddVXLAN makes a VXLAN device.
 func (h *Handle) AddVXLAN(end LinkEnd, v VXLAN) error {
 	return h.addNamed("vxlan", end, func(data *vnl.RtAttr) {
-		data.AddRtAttr(vnl.IFLA_VXLAN_ID, vnl.Uint32Attr(v.VNI))
+		if v.External {
+			data.AddRtAttr(vnl.IFLA_VXLAN_FLOWBASED, []byte{1}) // COLLECT_METADATA by now
+			v.Local, v.Remote = netip.Addr{}, netip.Addr{}
+		} else {
+			data.AddRtAttr(vnl.IFLA_VXLAN_ID, vnl.Uint32Attr(v.VNI))
+		}
 		port := v.Port
 		if port == 0 {
 			port = 4789

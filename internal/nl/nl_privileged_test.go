@@ -219,6 +219,17 @@ func TestOffloads(t *testing.T) {
 	if o, err = h.LinkOffloads("b"); err != nil || !o.TxChecksum {
 		t.Errorf("the peer: %+v, %v", o, err)
 	}
+	must(t, h.SetFeatures("b", map[string]bool{"tx-tcp-segmentation": false, "tx-udp_tnl-segmentation": false, "no-such": true}))
+	if o, err = h.LinkOffloads("b"); err != nil || o != (Offloads{TxChecksum: true, TSO: true, GSO: true}) { // of TSO, there is IPv6's yet
+		t.Errorf("without one feature: %+v, %v", o, err)
+	}
+	must(t, h.SetFeatures("b", map[string]bool{"tx-tcp6-segmentation": false, "tx-tcp-ecn-segmentation": false, "tx-tcp-mangleid-segmentation": false}))
+	if o, err = h.LinkOffloads("b"); err != nil || o != (Offloads{TxChecksum: true, GSO: true}) {
+		t.Errorf("without TSO: %+v, %v", o, err)
+	}
+	if err = h.SetFeatures("c", nil); !errors.Is(err, ErrNotFound) {
+		t.Errorf("features of no link: %v", err)
+	}
 	if _, err = h.LinkOffloads("c"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("no such link: %v", err)
 	}
@@ -254,6 +265,9 @@ func TestLabLinks(t *testing.T) {
 	if l := link(t, h, "vx0"); l.Master != 0 {
 		t.Errorf("%+v", l)
 	}
+	must(t, h.AddVXLAN(LinkEnd{Name: "vx1"}, VXLAN{External: true, Port: 4790}))
+	vx1 := link(t, h, "vx1")
+	must(t, h.SetLink(vx1.Index, LinkChange{Up: true}))
 	must(t, h.AddFDB(vx.Index, [6]byte{}, netip.MustParseAddr("192.168.1.10")))
 	must(t, h.DelFDB(vx.Index, [6]byte{}, netip.MustParseAddr("192.168.1.10")))
 	must(t, h.DelFDB(vx.Index, [6]byte{}, netip.MustParseAddr("192.168.1.10")))

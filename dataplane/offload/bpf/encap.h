@@ -149,39 +149,46 @@ union shim {
  * processor runs one program here at a time. */
 TABLE(scratch, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, union shim, 1, 0);
 
-/* push makes room for the shim and writes it. */
-#define push(skb, shim, flags)                                                                               \
-	(bpf_skb_adjust_room(skb, sizeof(shim) - 4 - ETH_LEN, BPF_ADJ_ROOM_MAC, encap_flags | (flags)) == 0 && \
-	 bpf_skb_store_bytes(skb, 0, &(shim).eth, sizeof(shim) - 4, 0) == 0)
+/* SHIM_LEN is how much of a shim is written. */
+#define SHIM_LEN(type) (sizeof(struct type) - sizeof_member(struct type, pad) - sizeof_member(struct type, end))
 
-static __always_inline bool push_nvgre4(struct __sk_buff *skb, const struct departure *d, const struct tunnel *t, struct shim4_nvgre *s)
+/* open_room makes the place for a shim; the packet stays as it is if there can be
+ * none, as where it was in a tunnel of its own and came out by the kernel's means
+ * or ours: the kernel marks super-packets as tunnelled, and takes no second mark. */
+#define open_room(skb, type, flags) \
+	(bpf_skb_adjust_room(skb, SHIM_LEN(type) - ETH_LEN, BPF_ADJ_ROOM_MAC, encap_flags | (flags)) == 0)
+
+/* store writes the shim, which the inner IP packet follows. */
+#define store(skb, type, s) (bpf_skb_store_bytes(skb, 0, &(s)->eth, SHIM_LEN(type), 0) == 0)
+
+static __always_inline bool put_nvgre4(struct __sk_buff *skb, const struct departure *d, const struct tunnel *t, struct shim4_nvgre *s)
 {
 	memset(&s->eth, 0, sizeof(s->eth));
 	s->eth.proto = htons(ETH_P_IP);
 	put_ipv4(&s->ip, t, IPPROTO_GRE);
 	put_gre(&s->gre, d);
-	return push(skb, *s, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_GRE);
+	return store(skb, shim4_nvgre, s);
 }
 
-static __always_inline bool push_vxlan4(struct __sk_buff *skb, const struct departure *d, const struct tunnel *t, struct shim4_vxlan *s)
+static __always_inline bool put_vxlan4(struct __sk_buff *skb, const struct departure *d, const struct tunnel *t, struct shim4_vxlan *s)
 {
 	memset(&s->eth, 0, sizeof(s->eth));
 	s->eth.proto = htons(ETH_P_IP);
 	put_ipv4(&s->ip, t, IPPROTO_UDP);
 	put_vxlan(&s->udp, &s->vxlan, d, t->len - IPV4_LEN);
-	return push(skb, *s, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP);
+	return store(skb, shim4_vxlan, s);
 }
 
-static __always_inline bool push_nvgre6(struct __sk_buff *skb, const struct departure *d, const struct tunnel *t, struct shim6_nvgre *s)
+static __always_inline bool put_nvgre6(struct __sk_buff *skb, const struct departure *d, const struct tunnel *t, struct shim6_nvgre *s)
 {
 	memset(&s->eth, 0, sizeof(s->eth));
 	s->eth.proto = htons(ETH_P_IPV6);
 	put_ipv6(&s->ip, t, IPPROTO_GRE, d->hash >> 24);
 	put_gre(&s->gre, d);
-	return push(skb, *s, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_ENCAP_L4_GRE);
+	return store(skb, shim6_nvgre, s);
 }
 
-static __always_inline bool push_vxlan6(struct __sk_buff *skb, const struct departure *d, const struct tunnel *t, struct shim6_vxlan *s, __u64 inner)
+static __always_inline bool put_vxlan6(struct __sk_buff *skb, const struct departure *d, const struct tunnel *t, struct shim6_vxlan *s, __u64 inner)
 {
 	memset(&s->eth, 0, sizeof(s->eth));
 	s->eth.proto = htons(ETH_P_IPV6);
@@ -193,7 +200,7 @@ static __always_inline bool push_vxlan6(struct __sk_buff *skb, const struct depa
 	s->udp.check = ~fold(inner);
 	if (!s->udp.check)
 		s->udp.check = 0xffff;
-	return push(skb, *s, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP);
+	return store(skb, shim6_vxlan, s);
 }
 
 /* choose_tunnel decides about the outer headers: from a PA of the record that
@@ -260,13 +267,21 @@ __global int encap(struct __sk_buff *skb, const struct departure *d, const struc
 		return DROP_NO_BUFFER;
 	if (t->ipv6 && t->vxlan && !sum_inner(skb, &d->h, d->routed, &inner))
 		return PUNT_SHAPE;
-	if (t->ipv6 && t->vxlan)
-		ok = rewrite(skb, d, &s->vxlan6.inner) && push_vxlan6(skb, d, t, &s->vxlan6, inner);
-	else if (t->ipv6)
-		ok = rewrite(skb, d, &s->nvgre6.inner) && push_nvgre6(skb, d, t, &s->nvgre6);
-	else if (t->vxlan)
-		ok = rewrite(skb, d, &s->vxlan4.inner) && push_vxlan4(skb, d, t, &s->vxlan4);
+	if (t->ipv6)
+		ok = t->vxlan ? open_room(skb, shim6_vxlan, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP)
+			      : open_room(skb, shim6_nvgre, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 | BPF_F_ADJ_ROOM_ENCAP_L4_GRE);
 	else
-		ok = rewrite(skb, d, &s->nvgre4.inner) && push_nvgre4(skb, d, t, &s->nvgre4);
+		ok = t->vxlan ? open_room(skb, shim4_vxlan, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_UDP)
+			      : open_room(skb, shim4_nvgre, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 | BPF_F_ADJ_ROOM_ENCAP_L4_GRE);
+	if (!ok)
+		return PUNT_SHAPE;
+	if (t->ipv6 && t->vxlan)
+		ok = rewrite(skb, d, SHIM_LEN(shim6_vxlan), &s->vxlan6.inner) && put_vxlan6(skb, d, t, &s->vxlan6, inner);
+	else if (t->ipv6)
+		ok = rewrite(skb, d, SHIM_LEN(shim6_nvgre), &s->nvgre6.inner) && put_nvgre6(skb, d, t, &s->nvgre6);
+	else if (t->vxlan)
+		ok = rewrite(skb, d, SHIM_LEN(shim4_vxlan), &s->vxlan4.inner) && put_vxlan4(skb, d, t, &s->vxlan4);
+	else
+		ok = rewrite(skb, d, SHIM_LEN(shim4_nvgre), &s->nvgre4.inner) && put_nvgre4(skb, d, t, &s->nvgre4);
 	return ok ? 0 : DROP_NO_BUFFER;
 }

@@ -205,3 +205,10 @@ int from_port(struct __sk_buff *skb)
 	observe(ACTION_FABRIC, 0, d.to.vsid, tunnel.ifindex);
 	return bpf_redirect_neigh(tunnel.ifindex, NULL, 0, 0);
 }
+
+/* hold is attached where it keeps the tables, to all of which it is bound, from
+ * one process of user space to the next, and where nothing may go any further: at
+ * user space's end of the link to it, and at tunnel devices that are there for
+ * their sockets alone. */
+SEC("tc")
+int hold(__attribute__((unused)) struct __sk_buff *skb) { return TC_ACT_SHOT; }

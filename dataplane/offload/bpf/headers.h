@@ -426,14 +426,13 @@ static __always_inline __u32 wire_len(struct __sk_buff *skb, const struct header
 	return skb->gso_size && piece < h->len ? piece : h->len;
 }
 
-/* lower_ttl takes one off the TTL or hop limit of the IP packet behind an Ethernet
- * header. */
-static __always_inline bool lower_ttl(struct __sk_buff *skb, __u8 version)
+/* lower_ttl takes one off the TTL or hop limit of the IP packet at l3. */
+static __always_inline bool lower_ttl(struct __sk_buff *skb, __u32 l3, __u8 version)
 {
 	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
 
 	if (version == 4) {
-		struct iphdr *ip = data + ETH_LEN;
+		struct iphdr *ip = data + l3;
 		__u32 sum;
 		if ((void *)(ip + 1) > end)
 			return false;
@@ -445,7 +444,7 @@ static __always_inline bool lower_ttl(struct __sk_buff *skb, __u8 version)
 		ip->ttl--;
 		ip->check = htons((__u16)~sum);
 	} else {
-		struct ip6hdr *ip = data + ETH_LEN;
+		struct ip6hdr *ip = data + l3;
 		if ((void *)(ip + 1) > end)
 			return false;
 		ip->hops--;

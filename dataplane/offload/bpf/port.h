@@ -112,9 +112,9 @@ __global int find_way(struct departure *d)
 	return r;
 }
 
-/* rewrite makes a routed packet one of the next virtual subnet. Its MACs are
- * written where there is room for them: mac is those of the frame that leaves. */
-static __always_inline bool rewrite(struct __sk_buff *skb, const struct departure *d, struct ethhdr *eth)
+/* rewrite makes a routed packet, which starts at l3 by now, one of the next virtual
+ * subnet. eth becomes the Ethernet header that it leaves with. */
+static __always_inline bool rewrite(struct __sk_buff *skb, const struct departure *d, __u32 l3, struct ethhdr *eth)
 {
 	memcpy(eth->dst, d->h.dmac, 6);
 	memcpy(eth->src, d->h.smac, 6);
@@ -124,7 +124,7 @@ static __always_inline bool rewrite(struct __sk_buff *skb, const struct departur
 	memcpy(eth->dst, d->to.mac, 6);
 	if (d->free || !(d->src.flags & RECORD_VM_MAC))
 		memcpy(eth->src, router_mac, 6);
-	return lower_ttl(skb, d->h.version);
+	return lower_ttl(skb, l3, d->h.version);
 }
 
 /* forward_local takes the packet to another port of this machine. */
@@ -142,7 +142,7 @@ __global int forward_local(struct __sk_buff *skb, const struct departure *d, str
 		return PUNT_POLICY;
 	if (out->mtu && wire_len(skb, &d->h) > out->mtu)
 		return PUNT_TOO_BIG;
-	if (!rewrite(skb, d, &eth))
+	if (!rewrite(skb, d, ETH_LEN, &eth))
 		return DROP_NO_BUFFER;
 	if (d->routed && bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0))
 		return DROP_NO_BUFFER;

@@ -57,7 +57,7 @@ int from_uplink(struct __sk_buff *skb)
 	if (e.uplink != skb->ifindex || wire_len(skb, &h) > e.mtu ||
 	    forwarding(skb, &h, &h.dst, &h.src, IPV4_LEN, &hop) != skb->ifindex)
 		return to_stack();
-	if (!lower_ttl(skb, h.version) || bpf_skb_store_bytes(skb, 0, e.mac, 6, 0) || bpf_skb_store_bytes(skb, 6, e.peer, 6, 0))
+	if (!lower_ttl(skb, ETH_LEN, h.version) || bpf_skb_store_bytes(skb, 0, e.mac, 6, 0) || bpf_skb_store_bytes(skb, 6, e.peer, 6, 0))
 		return TC_ACT_SHOT;
 	c = counts_of(e.link);
 	if (c)
@@ -116,7 +116,7 @@ int from_external(struct __sk_buff *skb)
 		return drop_exit(skb->ifindex, EXIT_SPOOFED);
 	if (forwarding(skb, &h, &h.src, &h.dst, wire_len(skb, &h), &hop) != e.uplink)
 		return to_stack();
-	if (!lower_ttl(skb, h.version))
+	if (!lower_ttl(skb, ETH_LEN, h.version))
 		return TC_ACT_SHOT;
 	c = counts_of(e.link);
 	if (c)
