@@ -64,6 +64,7 @@ func (c *Controller) Compartments() []v1.Compartment {
 		if n, err := hnv.ParseName(x.Tenant); err == nil {
 			if t := c.find(n); t != nil {
 				t.status.compartment(x, t.wish.pending())
+				x.Path, x.PathReason = c.o.Wiring.PortPath(compartmentPort(n)).words()
 			}
 		}
 	}

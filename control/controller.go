@@ -28,6 +28,7 @@ type Options struct {
 	Backoff       time.Duration // after the first failure; doubles (200 ms)
 	MaxBackoff    time.Duration // (30 s)
 	StepTimeout   time.Duration // of one attempt at one tenant (30 s)
+	SettleWithin  time.Duration // the start, before leftovers are removed all the same (30 s)
 	Parallel      int           // tenants reconciled at once (4)
 }
 
@@ -40,6 +41,7 @@ func (o *Options) defaults() {
 		{&o.Backoff, 200 * time.Millisecond},
 		{&o.MaxBackoff, 30 * time.Second},
 		{&o.StepTimeout, 30 * time.Second},
+		{&o.SettleWithin, 30 * time.Second},
 	} {
 		if *d.v == 0 {
 			*d.v = d.def
@@ -113,6 +115,7 @@ func (c *Controller) Run(ctx context.Context) error {
 	c.wg.Go(func() { c.learning.run(ctx) })
 	c.wg.Go(func() { newReach(c).run(ctx) })
 	c.wg.Go(func() { c.health.run(ctx, c.o.DriftInterval) })
+	c.wg.Go(func() { c.settle(ctx) })
 	for e := range events {
 		c.handle(ctx, e)
 	}

@@ -80,4 +80,10 @@ type Wiring interface {
 	Detach(name string)
 	// Failed delivers the names of ports that stopped working by themselves.
 	Failed() <-chan string
+	// Settled tells it that it has been given once all that there was at the start.
+	Settled() error
+	// FabricPath and PortPath tell who forwards what arrives on an interface of the
+	// fabric, or at a port, and why.
+	FabricPath(link string) Path
+	PortPath(name string) Path
 }

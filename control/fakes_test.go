@@ -117,6 +117,7 @@ type engines struct {
 	specs    map[string]dataplane.PortSpec // of the last Attach
 	tables   map[hnv.RDID]dataplane.Tenant // of the last Apply
 	sequence []string                      // of all calls to dataplane and wiring
+	settled  []int                         // how many ports were plugged in, of each call
 	routes   []hnv.ProviderRoute           // of the provider side, as they are
 	spec     compartments.ProviderSpec
 	claimed  map[hnv.VSID]bool
@@ -411,6 +412,23 @@ func (f fakeWiring) Detach(name string) {
 	delete(f.plugged, name)
 }
 func (f fakeWiring) Failed() <-chan string { return f.broke }
+func (f fakeWiring) Settled() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.settled = append(f.settled, len(f.plugged))
+	return nil
+}
+func (f fakeWiring) FabricPath(link string) Path {
+	return Path{Name: "go", Reason: "a test has " + link}
+}
+func (f fakeWiring) PortPath(name string) Path {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.plugged[name] {
+		return Path{}
+	}
+	return Path{Name: "ebpf"}
+}
 
 // start runs a Controller on fakes until the test ends.
 func start(t *testing.T, m *memory, e *engines) *Controller {

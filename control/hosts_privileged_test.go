@@ -97,7 +97,7 @@ func (n *network) host(name string, pas ...hnv.ProviderAddress) *hvHost {
 	}
 	t.Cleanup(func() { _ = h.e.Close() })
 	h.do(func() error {
-		h.w, err = NewWire(h.sw, func() int { return 1500 }, slog.New(slog.DiscardHandler))
+		h.w, err = NewWire(h.sw, WireOptions{MTU: func() int { return 1500 }, Log: slog.New(slog.DiscardHandler)})
 		return err
 	})
 	t.Cleanup(func() { _ = h.w.Close() })

@@ -195,7 +195,9 @@ func (p *ports) list() []v1.LinkStatus {
 	defer p.mu.Unlock()
 	out := []v1.LinkStatus{}
 	for _, n := range p.order {
-		out = append(out, p.state[n])
+		l := p.state[n]
+		l.Path, l.PathReason = p.c.o.Wiring.PortPath(l.Name).words()
+		out = append(out, l)
 	}
 	return out
 }

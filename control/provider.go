@@ -193,6 +193,7 @@ func (p *provider) addresses() []v1.LinkStatus {
 		default:
 			linkStatus(&l, p.state.Addresses[i])
 		}
+		l.Path, l.PathReason = p.c.o.Wiring.FabricPath(l.Interface).words()
 		out = append(out, l)
 	}
 	return out

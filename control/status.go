@@ -182,6 +182,7 @@ func (c *Controller) tenantStatus(n hnv.Name, counters map[hnv.RDID]dataplane.Te
 	}
 	if t != nil {
 		t.status.fill(&out, t.wish.pending() || !stored, c.o.DriftInterval)
+		out.Path, out.PathReason = c.o.Wiring.PortPath(compartmentPort(n)).words()
 	}
 	if stored {
 		out.Counters = traffic(counters[spec.RDID])

@@ -68,6 +68,8 @@ type TenantStatus struct {
 	Repairs          uint64      `json:"repairs" doc:"How often drift was put right since gatewayd started."`
 	Records          int         `json:"records" doc:"Number of lookup records, the compartment's own among them."`
 	Compartment      string      `json:"compartment,omitempty" doc:"Name of the compartment's network namespace; empty where the tenant is only hosted."`
+	Path             string      `json:"path,omitempty" doc:"Who forwards what arrives at the compartment's port: ebpf, the programs in the kernel, or go, gatewayd itself; empty where there is none." example:"ebpf"`
+	PathReason       string      `json:"pathReason,omitempty" doc:"Why gatewayd does; empty where the programs do."`
 	Counters         Counters    `json:"counters" doc:"Packet counters."`
 
 	Layers []LayerCounters `json:"layers,omitempty" doc:"What the layers of the tenant's ports on this machine have counted, in the order in which packets from a port meet them; told when asked for this tenant alone: it is not in the state of the gateway."`
@@ -79,16 +81,18 @@ type TenantStatus struct {
 type Feature struct {
 	Name   string `json:"name" doc:"What is done." example:"dataplane"`
 	Path   string `json:"path" doc:"The way chosen." example:"go"`
-	Reason string `json:"reason" doc:"Why this way." example:"the eBPF fast path is not built in"`
+	Reason string `json:"reason" doc:"Why this way." example:"the configuration says so (path: go)"`
 }
 
 // LinkStatus is the state of a provider address, uplink or port.
 type LinkStatus struct {
-	Name      string `json:"name" doc:"The address, uplink or port." example:"192.168.1.10/24"`
-	Interface string `json:"interface" doc:"Linux interface behind it." example:"eth1"`
-	Phase     Phase  `json:"phase" doc:"The state in one word." enum:"Ready,Pending,Degraded,Error"`
-	MTU       int    `json:"mtu,omitempty" doc:"Bytes of the largest IP packet; 0 while not known."`
-	Message   string `json:"message,omitempty" doc:"What is wrong and what to do; empty when Ready."`
+	Name       string `json:"name" doc:"The address, uplink or port." example:"192.168.1.10/24"`
+	Interface  string `json:"interface" doc:"Linux interface behind it." example:"eth1"`
+	Phase      Phase  `json:"phase" doc:"The state in one word." enum:"Ready,Pending,Degraded,Error"`
+	MTU        int    `json:"mtu,omitempty" doc:"Bytes of the largest IP packet; 0 while not known."`
+	Message    string `json:"message,omitempty" doc:"What is wrong and what to do; empty when Ready."`
+	Path       string `json:"path,omitempty" doc:"Who forwards what arrives there: ebpf, the programs in the kernel, or go, gatewayd itself; empty while nobody does, and for uplinks." example:"ebpf"`
+	PathReason string `json:"pathReason,omitempty" doc:"Why gatewayd does; empty where the programs do."`
 }
 
 // GatewayStatus is what GET /v1/status answers.
@@ -122,18 +126,20 @@ type Version struct {
 
 // Compartment is the observed state of a tenant's compartment.
 type Compartment struct {
-	Tenant    string   `json:"tenant" doc:"Tenant it belongs to."`
-	RDID      string   `json:"rdid" doc:"Its routing domain ID."`
-	Namespace string   `json:"namespace" doc:"Name of the network namespace, as ip netns has it." example:"hnv-contoso"`
-	VSID      uint32   `json:"vsid" doc:"Gateway subnet." example:"5000"`
-	Interface string   `json:"interface" doc:"Overlay interface inside the compartment." example:"wnv5000"`
-	MAC       string   `json:"mac" doc:"MAC address of the overlay interface."`
-	CAs       []string `json:"cas" doc:"The compartment's customer addresses." nullable:"false"`
-	MTU       int      `json:"mtu,omitempty" doc:"MTU of the overlay interface in bytes; 0 while not known."`
-	Uplink    string   `json:"uplink" doc:"Name of the uplink."`
-	External  []string `json:"external" doc:"External addresses, ADDR or ADDR:LO-HI." nullable:"false"`
-	Phase     Phase    `json:"phase" doc:"The state in one word." enum:"Ready,Pending,Degraded,Error"`
-	Message   string   `json:"message,omitempty" doc:"What is wrong and what to do; empty when Ready."`
+	Tenant     string   `json:"tenant" doc:"Tenant it belongs to."`
+	RDID       string   `json:"rdid" doc:"Its routing domain ID."`
+	Namespace  string   `json:"namespace" doc:"Name of the network namespace, as ip netns has it." example:"hnv-contoso"`
+	VSID       uint32   `json:"vsid" doc:"Gateway subnet." example:"5000"`
+	Interface  string   `json:"interface" doc:"Overlay interface inside the compartment." example:"wnv5000"`
+	MAC        string   `json:"mac" doc:"MAC address of the overlay interface."`
+	CAs        []string `json:"cas" doc:"The compartment's customer addresses." nullable:"false"`
+	MTU        int      `json:"mtu,omitempty" doc:"MTU of the overlay interface in bytes; 0 while not known."`
+	Uplink     string   `json:"uplink" doc:"Name of the uplink."`
+	External   []string `json:"external" doc:"External addresses, ADDR or ADDR:LO-HI." nullable:"false"`
+	Phase      Phase    `json:"phase" doc:"The state in one word." enum:"Ready,Pending,Degraded,Error"`
+	Message    string   `json:"message,omitempty" doc:"What is wrong and what to do; empty when Ready."`
+	Path       string   `json:"path,omitempty" doc:"Who forwards what arrives there: ebpf, the programs in the kernel, or go, gatewayd itself; empty while nobody does." example:"ebpf"`
+	PathReason string   `json:"pathReason,omitempty" doc:"Why gatewayd does; empty where the programs do."`
 }
 
 // CompartmentList is what GET /v1/compartments answers.

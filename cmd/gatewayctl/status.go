@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -28,9 +30,9 @@ func (c *cli) compartmentCommand() *cobra.Command {
 			return err
 		}
 		return c.show(v1.CompartmentList{Items: items}, func(w io.Writer) {
-			t := table{header: []string{"TENANT", "PHASE", "NAMESPACE", "INTERFACE", "ADDRESSES", "MTU", "UPLINK", "EXTERNAL", "MESSAGE"}, none: "No compartments: no tenant has its gateway here."}
+			t := table{header: []string{"TENANT", "PHASE", "NAMESPACE", "INTERFACE", "ADDRESSES", "MTU", "PATH", "UPLINK", "EXTERNAL", "MESSAGE"}, none: "No compartments: no tenant has its gateway here."}
 			for _, k := range items {
-				t.add(k.Tenant, string(k.Phase), k.Namespace, k.Interface, strings.Join(k.CAs, ","), count(k.MTU), k.Uplink, strings.Join(k.External, ","), k.Message)
+				t.add(k.Tenant, string(k.Phase), k.Namespace, k.Interface, strings.Join(k.CAs, ","), count(k.MTU), k.Path, k.Uplink, strings.Join(k.External, ","), cmp.Or(k.Message, k.PathReason))
 			}
 			t.write(w)
 		})
@@ -45,7 +47,10 @@ func (c *cli) statusCommand() *cobra.Command {
 		Long: `Show the state of the gateway and its tenants.
 
 The phase is Ready, Pending (being built, or waiting for what is named), Degraded
-(traffic flows, but something is not as desired) or Error (it cannot be built).`,
+(traffic flows, but something is not as desired) or Error (it cannot be built).
+The path is who forwards what arrives at an interface: ebpf, the programs in the
+kernel, or go, gatewayd itself, and then the message says why. A tenant's is that
+of its compartment.`,
 		Example: "  gatewayctl status\n  gatewayctl status -o json",
 	}
 	cmd.RunE = c.does(func(ctx context.Context, _ []string) error {
@@ -82,10 +87,10 @@ func writeStatus(w io.Writer, st v1.GatewayStatus) {
 	writePeers(w, st)
 	if len(st.Tenants) > 0 {
 		fmt.Fprintln(w)
-		t := table{header: []string{"TENANT", "PHASE", "RECORDS", "FROM FABRIC", "TO FABRIC", "DROPPED", "REPAIRS", "MESSAGE"}}
+		t := table{header: []string{"TENANT", "PHASE", "RECORDS", "FROM FABRIC", "TO FABRIC", "DROPPED", "REPAIRS", "PATH", "MESSAGE"}}
 		for _, n := range st.Tenants {
 			t.add(n.Name, string(n.Phase), number(n.Records), number(n.Counters.FromFabric.Packets), number(n.Counters.ToFabric.Packets),
-				number(dropped(n.Counters.Drops)), number(n.Repairs), firstTrouble(n.Conditions))
+				number(dropped(n.Counters.Drops)), number(n.Repairs), n.Path, cmp.Or(firstTrouble(n.Conditions), n.PathReason))
 		}
 		t.write(w)
 	}
@@ -101,9 +106,16 @@ func writeLinks(w io.Writer, head string, links []v1.LinkStatus) {
 		return
 	}
 	fmt.Fprintln(w)
-	t := table{header: []string{head, "INTERFACE", "PHASE", "MTU", "MESSAGE"}}
+	paths := slices.ContainsFunc(links, func(l v1.LinkStatus) bool { return l.Path != "" })
+	row := func(name, ifname, phase, mtu, path, message string) []string {
+		if paths {
+			return []string{name, ifname, phase, mtu, path, message}
+		}
+		return []string{name, ifname, phase, mtu, message}
+	}
+	t := table{header: row(head, "INTERFACE", "PHASE", "MTU", "PATH", "MESSAGE")}
 	for _, l := range links {
-		t.add(l.Name, l.Interface, string(l.Phase), count(l.MTU), l.Message)
+		t.add(row(l.Name, l.Interface, string(l.Phase), count(l.MTU), l.Path, cmp.Or(l.Message, l.PathReason))...)
 	}
 	t.write(w)
 }

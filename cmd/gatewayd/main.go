@@ -36,7 +36,7 @@ func main() {
 
 func command() *cobra.Command {
 	var path string
-	var check bool
+	var check, remove bool
 	cmd := &cobra.Command{
 		Use:   "gatewayd --config FILE",
 		Short: "multi-tenant network virtualization gateway",
@@ -45,8 +45,10 @@ a compartment (network namespace) with NAT to an uplink, and serves the API
 for gatewayctl on a unix socket.
 
 Stopping it, or killing it, leaves compartments, addresses and NAT in the
-kernel; the next start adopts them.`,
-		Example: "  gatewayd --config /etc/hnvgate/gatewayd.yaml\n  gatewayd --config gatewayd.yaml --check",
+kernel; the next start adopts them. With path: ebpf, packets of established
+and of new flows go on meanwhile; --uninstall, while gatewayd does not run,
+removes the programs, tables and links that do that.`,
+		Example: "  gatewayd --config /etc/hnvgate/gatewayd.yaml\n  gatewayd --config gatewayd.yaml --check\n  gatewayd --config gatewayd.yaml --uninstall",
 		Args:    cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
 		Version: version,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -61,6 +63,9 @@ kernel; the next start adopts them.`,
 				fmt.Fprintln(cmd.OutOrStdout(), "the configuration is good")
 				return nil
 			}
+			if remove {
+				return uninstall(c, cmd.OutOrStdout(), c.Log.Logger(os.Stderr))
+			}
 			err = run(cmd.Context(), c)
 			if errors.Is(err, context.Canceled) {
 				return nil // asked to stop
@@ -69,7 +74,9 @@ kernel; the next start adopts them.`,
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", "/etc/hnvgate/gatewayd.yaml", "configuration file")
+	cmd.Flags().BoolVar(&remove, "uninstall", false, "only remove what the fast path has in the kernel")
 	cmd.Flags().BoolVar(&check, "check", false, "only check the configuration file")
+	cmd.MarkFlagsMutuallyExclusive("check", "uninstall")
 	return cmd
 }
 

@@ -69,7 +69,12 @@ func run(ctx context.Context, c config.Config) (err error) {
 		OnError:    func(port string, err error) { log.Warn("packets were not sent", "port", port, "err", err) },
 		OnLearn:    func(e dataplane.LearnEvent) { ctrl.Learned(e) },
 	})
-	wire, err := control.NewWire(sw, mtu, log)
+	way, err := openPath(c, sw, log)
+	if err != nil {
+		return err
+	}
+	closers = append(closers, way.close)
+	wire, err := control.NewWire(sw, way.wire(c, control.WireOptions{MTU: mtu, Log: log}))
 	if err != nil {
 		return err
 	}
@@ -83,7 +88,7 @@ func run(ctx context.Context, c config.Config) (err error) {
 		return err
 	}
 	closers = append(closers, x.Close)
-	backend := &gateway{Controller: ctrl, config: c, features: features(engine), remote: ends.remote, exchange: x}
+	backend := &gateway{Controller: ctrl, config: c, features: features(way, engine), remote: ends.remote, exchange: x}
 	return serve(ctx, ends, server.New(st, backend, log), log, ctrl.Run, x.Run,
 		func(ctx context.Context) error { sw.Run(ctx); return nil })
 }
@@ -184,8 +189,8 @@ func (g *gateway) uplinks() []v1.LinkStatus {
 	return out
 }
 
-func features(e *compartments.Engine) []v1.Feature {
-	out := []v1.Feature{{Name: "dataplane", Path: "go", Reason: "this release has no eBPF fast path yet; every packet takes the Go dataplane"}}
+func features(p path, e *compartments.Engine) []v1.Feature {
+	out := []v1.Feature{p.feature()}
 	for _, f := range e.Features() {
 		path := "kernel"
 		if !f.OK {

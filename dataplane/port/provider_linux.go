@@ -94,6 +94,15 @@ func (p *Provider) AddInterface(ifname string) (*ProviderReader, error) {
 	return r, nil
 }
 
+// Index finds an interface by name where the Provider is.
+func (p *Provider) Index(ifname string) (index int, err error) {
+	err = p.out.v4.control(func(fd int) (err error) {
+		index, err = interfaceIndex(fd, ifname)
+		return err
+	})
+	return index, err
+}
+
 // Readers gives the readers that are open, in the order of opening.
 func (p *Provider) Readers() []*ProviderReader {
 	p.mu.Lock()

@@ -34,6 +34,8 @@ type Config struct {
 	// ACLDefault is what becomes of the packets of a port without any ACL: allow
 	// or deny.
 	ACLDefault string `yaml:"aclDefault"`
+	// Path says who forwards packets: PathAuto, PathEBPF or PathGo.
+	Path string `yaml:"path"`
 	// Peers are the machines that get what this one learns.
 	Peers []Peer `yaml:"peers"`
 }
@@ -55,6 +57,13 @@ type Uplink struct {
 // routed through this machine's external interface.
 const KindRouted = "routed"
 
+// The paths of packets.
+const (
+	PathAuto = "auto" // whichever is best on this machine
+	PathEBPF = "ebpf" // programs in the kernel, and user space for the rest
+	PathGo   = "go"   // gatewayd itself
+)
+
 // Load reads the file.
 func Load(path string) (Config, error) {
 	b, err := os.ReadFile(path)
@@ -73,7 +82,7 @@ func Load(path string) (Config, error) {
 func Parse(b []byte) (Config, error) {
 	c := Config{
 		Instance: "hnv", StateDir: "/var/lib/hnvgate", Socket: "/run/hnvgate/gatewayd.sock",
-		Log: Log{Level: "info", Format: "text"}, ACLDefault: "allow",
+		Log: Log{Level: "info", Format: "text"}, ACLDefault: "allow", Path: PathAuto,
 	}
 	if err := decode(b, &c); err != nil {
 		return Config{}, err
@@ -121,6 +130,9 @@ func (c *Config) check() error {
 	checkPeers(bad, c.Peers)
 	if c.ACLDefault != "allow" && c.ACLDefault != "deny" {
 		bad("aclDefault: %q is unknown: use allow or deny", c.ACLDefault)
+	}
+	if c.Path != PathAuto && c.Path != PathEBPF && c.Path != PathGo {
+		bad("path: %q is unknown: use auto, ebpf or go", c.Path)
 	}
 	if _, err := c.Log.level(); err != nil {
 		bad("log.level: %q is unknown: use debug, info, warn or error", c.Log.Level)

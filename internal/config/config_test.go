@@ -13,6 +13,7 @@ socket: /run/gw1.sock
 socketGroup: netadmin
 log: {level: debug, format: json}
 paInterfaces: [pa0, pa1]
+path: ebpf
 uplinks:
   - name: internet
     interface: ext0
@@ -26,7 +27,7 @@ func TestParse(t *testing.T) {
 	want := Config{
 		Instance: "gw1", StateDir: "/var/lib/gw1", Socket: "/run/gw1.sock", SocketGroup: "netadmin",
 		Log: Log{"debug", "json"}, PAInterfaces: []string{"pa0", "pa1"},
-		Uplinks: []Uplink{{"internet", KindRouted, "ext0"}}, ACLDefault: "allow",
+		Uplinks: []Uplink{{"internet", KindRouted, "ext0"}}, ACLDefault: "allow", Path: PathEBPF,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -35,7 +36,7 @@ func TestParse(t *testing.T) {
 
 func TestDefaults(t *testing.T) {
 	c, err := Parse([]byte("paInterfaces: [pa0]"))
-	if err != nil || c.Instance != "hnv" || c.StateDir != "/var/lib/hnvgate" || c.Log.Level != "info" {
+	if err != nil || c.Instance != "hnv" || c.StateDir != "/var/lib/hnvgate" || c.Log.Level != "info" || c.Path != PathAuto {
 		t.Errorf("got %+v, %v", c, err)
 	}
 }
@@ -50,6 +51,7 @@ func TestRefusals(t *testing.T) {
 		"stateDir: x\nsocket: y":                                            {"stateDir", "socket", "paInterfaces"},
 		"paInterfaces: [a]\nuplinks: [{name: i, kind: moon, interface: a}]": {"kind", "taken by paInterfaces[0]"},
 		"paInterfaces: [a]\naclDefault: drop":                               {"aclDefault", "allow or deny"},
+		"paInterfaces: [a]\npath: xdp":                                      {"path", "auto, ebpf or go"},
 		"paInterfaces: {":                                                   {"1"},
 	} {
 		_, err := Parse([]byte(doc))

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -32,12 +33,27 @@ func (l *Lab) Instance(machine string) string { return l.NS(machine) }
 // the gateway can be used in Exec and Capture.
 func (l *Lab) Compartment(tenant string) string { return l.topo.Gateway.Name + "-" + tenant }
 
+// Path tells by which path gatewayd on the machine is told to take packets.
+func (l *Lab) Path(machine string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return cmp.Or(l.paths[machine], l.opts.Path, "auto")
+}
+
+// SetPath tells gatewayd on the machine another path, from its next start on; "" is
+// that of the whole lab again.
+func (l *Lab) SetPath(machine, path string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.paths[machine] = path
+}
+
 // Config gives the configuration file of gatewayd on the machine. Each gatewayd
 // is the peer of all others.
 func (l *Lab) Config(machine string) string {
 	dir := filepath.Join(l.dir, machine)
-	text := fmt.Sprintf("instance: %s\nstateDir: %s\nsocket: %s\nlog: {level: info}\npaInterfaces: [%s]\n",
-		l.Instance(machine), filepath.Join(dir, "state"), l.Socket(machine), strings.Join(l.topo.paInterfaces(machine), ", "))
+	text := fmt.Sprintf("instance: %s\nstateDir: %s\nsocket: %s\nlog: {level: info}\npaInterfaces: [%s]\npath: %s\n",
+		l.Instance(machine), filepath.Join(dir, "state"), l.Socket(machine), strings.Join(l.topo.paInterfaces(machine), ", "), l.Path(machine))
 	if g := l.topo.Gateway; g != nil && machine == g.Name {
 		text += fmt.Sprintf("uplinks:\n  - {name: %s, kind: routed, interface: ext0}\n", Uplink)
 	}

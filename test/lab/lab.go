@@ -23,6 +23,7 @@ const DefaultName = "hnvlab"
 type Options struct {
 	Topology Topology // the zero value is Default()
 	Bin      string   // folder of hnvlab, gatewayd and gatewayctl; "": beside the running program
+	Path     string   // of packets through gatewayd: auto, ebpf or go; "": auto
 	// Command is told of every operator's command before it runs; may be nil.
 	Command func(machine string, argv []string)
 }
@@ -42,6 +43,7 @@ type Lab struct {
 	captures int
 	streams  int
 	daemons  map[string]*Process // gatewayd, by machine
+	paths    map[string]string   // of gatewayd, where SetPath was called
 }
 
 // host is one tenant host's implementation, as a datacenter controller sees it.
@@ -80,7 +82,7 @@ func New(name string, o Options) (*Lab, error) {
 	}
 	l := &Lab{
 		name: name, dir: filepath.Join(stateRoot, name), topo: o.Topology, opts: o,
-		hosts: map[string]host{}, where: map[string]string{}, ports: map[string]PortSettings{}, daemons: map[string]*Process{},
+		hosts: map[string]host{}, where: map[string]string{}, ports: map[string]PortSettings{}, daemons: map[string]*Process{}, paths: map[string]string{},
 	}
 	for _, h := range l.topo.Hosts {
 		l.hosts[h.Name] = l.newHost(h)

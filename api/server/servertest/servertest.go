@@ -119,7 +119,7 @@ func (b *Backend) Version() v1.Version {
 func (b *Backend) Status(ctx context.Context) (v1.GatewayStatus, error) {
 	st := v1.GatewayStatus{
 		Instance: "hnv", Phase: v1.PhaseReady, Version: b.Version(), Started: started,
-		Features:     []v1.Feature{{Name: "dataplane", Path: "go", Reason: "the eBPF fast path is not built in"}},
+		Features:     []v1.Feature{{Name: "dataplane", Path: "ebpf", Reason: "the configuration says so (path: ebpf)"}},
 		Uplinks:      []v1.LinkStatus{{Name: "internet", Interface: "eth2", Phase: v1.PhaseReady, MTU: 1500}},
 		GatewayDrops: []v1.Drop{{Reason: "spoofed", Packets: 4}},
 		Unattributed: []v1.Drop{
@@ -130,7 +130,7 @@ func (b *Backend) Status(ctx context.Context) (v1.GatewayStatus, error) {
 	var names []hnv.Name
 	b.Store.View(func(f *hnv.Fabric) {
 		for _, p := range f.ProviderAddresses() {
-			st.ProviderAddresses = append(st.ProviderAddresses, v1.LinkStatus{Name: p.Addr.String(), Interface: p.Interface, Phase: v1.PhaseReady, MTU: 1500})
+			st.ProviderAddresses = append(st.ProviderAddresses, v1.LinkStatus{Name: p.Addr.String(), Interface: p.Interface, Phase: v1.PhaseReady, MTU: 1500, Path: "ebpf"})
 		}
 		for _, p := range f.Ports() {
 			st.Ports = append(st.Ports, v1.LinkStatus{Name: p.Interface, Interface: p.Interface, Phase: v1.PhasePending, Message: "the interface is not there yet"})
@@ -178,6 +178,10 @@ func (b *Backend) TenantStatus(_ context.Context, n hnv.Name) (v1.TenantStatus, 
 	if t.Gateway != nil {
 		st.Records++
 		st.Compartment = "hnv-" + n.String()
+		st.Path = "ebpf"
+		if t.QoS != nil {
+			st.Path, st.PathReason = "go", "access control lists and rates are user space's"
+		}
 		ready := v1.Condition{Type: "CompartmentReady", Status: true, Reason: "Applied", Since: started}
 		if b.Sick == n.String() {
 			st.Phase = v1.PhaseError
@@ -205,7 +209,7 @@ func (b *Backend) Compartments(context.Context) ([]v1.Compartment, error) {
 			c := v1.Compartment{
 				Tenant: t.Name.String(), RDID: t.RDID.String(), Namespace: "hnv-" + t.Name.String(), VSID: g.VSID,
 				Interface: "wnv" + t.Gateway.VSID.String(), MAC: hnv.CompartmentMAC(t.Gateway.VSID).String(), CAs: g.CAs,
-				MTU: 1500 - t.Encap.Overhead(false), Uplink: g.Uplink, Phase: v1.PhaseReady,
+				MTU: 1500 - t.Encap.Overhead(false), Uplink: g.Uplink, Phase: v1.PhaseReady, Path: "ebpf",
 			}
 			if g.NAT != nil {
 				c.External = g.NAT.Pool

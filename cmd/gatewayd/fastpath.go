@@ -1,0 +1,101 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	v1 "github.com/hnvgate/hnvgate/api/v1"
+	"github.com/hnvgate/hnvgate/control"
+	"github.com/hnvgate/hnvgate/dataplane"
+	"github.com/hnvgate/hnvgate/dataplane/offload"
+	"github.com/hnvgate/hnvgate/internal/config"
+)
+
+// autoPath is what is chosen where the configuration leaves the choice: the scenarios
+// have not all passed by the programs yet.
+const autoPath = config.PathGo
+
+// path is who forwards packets on this machine.
+type path struct {
+	fast   *offload.FastPath // nil: gatewayd itself
+	reason string
+}
+
+// openPath opens the fast path, or finds out why there is none.
+func openPath(c config.Config, sw *dataplane.Switch, log *slog.Logger) (path, error) {
+	want, chosen := c.Path, "the configuration says so (path: "+c.Path+")"
+	if want == config.PathAuto {
+		want, chosen = autoPath, "the eBPF fast path is chosen by path: ebpf in the configuration"
+	}
+	if want == config.PathGo {
+		return path{reason: chosen}, nil
+	}
+	f, err := offload.Open(sw, fastOptions(c, log))
+	switch {
+	case err == nil:
+		return path{fast: f, reason: chosen}, nil
+	case c.Path == config.PathAuto && errors.Is(err, offload.ErrUnsupported):
+		log.Warn("there is no fast path", "err", err)
+		return path{reason: err.Error()}, nil
+	}
+	return path{}, fmt.Errorf("path: ebpf: %w", err)
+}
+
+func fastOptions(c config.Config, log *slog.Logger) offload.Options {
+	return offload.Options{Instance: c.Instance, Log: log}
+}
+
+// wire tells the Wire of the path. Where gatewayd forwards, it takes over from what
+// an earlier process with a fast path left, once it has all ports.
+func (p path) wire(c config.Config, o control.WireOptions) control.WireOptions {
+	if p.fast != nil {
+		o.Fast = p.fast
+		return o
+	}
+	o.NoFastPath = p.reason
+	o.Settled = func() error {
+		removed, err := offload.Uninstall(fastOptions(c, o.Log))
+		if len(removed) > 0 {
+			o.Log.Info("removed the fast path of an earlier process", "what", removed)
+		}
+		return err
+	}
+	return o
+}
+
+func (p path) close() error {
+	if p.fast == nil {
+		return nil
+	}
+	return p.fast.Close()
+}
+
+func (p path) feature() v1.Feature {
+	if p.fast == nil {
+		return v1.Feature{Name: "dataplane", Path: config.PathGo, Reason: p.reason}
+	}
+	return v1.Feature{Name: "dataplane", Path: config.PathEBPF, Reason: p.reason}
+}
+
+// uninstall removes what the fast path has in the kernel while gatewayd does not
+// run: with it, packets would go nowhere.
+func uninstall(c config.Config, out io.Writer, log *slog.Logger) error {
+	if conn, err := net.DialTimeout("unix", c.Socket, time.Second); err == nil {
+		return errors.Join(fmt.Errorf("gatewayd answers on %s: stop it first", c.Socket), conn.Close())
+	}
+	removed, err := offload.Uninstall(fastOptions(c, log))
+	if err != nil {
+		return err
+	}
+	if len(removed) == 0 {
+		_, err = fmt.Fprintln(out, "there was nothing to remove")
+		return err
+	}
+	_, err = fmt.Fprintf(out, "removed:\n  %s\n", strings.Join(removed, "\n  "))
+	return err
+}
