@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hnvgate/hnvgate/test/lab/service"
@@ -93,11 +94,15 @@ func TestStaticMapping(t *testing.T) {
 	}
 	for _, x := range world.Topology().Tenants {
 		file := capturing(t, "gw-"+x.Name, "any", "host "+world.Topology().Gateway.Internet.String(), func() {
+			var wg sync.WaitGroup
 			for _, port := range []uint16{80, 7, 9000, 8079} {
-				if id, err := world.Get(t.Context(), "inet", netip.AddrPortFrom(x.External, port), 0, silence); err == nil {
-					t.Errorf("%s:%d is not mapped and leads to %s", x.External, port, id.Name)
-				}
+				wg.Go(func() {
+					if id, err := world.Get(t.Context(), "inet", netip.AddrPortFrom(x.External, port), 0, silence); err == nil {
+						t.Errorf("%s:%d is not mapped and leads to %s", x.External, port, id.Name)
+					}
+				})
 			}
+			wg.Wait()
 		})
 		if rows := dissect(t, file, "ip.dst==10.0.0.0/8", "ip.dst"); len(rows) > 0 {
 			t.Errorf("packets to unmapped ports of %s went on to %v", x.External, rows)

@@ -143,13 +143,13 @@ func TestTenantsReachNeitherProviderNorManagement(t *testing.T) {
 		}
 	}
 	guarded(t, func() {
+		var wg sync.WaitGroup
 		for _, name := range []string{"c11", "c12", "f11", "f12"} {
-			var wg sync.WaitGroup
 			for _, to := range targets {
 				wg.Go(func() { unreached(t, name, to) })
 			}
-			wg.Wait()
 		}
+		wg.Wait()
 	})
 }
 

@@ -4,6 +4,7 @@ package scenario
 
 import (
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hnvgate/hnvgate/test/lab"
@@ -121,17 +122,21 @@ func TestRouterAndCompartmentAnswer(t *testing.T) {
 // TestUnknownAddressStaysSilent asks for an address of the VM's subnet that
 // nobody has.
 func TestUnknownAddressStaysSilent(t *testing.T) {
+	var wg sync.WaitGroup
 	for _, v := range world.Topology().VMs {
 		s, _ := tenant(t, v.Tenant).Subnet(v.VSID)
 		nobody := s.Prefix.Addr().As4()
 		nobody[3] = 99
 		ca := addr4(nobody)
-		if err := world.Ping(t.Context(), v.Name, ca, silence); err == nil {
-			t.Errorf("%s: %s answers", v.Name, ca)
-		}
-		out, err := world.Exec(t.Context(), v.Name, "ip", "neigh", "show", ca.String())
-		if err != nil || strings.Contains(out, "lladdr") {
-			t.Errorf("%s got an ARP answer for %s: %q (%v)", v.Name, ca, out, err)
-		}
+		wg.Go(func() {
+			if err := world.Ping(t.Context(), v.Name, ca, silence); err == nil {
+				t.Errorf("%s: %s answers", v.Name, ca)
+			}
+			out, err := world.Exec(t.Context(), v.Name, "ip", "neigh", "show", ca.String())
+			if err != nil || strings.Contains(out, "lladdr") {
+				t.Errorf("%s got an ARP answer for %s: %q (%v)", v.Name, ca, out, err)
+			}
+		})
 	}
+	wg.Wait()
 }
