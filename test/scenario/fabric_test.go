@@ -36,8 +36,9 @@ func TestFabricLost(t *testing.T) {
 	for _, r := range dissect(t, file, "", "ip.src", "ip.dst", "frame.protocols") {
 		t.Errorf("the Internet sees a tunnel packet: %v", r)
 	}
-	// The transfer to the VMs was under way: without the rule they would have.
-	if tunnelsAway(t) == before {
+	// The transfer to the VMs was under way: without the rule they would have. The
+	// programs of the fast path name the interface that they send by.
+	if pathOf(t, "gw") == "go" && tunnelsAway(t) == before {
 		t.Error("the gateway had no tunnel packet to keep in: the test tests nothing")
 	}
 	whole(t, streams)

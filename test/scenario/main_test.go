@@ -119,6 +119,22 @@ func settled(t *testing.T, machines ...string) {
 	}
 }
 
+// pathOf tells who forwards packets on the machine: ebpf or go.
+func pathOf(t *testing.T, machine string) string {
+	t.Helper()
+	s, err := world.Status(t.Context(), machine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range s.Features {
+		if f.Name == "dataplane" {
+			return f.Path
+		}
+	}
+	t.Fatalf("%s does not tell the path of packets: %+v", machine, s.Features)
+	return ""
+}
+
 // later is a context for what must be put back after a test.
 func later(t *testing.T) context.Context { return context.WithoutCancel(t.Context()) }
 

@@ -3,6 +3,7 @@
 package scenario
 
 import (
+	"context"
 	"fmt"
 	"os/exec"
 	"slices"
@@ -28,6 +29,7 @@ func TestWireFormat(t *testing.T) {
 			map[string][]uint64{"contoso": {5000, 5001, 5002}, "fabrikam": {6000, 6001, 6002}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			sendsWhole(t, c.machine, "pa0")
 			file := capturing(t, "fab", "p-"+c.machine, "ip src host "+c.pa, func() {
 				for _, name := range c.vms {
 					traffic(t, name)
@@ -38,6 +40,20 @@ func TestWireFormat(t *testing.T) {
 			judgeVXLAN(t, file, c.vsids["fabrikam"])
 		})
 	}
+}
+
+// sendsWhole has the machine finish packets before they leave by the interface, until
+// the test is over: whoever captures behind it sees what is on a wire, and not what a
+// network adapter would make of it.
+func sendsWhole(t *testing.T, machine, iface string) {
+	t.Helper()
+	set := func(ctx context.Context, to string) {
+		if _, err := world.Exec(ctx, machine, "ethtool", "-K", iface, "tx", to, "tso", to, "gso", to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(t.Context(), "off")
+	t.Cleanup(func() { set(later(t), "on") })
 }
 
 // traffic makes packets of every kind between a VM and the Internet, and a VM
