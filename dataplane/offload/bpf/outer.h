@@ -22,6 +22,9 @@ static __always_inline int address_kind(struct __sk_buff *skb, const struct addr
 		return NOT_OURS;
 	if (pa->kind == PA_REWRITE)
 		return PUNT_REWRITE;
+	/* On several interfaces of one network, a group's packets come as many times. */
+	if (pa->kind == PA_GROUP && pa->ifindex && pa->ifindex != skb->ifindex)
+		return NOT_OURS;
 	o->own = pa->kind == PA_TUNNEL;
 	return 0;
 }
