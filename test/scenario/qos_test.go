@@ -19,16 +19,6 @@ import (
 	"github.com/hnvgate/hnvgate/test/lab/service"
 )
 
-// setDSCP says what the outer header of the tenant's packets carries, until the
-// test is over.
-func setDSCP(t *testing.T, machines []string, tenant, dscp string) {
-	t.Helper()
-	for _, m := range machines {
-		ctl(t, m, "tenant", "set", tenant, "--dscp", dscp)
-		undo(t, m, "tenant", "set", tenant, "--dscp", "0")
-	}
-}
-
 // TestDSCP pings from VMs of both tenants, with the same addresses and the same
 // DSCP, and reads what is on the wire: each tenant's outer headers carry what was
 // asked for that tenant, as a host sends them and as the gateway does; congestion
@@ -36,6 +26,11 @@ func setDSCP(t *testing.T, machines []string, tenant, dscp string) {
 func TestDSCP(t *testing.T) {
 	const inner, ecn = 46, 1 // expedited forwarding, ECT(1)
 	machines := []string{"gw", "h1"}
+	for _, x := range world.Topology().Tenants {
+		for _, m := range machines {
+			undo(t, m, "tenant", "set", x.Name, "--dscp", "0")
+		}
+	}
 	ways := map[string][]string{}
 	for _, p := range []string{"c", "f"} {
 		for _, dst := range []netip.Addr{vm(t, p+"12").CA, vm(t, p+"21").CA, vm(t, p+"13").CA6, internet()} {
@@ -52,7 +47,9 @@ func TestDSCP(t *testing.T) {
 	} {
 		t.Run(fmt.Sprintf("contoso %s, fabrikam %s", round["contoso"], round["fabrikam"]), func(t *testing.T) {
 			for name, dscp := range round {
-				setDSCP(t, machines, name, dscp)
+				for _, m := range machines {
+					ctl(t, m, "tenant", "set", name, "--dscp", dscp)
+				}
 			}
 			settled(t, machines...)
 			files := listening(t, map[string]string{"fab": "any"}, "(proto gre or udp port 4789) and (src host 192.168.1.1 or src host 192.168.1.11)", func() {
@@ -69,11 +66,13 @@ func TestDSCP(t *testing.T) {
 					t.Error(err)
 				}
 			})
+			seen := outerFields(t, files["fab"])
 			for name, dscp := range round {
-				for from, seen := range outerFields(t, files["fab"], tenant(t, name), inner) {
-					want := map[string]string{"0": "0", "10": "10", "34": "34", "copy": strconv.Itoa(inner)}[dscp]
-					if seen.n == 0 || !slices.Equal(seen.dscp, []string{want}) || !slices.Equal(seen.ecn, []string{strconv.Itoa(ecn)}) {
-						t.Errorf("%s, DSCP %s: %d packets %s carry outside DSCP %v and ECN %v, want %s and %d", name, dscp, seen.n, from, seen.dscp, seen.ecn, want, ecn)
+				want := map[string]string{"0": "0", "10": "10", "34": "34", "copy": strconv.Itoa(inner)}[dscp]
+				for _, from := range []string{"requests of IPv4 from the host", "requests of IPv6 from the host", "answers from the gateway"} {
+					fields := seen[name+": "+from]
+					if len(fields) != 1 || fields[outside{want, strconv.Itoa(ecn), strconv.Itoa(inner)}] == 0 {
+						t.Errorf("%s of %s, DSCP %s, carry %+v, want DSCP %s", from, name, dscp, fields, want)
 					}
 				}
 			}
@@ -81,41 +80,34 @@ func TestDSCP(t *testing.T) {
 	}
 }
 
-// outside is what was seen in outer headers.
-type outside struct {
-	n         int
-	dscp, ecn []string // all values, each once
-}
+// outside is what an outer header carries, and the DSCP inside.
+type outside struct{ dscp, ecn, inner string }
 
-// outerFields reads the outer headers of the tenant's echoes that carry the DSCP
-// inside: requests from the VM by both families, and answers by way of the gateway.
-func outerFields(t *testing.T, file string, x lab.Tenant, inner int) map[string]*outside {
+// outerFields reads the headers of echoes on the fabric, and counts packets by
+// whose they are, from where, and what they carry.
+func outerFields(t *testing.T, file string) map[string]map[outside]int {
 	t.Helper()
-	tunnel := map[string]string{"nvgre": "gre", "vxlan": "vxlan"}[string(x.Encap)]
-	out := map[string]*outside{}
-	for from, filter := range map[string]string{
-		"of IPv4 from the host":    "ip.src == 192.168.1.11 && icmp.type == 8",
-		"of IPv6 from the host":    "ip.src == 192.168.1.11 && icmpv6.type == 128",
-		"of IPv4 from the gateway": "ip.src == 192.168.1.1 && icmp.type == 0",
-	} {
-		o := &outside{}
-		out[from] = o
-		for _, row := range dissect(t, file, tunnel+" && "+filter, "ip.dsfield.dscp", "ip.dsfield.ecn", "ipv6.tclass.dscp") {
-			dscp, ecn := strings.Split(row[0], ","), strings.Split(row[1], ",")
-			if row[2] != "" {
-				dscp = append(dscp, row[2])
-			}
-			if got := dscp[len(dscp)-1]; len(dscp) != 2 || got != strconv.Itoa(inner) {
-				t.Errorf("a packet %s has inside DSCP %s, want %d", from, got, inner)
-			}
-			o.n++
-			if !slices.Contains(o.dscp, dscp[0]) {
-				o.dscp = append(o.dscp, dscp[0])
-			}
-			if !slices.Contains(o.ecn, ecn[0]) {
-				o.ecn = append(o.ecn, ecn[0])
-			}
+	out := map[string]map[outside]int{}
+	for _, row := range dissect(t, file, "icmp.type == 8 || icmp.type == 0 || icmpv6.type == 128",
+		"gre.key", "ip.src", "icmp.type", "icmpv6.type", "ip.dsfield.dscp", "ip.dsfield.ecn", "ipv6.tclass.dscp") {
+		from := ""
+		switch src, _, _ := strings.Cut(row[1], ","); {
+		case src == "192.168.1.1" && row[2] == "0":
+			from = "answers from the gateway"
+		case src == "192.168.1.11" && row[2] == "8":
+			from = "requests of IPv4 from the host"
+		case src == "192.168.1.11" && row[3] == "128":
+			from = "requests of IPv6 from the host"
+		default:
+			continue
 		}
+		dscp, inner, _ := strings.Cut(row[4], ",")
+		ecn, _, _ := strings.Cut(row[5], ",")
+		name := tenantByKey(row[0]) + ": " + from
+		if out[name] == nil {
+			out[name] = map[outside]int{}
+		}
+		out[name][outside{dscp, ecn, inner + row[6]}]++
 	}
 	return out
 }
