@@ -36,6 +36,10 @@
 // user space they send over the punt link, a veth pair of the instance's. Filters
 // and links outlive the process; Uninstall takes them away.
 //
+// Super-packets stay whole in both directions. For the kernel to merge VXLAN packets
+// on receipt, the instance has devices with a UDP socket on their port
+// (tunnelsocket.go).
+//
 // The tables are held by a program at the punt link (hold.go), where the next
 // process finds them. If they are of its kind, it goes on with them, and each of
 // its calls takes effect at once. If not, it fills tables of its own, and has them

@@ -46,6 +46,10 @@ type FastPath struct {
 	// which cannot be gone on with, until ours are filled: until Settle.
 	taking bool
 	hooks  hooks
+	// sockets are the devices for merging VXLAN packets; mergeless is why there
+	// are not all.
+	sockets   []int
+	mergeless string
 }
 
 // Open loads the programs and makes the punt link, or takes over what an earlier
@@ -223,7 +227,9 @@ func uninstall(h *nl.Handle, instance string) (removed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	var errs []error
+	// What would come out of the tunnels' sockets is dropped to the last.
+	removed, err = removeSockets(h, instance)
+	errs := []error{err}
 	for _, link := range at {
 		if link == punt.in.Index {
 			continue

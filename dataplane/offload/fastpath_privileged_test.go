@@ -5,9 +5,11 @@ package offload
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 
+	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/netns"
 	"github.com/hnvgate/hnvgate/internal/nl"
 )
@@ -25,6 +27,7 @@ func TestPacketsThroughTheFastPath(t *testing.T) {
 				wire := listen(t, s.wire, "to-pa0")
 				s.pings()
 				s.transfers(2 << 20)
+				s.checkMerged()
 				if n := judge(t, wire.stop()); n < 4*(2<<20)/1500 {
 					t.Errorf("only %d TCP packets on the wire", n)
 				}
@@ -66,11 +69,15 @@ func TestUninstall(t *testing.T) {
 		fmt.Sprintf("filter hnv:site-gw:from_fabric of interface %d", s.gw.pa.Index),
 		fmt.Sprintf("filter hnv:site-gw:from_port of interface %d", w0.Index), "link " + out,
 	}
+	for name := range socketNames(s.gw.name) {
+		want = append(want, "link "+name)
+	}
+	slices.Sort(want)
 	slices.Sort(removed)
 	if !slices.Equal(removed, want) {
 		t.Errorf("removed %q, want %q", removed, want)
 	}
-	for _, l := range []string{out, in} {
+	for _, l := range append(slices.Collect(maps.Keys(socketNames(s.gw.name))), out, in) {
 		if _, err := s.gw.h.Link(l); !errors.Is(err, nl.ErrNotFound) {
 			t.Errorf("link %s: %v", l, err)
 		}
@@ -85,5 +92,21 @@ func TestUninstall(t *testing.T) {
 	}
 	if removed, err := Uninstall(o); err != nil || len(removed) > 0 {
 		t.Errorf("once more: %q, %v", removed, err)
+	}
+}
+
+// checkMerged checks that TCP packets were merged when they came from the fabric,
+// and were not cut before they went to it.
+func (s *site) checkMerged() {
+	s.t.Helper()
+	var all trafficValue
+	must(s.t, s.gw.f.t.traffic.all(func(_ uint32, v trafficValue) bool { all.add(v); return true }))
+	mean := func(c count) int { return int(c.Bytes / max(1, c.Packets)) }
+	s.t.Logf("mean bytes: from the fabric %d, to ports %d, from ports %d, to the fabric %d", mean(all.FromFabric), mean(all.ToPorts), mean(all.FromPorts), mean(all.ToFabric))
+	if mean(all.FromFabric) < 3000 || mean(all.ToPorts) < 3000 {
+		s.t.Error("packets from the fabric are not merged")
+	}
+	if whole := !s.e.six || s.e.encap != hnv.VXLAN; whole && mean(all.FromPorts) < 3000 || mean(all.ToFabric) > 1500 {
+		s.t.Error("packets to the fabric are not great ones, cut to the MTU")
 	}
 }

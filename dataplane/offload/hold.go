@@ -104,11 +104,22 @@ func closeMaps(maps map[string]*ebpf.Map) error {
 
 // keep has the tables outlive this process, and those of an earlier one not.
 func (f *FastPath) keep() error {
-	if _, err := f.h.AddClsact(f.punt.in.Index); err != nil {
-		return fmt.Errorf("hold the tables: %w", err)
+	f.mergeless = f.openSockets()
+	for _, index := range f.sockets {
+		if err := f.holdAt(index, filterName(f.instance, progHold)); err != nil {
+			return err
+		}
 	}
-	at := nl.Filter{Link: f.punt.in.Index, Priority: filterPriority, Handle: filterHandle, Name: holdName(f.instance)}
-	if err := f.h.SetFilter(at, f.k.hold.FD()); err != nil {
+	return f.holdAt(f.punt.in.Index, holdName(f.instance))
+}
+
+// holdAt has the interface's packets end there.
+func (f *FastPath) holdAt(index int, name string) error {
+	_, err := f.h.AddClsact(index)
+	if err == nil {
+		err = f.h.SetFilter(nl.Filter{Link: index, Priority: filterPriority, Handle: filterHandle, Name: name}, f.k.hold.FD())
+	}
+	if err != nil {
 		return fmt.Errorf("hold the tables: %w", err)
 	}
 	return nil

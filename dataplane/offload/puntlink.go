@@ -24,9 +24,14 @@ const puntMTU = 65535
 
 // puntNames are the ends' names: those of the instance.
 func puntNames(instance string) (out, in string) {
-	sum := sha256.Sum256([]byte(instance))
-	base := "p" + hex.EncodeToString(sum[:2])
+	base := "p" + hash4(instance)
 	return base + "a", base + "b"
+}
+
+// hash4 is what links' names have of the instance's.
+func hash4(instance string) string {
+	sum := sha256.Sum256([]byte(instance))
+	return hex.EncodeToString(sum[:2])
 }
 
 func puntAlias(instance string) string { return "hnv:" + instance + "::punt" }
@@ -86,8 +91,16 @@ func setPuntEnd(h *nl.Handle, instance string, l nl.Link) error {
 	if err := h.SetFeatures(l.Name, segmented); err != nil {
 		return err
 	}
-	if err := h.SetSysctl("ipv6/conf/"+l.Name+"/disable_ipv6", "1"); err != nil && !errors.Is(err, nl.ErrNotFound) {
+	if err := quiet(h, l.Name); err != nil {
 		return err
 	}
 	return h.SetLink(l.Index, nl.LinkChange{Alias: puntAlias(instance), MTU: puntMTU, NoARP: true, AddrGenNone: true, Up: true})
+}
+
+// quiet keeps the machine's own stack from saying anything on the link.
+func quiet(h *nl.Handle, link string) error {
+	if err := h.SetSysctl("ipv6/conf/"+link+"/disable_ipv6", "1"); err != nil && !errors.Is(err, nl.ErrNotFound) {
+		return err
+	}
+	return nil
 }

@@ -8,9 +8,12 @@ import (
 	"net/netip"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hnvgate/hnvgate/dataplane"
+	"github.com/hnvgate/hnvgate/dataplane/packet"
+	"github.com/hnvgate/hnvgate/dataplane/port"
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/netns"
 	"github.com/hnvgate/hnvgate/internal/nl"
@@ -25,8 +28,8 @@ import (
 //
 // The NICs have GRO, and no other offloads, so that what passes the wire is what
 // real NICs would send.
-// The host is a FastPath of its own, or the kernel's vxlan devices. Nobody reads
-// what is punted: neighbours are permanent.
+// The host is a FastPath of its own, or the kernel's vxlan devices. Where nobody
+// reads what is punted (serve), packets that are are lost: neighbours are permanent.
 type site struct {
 	t                    *testing.T
 	e                    example
@@ -34,18 +37,21 @@ type site struct {
 	comp, vm, host, wire string // namespaces
 	gw                   *machine
 	compVM, hostVM       vm
+	port                 dataplane.PortID // the compartment's
 }
 
 // machine is a namespace with a Switch and its FastPath.
 type machine struct {
-	t    *testing.T
-	ns   string
-	name string
-	h    *nl.Handle
-	sw   *dataplane.Switch
-	f    *FastPath
-	own  netip.Addr
-	pa   nl.Link
+	t       *testing.T
+	ns      string
+	name    string
+	h       *nl.Handle
+	sw      *dataplane.Switch
+	f       *FastPath
+	own     netip.Addr
+	pa      nl.Link
+	readers []*port.PuntReader // where user space takes part: see serve
+	ids     sync.Map           // dataplane.PortID by interface index
 }
 
 func must(t testing.TB, err error) {
@@ -100,13 +106,57 @@ func (m *machine) startSized(c dataplane.Tenant, sizes Sizes) {
 	must(m.t, m.f.AttachFabric(m.pa.Index))
 }
 
+func (m *machine) do(f func() error) error { return netns.Do(netns.Path(m.ns), f) }
+
+// serve has the Switch take what is punted.
+func (m *machine) serve() {
+	m.t.Helper()
+	out, err := port.OpenProvider(port.ProviderOptions{Do: m.do})
+	must(m.t, err)
+	m.t.Cleanup(func() { out.Close() })
+	for _, q := range []port.PuntQueue{port.PuntOdd, port.PuntBulk} {
+		r, err := port.OpenPunt(m.f.PuntLink(), port.PuntOptions{Queue: q, Do: m.do})
+		must(m.t, err)
+		m.readers = append(m.readers, r)
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = m.sw.ServePunted(m.t.Context(), &puntSource{m: m, PuntReader: r}, out) })
+		m.t.Cleanup(func() {
+			r.Close()
+			wg.Wait()
+		})
+	}
+}
+
+// puntSource tells the ports of what is read.
+type puntSource struct {
+	*port.PuntReader
+	m     *machine
+	punts [dataplane.BatchSize]port.Punt
+}
+
+func (p *puntSource) ReadPunted(frames []*packet.Frame, from []dataplane.PortID) (int, error) {
+	n, err := p.ReadBatch(frames, p.punts[:])
+	for i, x := range p.punts[:n] {
+		from[i] = dataplane.Fabric
+		if x.Origin == port.PuntPort {
+			id, _ := p.m.ids.Load(x.Ifindex)
+			from[i], _ = id.(dataplane.PortID)
+		}
+	}
+	return n, err
+}
+
 // plug makes the link the port of the VM.
 func (m *machine) plug(v vm, link string, mtu int) dataplane.PortID {
 	m.t.Helper()
 	l, err := m.h.Link(link)
 	must(m.t, err)
-	id, err := m.sw.AddPort(dataplane.PortSpec{Name: link, VSID: vsidOf(m.t, v.vsid), MAC: v.mac, Kind: v.kind, MTU: mtu}, nowhere{})
+	w, err := port.OpenLink(link, port.LinkOptions{WriteOnly: true, Do: m.do})
 	must(m.t, err)
+	m.t.Cleanup(func() { w.Close() })
+	id, err := m.sw.AddPort(dataplane.PortSpec{Name: link, VSID: vsidOf(m.t, v.vsid), MAC: v.mac, Kind: v.kind, MTU: mtu}, w)
+	must(m.t, err)
+	m.ids.Store(uint32(l.Index), id)
 	must(m.t, m.f.Plug(id, Link{Ifindex: l.Index, Peer: true}))
 	return id
 }
@@ -127,7 +177,7 @@ func newSite(t *testing.T, e example, kernelPeer bool) *site {
 	t.Helper()
 	s := newFabric(t, e, kernelPeer)
 	s.gw.start(s.c)
-	s.gw.plug(s.compVM, "w0", e.tunnelMTU())
+	s.port = s.gw.plug(s.compVM, "w0", e.tunnelMTU())
 	return s
 }
 
@@ -152,6 +202,8 @@ func newFabric(t *testing.T, e example, kernelPeer bool) *site {
 	for m, l := range map[*machine]string{s.gw: "pa0", host: "pb0"} {
 		run(t, m.ns, "ip link add %s type veth peer name to-%s netns %s", l, l, s.wire)
 		run(t, m.ns, "ethtool -K %s gro on gso off tso off tx off", l)
+		// A veth merges only what comes from an end that has no TSO.
+		run(t, s.wire, "ethtool -K to-%s tso off", l)
 		run(t, s.wire, "ip link set to-%s master br0 up", l)
 		run(t, m.ns, "ip link set lo up")
 		run(t, m.ns, "ip link set %s up", l)

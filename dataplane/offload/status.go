@@ -18,6 +18,9 @@ type Status struct {
 	Interfaces []InterfaceStatus // by index
 	Tables     []TableStatus     // by name
 	Punts      map[Why]uint64    // packets taken to user space, since the tables were made
+	// Unmerged is why the kernel does not merge VXLAN packets on receipt (GRO), so
+	// that throughput is less; "" is that it does.
+	Unmerged string
 }
 
 // InterfaceStatus is an interface whose packets the programs take.
@@ -40,7 +43,7 @@ type TableStatus struct {
 func (f *FastPath) Status() (Status, error) {
 	f.links.Lock()
 	defer f.links.Unlock()
-	s := Status{PuntLink: f.PuntLink(), Punts: map[Why]uint64{}}
+	s := Status{PuntLink: f.PuntLink(), Punts: map[Why]uint64{}, Unmerged: f.mergeless}
 	var errs []error
 	for ifindex, program := range f.attached {
 		i := InterfaceStatus{Ifindex: ifindex, Program: program, Missing: true}

@@ -100,15 +100,27 @@ func dissect(t *testing.T, file, filter string, fields ...string) [][]string {
 	return rows
 }
 
-// judge has tshark look at what was on the wire: every checksum and length is
-// right and no packet exceeds the MTU. It gives how many packets had TCP inside.
+// judge has tshark look at what was on the wire of the fabric: every checksum and
+// length is right and no packet exceeds the MTU. It gives how many packets had TCP
+// inside.
 func judge(t *testing.T, file string) (tcp int) {
+	t.Helper()
+	return judgeAll(t, file, "gre || udp.dstport==4789")
+}
+
+// judgePlain does the same where there are no tunnels, as far as one end sent it.
+func judgePlain(t *testing.T, file string) (tcp int) {
+	t.Helper()
+	return judgeAll(t, file, "ip.src==10.1.1.11 || ipv6.src==fd00:1::11")
+}
+
+func judgeAll(t *testing.T, file, filter string) (tcp int) {
 	t.Helper()
 	if rows := dissect(t, file, "_ws.malformed", "frame.number", "frame.protocols"); len(rows) > 0 {
 		t.Errorf("tshark finds %d packets malformed: %v", len(rows), rows[0])
 	}
 	sums := []string{"ip.checksum.status", "tcp.checksum.status", "udp.checksum.status", "icmp.checksum.status", "icmpv6.checksum.status"}
-	rows := dissect(t, file, "gre || udp.dstport==4789", append(sums, "frame.number", "frame.len", "ip.len", "ipv6.plen", "tcp.checksum", "tcp.checksum_calculated", "tcp.len", "eth.type")...)
+	rows := dissect(t, file, filter, append(sums, "frame.number", "frame.len", "ip.len", "ipv6.plen", "tcp.checksum", "tcp.checksum_calculated", "tcp.len", "eth.type")...)
 	if len(rows) == 0 {
 		t.Fatal("there is nothing on the wire")
 	}
@@ -152,6 +164,12 @@ func number(t *testing.T, s string) int {
 // transfer takes n bytes by TCP from a client to a server, and checks them.
 func transfer(t *testing.T, from, to, addr string, n int64) {
 	t.Helper()
+	transferVia(t, from, to, addr, addr, n)
+}
+
+// transferVia is transfer to a server that the client knows by another address.
+func transferVia(t *testing.T, from, to, addr, via string, n int64) {
+	t.Helper()
 	var l net.Listener
 	must(t, netns.Do(netns.Path(to), func() (err error) {
 		l, err = net.Listen("tcp", netip.AddrPortFrom(netip.MustParseAddr(addr), 5001).String())
@@ -174,7 +192,7 @@ func transfer(t *testing.T, from, to, addr string, n int64) {
 	}()
 	want := sha256.New()
 	must(t, netns.Do(netns.Path(from), func() error {
-		c, err := net.DialTimeout("tcp", l.Addr().String(), 20*time.Second)
+		c, err := net.DialTimeout("tcp", netip.AddrPortFrom(netip.MustParseAddr(via), 5001).String(), 20*time.Second)
 		if err != nil {
 			return err
 		}

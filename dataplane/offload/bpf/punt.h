@@ -15,8 +15,9 @@
  *
  * in the byte order of the machine, but for the EtherType (IEEE 802 local
  * experimental). Each tenant may send so many a second (the generic cell rate
- * algorithm), in two queues: what is out of the ordinary, and the packets of ports
- * whose layers user space has. */
+ * algorithm), in two queues: what is out of the ordinary, and packets like others
+ * that user space has to forward: of ports whose layers it has, or of a form that
+ * cannot be made here. */
 
 enum meta_numbers {
 	META_VERSION = 1,
@@ -138,7 +139,7 @@ static __always_inline bool may_punt(const struct settings *s, __u32 tenant, boo
 /* punt takes the packet as it came to user space. */
 __global int punt(struct __sk_buff *skb, __u32 vsid, __u32 tenant, int why, __u32 from)
 {
-	bool bulk = why == PUNT_POLICY || why == PUNT_SLOW || why == PUNT_REWRITE;
+	bool bulk = why == PUNT_POLICY || why == PUNT_SLOW || why == PUNT_REWRITE || why == PUNT_SHAPE;
 	struct meta meta = {
 		.version = META_VERSION,
 		.why = -why,
