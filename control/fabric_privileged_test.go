@@ -26,9 +26,13 @@ import (
 
 // Over IPv6 everything is as over IPv4, but for the room that it takes: tenants
 // with the same addresses, both encapsulations, ND, the greatest packet.
-func TestIPv6Fabric(t *testing.T) {
-	n := newNetwork(t)
+func TestIPv6Fabric(t *testing.T) { byBothPaths(t, testIPv6Fabric) }
+
+func testIPv6Fabric(t *testing.T, n *network) {
 	a, b := n.host("a", pa("fd00:aa::a/64", "pa0")), n.host("b", pa("fd00:aa::b/64", "pa0"))
+	for _, h := range []*hvHost{a, b} { // what is captured is as on a wire
+		in(t, h.ns, "ethtool -K pa0 tx off tso off gso off")
+	}
 	heard := packetsOn(t, n.ns, "a-0")
 	for i, e := range []hnv.Encap{hnv.NVGRE, hnv.VXLAN} {
 		base, mtu := uint32(5000+1000*i), 1500-e.Overhead(true)
@@ -79,8 +83,9 @@ func TestIPv6Fabric(t *testing.T) {
 
 // A VXLAN device of the machine's own stack works on the same address and port,
 // while the dataplane does its own.
-func TestForeignVXLANBeside(t *testing.T) {
-	n := newNetwork(t)
+func TestForeignVXLANBeside(t *testing.T) { byBothPaths(t, testForeignVXLANBeside) }
+
+func testForeignVXLANBeside(t *testing.T, n *network) {
 	a, b := n.host("a", pa("192.168.1.1/24", "pa0")), n.host("b", pa("192.168.1.2/24", "pa0"))
 	d := tenantOf("contoso", 5000, hnv.VXLAN)
 	one, two := station(5000, 11, "192.168.1.1", hnv.RuleVXLAN), station(5000, 12, "192.168.1.2", hnv.RuleVXLAN)
@@ -105,8 +110,9 @@ func TestForeignVXLANBeside(t *testing.T) {
 
 // IP rewrite end to end: on the fabric there is no tunnel, only the machines' own
 // stacks know nothing of it. Two tenants have the same addresses.
-func TestRewriteOnTheFabric(t *testing.T) {
-	n := newNetwork(t)
+func TestRewriteOnTheFabric(t *testing.T) { byBothPaths(t, testRewriteOnTheFabric) }
+
+func testRewriteOnTheFabric(t *testing.T, n *network) {
 	a, b := n.host("a", pa("192.168.1.1/24", "pa0")), n.host("b", pa("192.168.1.2/24", "pa0"))
 	heard := packetsOn(t, n.ns, "a-0")
 	for i, name := range []string{"contoso", "fabrikam"} {
@@ -160,9 +166,16 @@ func TestRewriteOnTheFabric(t *testing.T) {
 // A broadcast goes to the fabric once, to the group, and comes once to each host,
 // however many interfaces it has there.
 func TestGroupOnTheFabric(t *testing.T) {
+	for _, fast := range []bool{false, true} {
+		groupOnTheFabric(t, fast)
+	}
+}
+
+func groupOnTheFabric(t *testing.T, fast bool) {
 	for family, addr := range map[string]string{"IPv4": "192.168.1.%d/24", "IPv6": "fd00:aa::%d/64"} {
-		t.Run(family, func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s, fast %v", family, fast), func(t *testing.T) {
 			n := newNetwork(t)
+			n.fast = fast
 			at := func(host, i int) hnv.ProviderAddress { return pa(fmt.Sprintf(addr, 10*host+i), fmt.Sprintf("pa%d", i)) }
 			hosts := []*hvHost{n.host("a", at(1, 0), at(1, 1)), n.host("b", at(2, 0), at(2, 1)), n.host("c", at(3, 0))}
 			group := netip.MustParseAddr(map[string]string{"IPv4": "239.1.1.1", "IPv6": "ff15::11"}[family])
@@ -229,8 +242,9 @@ func TestGroupOnTheFabric(t *testing.T) {
 
 // Tunnels go on when an interface fails, over the address that moved as over the
 // one that did not.
-func TestTunnelsFailOver(t *testing.T) {
-	n := newNetwork(t)
+func TestTunnelsFailOver(t *testing.T) { byBothPaths(t, testTunnelsFailOver) }
+
+func testTunnelsFailOver(t *testing.T, n *network) {
 	a := n.host("a", pa("192.168.1.10/24", "pa0"), pa("192.168.1.11/24", "pa1"))
 	b := n.host("b", pa("192.168.1.20/24", "pa0"))
 	a.follow()
@@ -325,8 +339,9 @@ func beatBetween(t testing.TB, ns, from, to string) *heartbeat {
 
 // The kernel's own VXLAN device over IPv6 is the other end: its checksums,
 // super-packets and idea of the headers are another's.
-func TestKernelVXLANOverIPv6(t *testing.T) {
-	n := newNetwork(t)
+func TestKernelVXLANOverIPv6(t *testing.T) { byBothPaths(t, testKernelVXLANOverIPv6) }
+
+func testKernelVXLANOverIPv6(t *testing.T, n *network) {
 	a := n.host("a", pa("fd00:aa::a/64", "pa0"))
 	peer := nstest.New(t, "peer")
 	h := must(nl.Open(netns.Path(n.ns)))

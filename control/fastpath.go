@@ -116,14 +116,11 @@ func (f *fast) know(ifindex uint32, id dataplane.PortID) {
 // plug has the FastPath take the port; with Wire.mu.
 func (f *fast) plug(p *plug) error {
 	l, err := f.Link(p.l.Index())
-	if err == nil {
-		f.know(uint32(l.Ifindex), p.id)
-		err = f.FastPath.Plug(p.id, l)
-	}
 	if err != nil {
-		return errors.Join(err, f.unplug(p))
+		return err
 	}
-	return nil
+	f.know(uint32(l.Ifindex), p.id)
+	return f.FastPath.Plug(p.id, l)
 }
 
 func (f *fast) unplug(p *plug) error {

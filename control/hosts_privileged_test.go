@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/hnvgate/hnvgate/compartments"
 	"github.com/hnvgate/hnvgate/dataplane"
+	"github.com/hnvgate/hnvgate/dataplane/offload"
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/netns"
 	"github.com/hnvgate/hnvgate/internal/nl"
@@ -29,9 +31,25 @@ import (
 // network is a switch with hosts on it, each a namespace, which run everything
 // between the kernel and the controller.
 type network struct {
-	t  testing.TB
-	ns string
+	t    testing.TB
+	ns   string
+	fast bool // hosts have a fast path
 }
+
+// byBothPaths runs a test on hosts that read all packets, and on hosts with a fast
+// path.
+func byBothPaths(t *testing.T, f func(t *testing.T, n *network)) {
+	for _, path := range []string{pathGo, pathFast} {
+		t.Run(path, func(t *testing.T) {
+			n := newNetwork(t)
+			n.fast = path == pathFast
+			f(t, n)
+		})
+	}
+}
+
+// small is enough for a few tenants.
+var small = offload.Sizes{VSIDs: 64, Ports: 64, Records: 256, Hosts: 256, Routes: 256, Teams: 64, HopSets: 64, Tenants: 64, PAs: 256}
 
 func newNetwork(t testing.TB) *network {
 	t.Helper()
@@ -97,7 +115,16 @@ func (n *network) host(name string, pas ...hnv.ProviderAddress) *hvHost {
 	}
 	t.Cleanup(func() { _ = h.e.Close() })
 	h.do(func() error {
-		h.w, err = NewWire(h.sw, WireOptions{MTU: func() int { return 1500 }, Log: slog.New(slog.DiscardHandler)})
+		o := WireOptions{MTU: func() int { return 1500 }, Log: slog.New(slog.DiscardHandler), NoFastPath: "a test does without"}
+		if n.fast {
+			f, err := offload.Open(h.sw, offload.Options{Instance: filepath.Base(h.ns), Sizes: small})
+			if err != nil {
+				return err
+			}
+			t.Cleanup(func() { _ = f.Close() })
+			o.Fast = f
+		}
+		h.w, err = NewWire(h.sw, o)
 		return err
 	})
 	t.Cleanup(func() { _ = h.w.Close() })

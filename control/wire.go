@@ -158,7 +158,7 @@ func (w *Wire) hear(name string) error {
 		return nil
 	}
 	w.log.Warn("an interface of the fabric does not take the fast path", "interface", name, "err", err)
-	return w.listen(name, &ear{index: index, why: err})
+	return errors.Join(w.listen(name, &ear{index: index, why: err}), w.fast.DetachFabric(index))
 }
 
 // deafen leaves what arrives on the interface to others; with mu.
@@ -260,7 +260,8 @@ func (w *Wire) speedUp(p *plug) error {
 	if had {
 		w.log.Warn("a port does not take the fast path", "port", p.spec.Name, "interface", p.link, "err", p.why)
 	}
-	return p.l.SetWriteOnly(false)
+	// In this order a packet may be taken twice, but is not lost.
+	return errors.Join(p.l.SetWriteOnly(false), w.fast.unplug(p))
 }
 
 // alike tells whether two ports differ in what can be changed in place only.

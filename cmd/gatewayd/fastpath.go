@@ -11,7 +11,6 @@ import (
 
 	v1 "github.com/hnvgate/hnvgate/api/v1"
 	"github.com/hnvgate/hnvgate/control"
-	"github.com/hnvgate/hnvgate/dataplane"
 	"github.com/hnvgate/hnvgate/dataplane/offload"
 	"github.com/hnvgate/hnvgate/internal/config"
 )
@@ -27,19 +26,19 @@ type path struct {
 }
 
 // openPath opens the fast path, or finds out why there is none.
-func openPath(c config.Config, sw *dataplane.Switch, log *slog.Logger) (path, error) {
+func openPath(c config.Config, log *slog.Logger, open func(offload.Options) (*offload.FastPath, error)) (path, error) {
 	want, chosen := c.Path, "the configuration says so (path: "+c.Path+")"
 	if want == config.PathAuto {
-		want, chosen = autoPath, "the eBPF fast path is chosen by path: ebpf in the configuration"
+		want, chosen = autoPath, "the configuration leaves the choice (path: auto)"
 	}
 	if want == config.PathGo {
 		return path{reason: chosen}, nil
 	}
-	f, err := offload.Open(sw, fastOptions(c, log))
+	f, err := open(fastOptions(c, log))
 	switch {
 	case err == nil:
 		return path{fast: f, reason: chosen}, nil
-	case c.Path == config.PathAuto && errors.Is(err, offload.ErrUnsupported):
+	case c.Path == config.PathAuto:
 		log.Warn("there is no fast path", "err", err)
 		return path{reason: err.Error()}, nil
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/hnvgate/hnvgate/compartments"
 	"github.com/hnvgate/hnvgate/control"
 	"github.com/hnvgate/hnvgate/dataplane"
+	"github.com/hnvgate/hnvgate/dataplane/offload"
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/config"
 	"github.com/hnvgate/hnvgate/nat"
@@ -69,7 +70,7 @@ func run(ctx context.Context, c config.Config) (err error) {
 		OnError:    func(port string, err error) { log.Warn("packets were not sent", "port", port, "err", err) },
 		OnLearn:    func(e dataplane.LearnEvent) { ctrl.Learned(e) },
 	})
-	way, err := openPath(c, sw, log)
+	way, err := openPath(c, log, func(o offload.Options) (*offload.FastPath, error) { return offload.Open(sw, o) })
 	if err != nil {
 		return err
 	}
