@@ -46,7 +46,10 @@ test-unit: ## unit tests, no root, with the race detector
 
 .PHONY: test-privileged
 test-privileged: build ## engines and scenarios on real packets, in namespaces of their own (root)
-	@$(WITH_GO) HNVGATE_BIN=$(CURDIR)/bin .ci/gotest privileged -tags privileged -count=1 -p 1 -timeout 30m $(PRIVILEGED)
+	@$(WITH_GO) HNVGATE_BIN=$(CURDIR)/bin .ci/gotest privileged -tags privileged -count=1 -p 1 -timeout 30m $(filter-out $(SCENARIOS),$(PRIVILEGED))
+	@$(WITH_GO) HNVGATE_BIN=$(CURDIR)/bin .ci/bothpaths -tags privileged -count=1 -timeout 30m $(SCENARIOS)
+
+SCENARIOS = ./test/scenario
 
 # The packages with privileged tests, each in namespaces that it makes itself.
 PRIVILEGED = $(shell git grep -lE '^//go:build.*privileged' -- '*_test.go' | xargs -n1 dirname | sort -u | sed 's,^,./,')
