@@ -1,0 +1,298 @@
+//go:build linux
+
+package s2s
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/hnvgate/hnvgate/internal/netns"
+	"github.com/hnvgate/hnvgate/internal/nl"
+)
+
+// Options of an Engine.
+type Options struct {
+	Log *slog.Logger
+	// Namespace is the path of the compartment's; "" is the calling thread's.
+	Namespace string
+}
+
+// Engine holds the tunnels of one compartment.
+type Engine struct {
+	log   *slog.Logger
+	ns    netns.NS
+	nl    *nl.Handle
+	kick  chan struct{} // a peer has turned
+	done  chan struct{}
+	ended sync.WaitGroup
+
+	mu      sync.Mutex
+	closed  bool
+	spec    Spec
+	tunnels map[string]*tunnel        // by interface
+	learned map[string][]netip.Prefix // by "tunnel/peer"
+	active  map[string]bool           // by "tunnel/peer"
+	failed  map[string]error          // by tunnel's name
+}
+
+// New makes an engine. Tunnels that an earlier process left are adopted by the
+// first Apply, which also removes those that are no longer wanted.
+func New(o Options) (*Engine, error) {
+	e := &Engine{log: o.Log, kick: make(chan struct{}, 1), done: make(chan struct{}),
+		tunnels: map[string]*tunnel{}, learned: map[string][]netip.Prefix{}}
+	if e.log == nil {
+		e.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if e.nl, err = nl.Open(o.Namespace); err != nil {
+		return nil, fmt.Errorf("tunnels: %w", err)
+	}
+	if e.ns, err = netns.Open(e.nl.Namespace()); err != nil {
+		e.nl.Close()
+		return nil, fmt.Errorf("tunnels: %w", err)
+	}
+	e.ended.Go(e.follow)
+	return e, nil
+}
+
+// ErrClosed is returned by an engine that was closed.
+var ErrClosed = errors.New("the engine is closed")
+
+// Result tells what Apply did.
+type Result struct {
+	// Changed says in words what was changed; empty when all was right.
+	Changed []string
+}
+
+func (r *Result) add(format string, args ...any) {
+	r.Changed = append(r.Changed, fmt.Sprintf(format, args...))
+}
+
+// Apply brings the compartment's tunnels to the Spec. A Spec that Check refuses
+// changes nothing. A tunnel that cannot be made does not hold the others up; the
+// error names it, and State does until it is made.
+func (e *Engine) Apply(ctx context.Context, s Spec) (Result, error) {
+	if err := s.Check(); err != nil {
+		return Result{}, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return Result{}, ErrClosed
+	}
+	e.spec = s
+	var r Result
+	err := e.apply(ctx, &r)
+	if len(r.Changed) > 0 {
+		e.log.Info("tunnels changed", "changes", r.Changed)
+	}
+	return r, err
+}
+
+func (e *Engine) apply(ctx context.Context, r *Result) error {
+	e.failed = map[string]error{}
+	if err := e.prune(r); err != nil {
+		return err
+	}
+	if err := e.setSysctls(r); err != nil {
+		return err
+	}
+	var errs []error
+	for _, t := range e.spec.Tunnels {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := e.applyTunnel(t, r); err != nil {
+			err = fmt.Errorf("tunnel %s: %w", t.Name, err)
+			e.failed[t.Name] = err
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(append(errs, e.route(r))...)
+}
+
+// prune takes down what is ours and not wanted: first, so that its port and
+// addresses are free.
+func (e *Engine) prune(r *Result) error {
+	wanted := func(link string) bool {
+		return slices.ContainsFunc(e.spec.Tunnels, func(t Tunnel) bool { return t.Interface == link })
+	}
+	for name, t := range e.tunnels {
+		if !wanted(name) {
+			t.stop()
+			delete(e.tunnels, name)
+		}
+	}
+	links, err := e.nl.Links()
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		if isOurs(l) && !wanted(l.Name) {
+			if err := e.nl.DelLink(l.Name); err != nil {
+				return err
+			}
+			r.add("link %s removed", l.Name)
+		}
+	}
+	for key := range e.learned {
+		if !slices.ContainsFunc(e.spec.Tunnels, func(t Tunnel) bool {
+			return slices.ContainsFunc(t.Peers, func(p Peer) bool { return p.FromBGP && t.Name+"/"+p.Name == key })
+		}) {
+			delete(e.learned, key)
+		}
+	}
+	return nil
+}
+
+// setSysctls has flows keep to one of several tunnels by their ports as well.
+func (e *Engine) setSysctls(r *Result) error {
+	for _, key := range []string{"ipv4/fib_multipath_hash_policy", "ipv6/fib_multipath_hash_policy"} {
+		now, err := e.nl.Sysctl(key)
+		if errors.Is(err, nl.ErrNotFound) || err == nil && now == "1" {
+			continue
+		}
+		if err == nil {
+			err = e.nl.SetSysctl(key, "1")
+		}
+		if err != nil {
+			return err
+		}
+		r.add("%s set", key)
+	}
+	return nil
+}
+
+// route brings the routes in line with what is alive.
+func (e *Engine) route(r *Result) error {
+	c := choose(e.spec.ways(), func(w way) bool {
+		t := e.tunnels[w.link]
+		return t != nil && t.liveness(w.peer).usable()
+	})
+	e.active = c.active
+	index := map[string]int{}
+	for name, t := range e.tunnels {
+		index[name] = t.index
+	}
+	have, err := e.nl.Routes(RouteProtocol, 0)
+	if err != nil {
+		return err
+	}
+	replace, remove := planRoutes(kernelRoutes(c.routes, index), have)
+	var errs []error
+	for _, k := range replace {
+		if err := e.nl.ReplaceRoute(k); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		r.add("route %s", k)
+	}
+	for _, k := range remove {
+		if err := e.nl.DelRoute(k); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		r.add("route %s removed", k)
+	}
+	return errors.Join(errs...)
+}
+
+// follow moves routes when a peer turns.
+func (e *Engine) follow() {
+	for {
+		select {
+		case <-e.done:
+			return
+		case <-e.kick:
+		}
+		e.mu.Lock()
+		if !e.closed {
+			var r Result
+			if err := e.route(&r); err != nil {
+				e.log.Error("routes do not follow the tunnels", "error", err)
+			}
+			if len(r.Changed) > 0 {
+				e.log.Info("routes follow the tunnels", "changes", r.Changed)
+			}
+		}
+		e.mu.Unlock()
+	}
+}
+
+func (e *Engine) turned() {
+	select {
+	case e.kick <- struct{}{}:
+	default: // it will be looked at anyway
+	}
+}
+
+// SetLearned tells the prefixes that BGP learned from behind a peer with
+// FromBGP: packets to and from them may pass its tunnel.
+func (e *Engine) SetLearned(tunnel, peer string, prefixes []netip.Prefix) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return ErrClosed
+	}
+	i := slices.IndexFunc(e.spec.Tunnels, func(t Tunnel) bool { return t.Name == tunnel })
+	if i < 0 || !slices.ContainsFunc(e.spec.Tunnels[i].Peers, func(p Peer) bool { return p.FromBGP && p.Name == peer }) {
+		return fmt.Errorf("tunnel %s has no peer %s that learns prefixes from BGP", tunnel, peer)
+	}
+	for _, q := range prefixes {
+		if !plain(q) {
+			return fmt.Errorf("tunnel %s, peer %s: learned prefix %s is malformed", tunnel, peer, q)
+		}
+	}
+	e.learned[tunnel+"/"+peer] = slices.Clone(prefixes)
+	var r Result
+	return e.applyTunnel(e.spec.Tunnels[i], &r)
+}
+
+// Snapshot tells what is.
+func (e *Engine) Snapshot() State {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var s State
+	for _, t := range e.spec.Tunnels {
+		ts := TunnelState{Name: t.Name, Interface: t.Interface, PublicKey: t.PrivateKey.Public()}
+		if run := e.tunnels[t.Interface]; run != nil {
+			run.describe(&ts, e.active, t.Peers)
+		}
+		if err := e.failed[t.Name]; err != nil {
+			ts.Error = err.Error()
+		}
+		s.Tunnels = append(s.Tunnels, ts)
+	}
+	return s
+}
+
+// Close ends the tunnels. With keep, links, addresses and routes stay for the
+// process that comes after; without, nothing of them is left.
+func (e *Engine) Close(keep bool) error {
+	e.mu.Lock()
+	if e.closed {
+		e.mu.Unlock()
+		return nil
+	}
+	var err error
+	for name, t := range e.tunnels {
+		t.stop()
+		delete(e.tunnels, name)
+	}
+	if !keep {
+		var r Result
+		e.spec = Spec{}
+		err = errors.Join(e.prune(&r), e.route(&r))
+	}
+	e.closed = true
+	close(e.done)
+	e.mu.Unlock()
+	e.ended.Wait()
+	e.nl.Close()
+	return errors.Join(err, e.ns.Close())
+}

@@ -1,0 +1,98 @@
+package s2s
+
+import "time"
+
+// history is how many probes loss is told over.
+const history = 64
+
+// detector judges a peer by its probes. Times are those of one clock that does
+// not go back.
+//
+//	Unknown --answer--> Up --fall intervals without answer--> Down
+//	Unknown --fall intervals without answer--> Down
+//	Down --rise answers in a row--> Up
+type detector struct {
+	interval time.Duration
+	fall     int
+	rise     int
+
+	state   Liveness
+	since   time.Time
+	last    time.Time // the last answer, or the start
+	inRow   int
+	sent    uint64
+	at      [history]time.Time // when the last probes were sent
+	missing uint64             // a bit for each of the last probes: not answered
+	rtt     time.Duration
+}
+
+func newDetector(p Probe, now time.Time) *detector {
+	return &detector{interval: p.interval(), fall: p.fall(), rise: p.rise(), state: Unknown, since: now, last: now}
+}
+
+// probed is told when a probe was sent; it gives its number.
+func (d *detector) probed(now time.Time) (seq uint64) {
+	d.missing = d.missing<<1 | 1
+	d.sent++
+	d.at[d.sent%history] = now
+	d.check(now)
+	return d.sent
+}
+
+// check looks whether answers have been missing for too long.
+func (d *detector) check(now time.Time) {
+	quiet := now.Sub(d.last)
+	if quiet > d.interval+d.interval/2 {
+		d.inRow = 0
+	}
+	if d.state != Down && quiet >= time.Duration(d.fall)*d.interval {
+		d.become(Down, now)
+	}
+}
+
+// answered is told of an answer to the probe with the number. One that comes too
+// late to count, or twice, changes nothing.
+func (d *detector) answered(seq uint64, now time.Time) {
+	age := d.sent - seq
+	if seq == 0 || seq > d.sent || age >= history || d.missing&(1<<age) == 0 {
+		return
+	}
+	d.missing &^= 1 << age
+	rtt := now.Sub(d.at[seq%history])
+	if d.rtt == 0 {
+		d.rtt = rtt
+	} else {
+		d.rtt += (rtt - d.rtt) / 8
+	}
+	if rtt >= time.Duration(d.fall)*d.interval {
+		return
+	}
+	d.last = now
+	d.inRow++
+	if d.state == Unknown || d.state == Down && d.inRow >= d.rise {
+		d.become(Up, now)
+	}
+}
+
+func (d *detector) become(l Liveness, now time.Time) {
+	d.state, d.since = l, now
+	if l == Down {
+		d.inRow = 0
+	}
+}
+
+// loss is the share of the last probes that were not answered; the newest one
+// may still be on its way.
+func (d *detector) loss() float64 {
+	n := min(d.sent, history)
+	if n < 2 {
+		return 0
+	}
+	lost := 0
+	for i := uint64(1); i < n; i++ {
+		if d.missing&(1<<i) != 0 {
+			lost++
+		}
+	}
+	return float64(lost) / float64(n-1)
+}

@@ -1,0 +1,77 @@
+//go:build linux
+
+package s2s
+
+import (
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// headroom is what a packet grows by in a tunnel: the outer header of IPv6
+	// (40), which a roaming peer may come by, UDP (8) and WireGuard (32).
+	headroom = 80
+	// headroom4 is the same over IPv4.
+	headroom4 = 60
+	// ethernetMTU is assumed where the way to a peer is not known.
+	ethernetMTU = 1500
+)
+
+// mtu gives the tunnel's MTU: what the Spec says, or what the narrowest of the
+// ways to its peers leaves, as far as the kernel knows them: it knows the MTU of
+// the link, and of a path of which a router complained.
+func (e *Engine) mtu(t Tunnel) int {
+	if t.MTU != 0 {
+		return t.MTU
+	}
+	least := MaxMTU
+	for _, p := range t.Peers {
+		path := ethernetMTU
+		if p.Endpoint.IsValid() {
+			if known, err := e.pathMTU(p.Endpoint); err == nil && known > 0 {
+				path = known
+			}
+		}
+		least = min(least, room(path, p.Endpoint))
+	}
+	if len(t.Peers) == 0 {
+		least = room(ethernetMTU, netip.AddrPort{})
+	}
+	return max(least, MinMTU)
+}
+
+// room is what a path leaves for a tunnel. A path that is narrower than Ethernet
+// is used to the full; else there is room for the peer to move to IPv6.
+func room(path int, to netip.AddrPort) int {
+	if path < ethernetMTU && to.IsValid() && to.Addr().Is4() {
+		return path - headroom4
+	}
+	return path - headroom
+}
+
+// pathMTU asks the kernel what a packet to the address may measure now.
+func (e *Engine) pathMTU(to netip.AddrPort) (mtu int, err error) {
+	err = e.ns.Do(func() error {
+		family, level, opt := unix.AF_INET, unix.IPPROTO_IP, unix.IP_MTU
+		var sa unix.Sockaddr
+		if to.Addr().Is4() {
+			sa = &unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().As4()}
+		} else {
+			family, level, opt = unix.AF_INET6, unix.IPPROTO_IPV6, unix.IPV6_MTU
+			sa = &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
+		}
+		fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return os.NewSyscallError("socket", err)
+		}
+		defer unix.Close(fd)
+		if err := unix.Connect(fd, sa); err != nil {
+			return os.NewSyscallError("connect", err)
+		}
+		mtu, err = unix.GetsockoptInt(fd, level, opt)
+		return err
+	})
+	return mtu, err
+}

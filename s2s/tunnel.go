@@ -1,0 +1,318 @@
+//go:build linux
+
+package s2s
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"golang.zx2c4.com/wireguard/conn"
+	wg "golang.zx2c4.com/wireguard/device"
+
+	"github.com/hnvgate/hnvgate/internal/nl"
+)
+
+// aliasPrefix begins the alias of every link of ours; the tunnel's name follows.
+const aliasPrefix = "hnv:s2s:"
+
+func isOurs(l nl.Link) bool { return strings.HasPrefix(l.Alias, aliasPrefix) }
+
+// tunnel is a running one.
+type tunnel struct {
+	index             int
+	tun               *device
+	wg                *wg.Device
+	told              map[Key]netip.AddrPort // endpoints that were set
+	probers           map[string]*prober     // by peer
+	mtu               int
+	inKbps, outKbps   uint64
+	inDrops, outDrops atomic.Uint64
+}
+
+// linkConf: a tunnel forwards; what comes out of it was checked by its key, and
+// may come another way than the answer goes.
+var linkConf = map[nl.Conf4]int{
+	nl.Forwarding4: 1, nl.RPFilter: 0, nl.SendRedirects: 0, nl.AcceptRedirects4: 0, nl.AcceptSourceRoute: 0,
+}
+
+func (e *Engine) applyTunnel(t Tunnel, r *Result) error {
+	run, err := e.running(t, r)
+	if err != nil {
+		return err
+	}
+	run.setPolicy(t, e.mtu(t))
+	if err := e.applyLink(t, run, r); err != nil {
+		return err
+	}
+	if err := e.configure(t, run, r); err != nil {
+		return err
+	}
+	return e.applyProbes(t, run)
+}
+
+// running gives the tunnel's device, started anew where it is not there, has
+// ended, or lost its link.
+func (e *Engine) running(t Tunnel, r *Result) (*tunnel, error) {
+	run := e.tunnels[t.Interface]
+	l, err := e.nl.Link(t.Interface)
+	if err != nil && !errors.Is(err, nl.ErrNotFound) {
+		return nil, err
+	}
+	if err == nil && !isOurs(l) {
+		if run == nil {
+			return nil, fmt.Errorf("link %s is there and not one of ours", t.Interface)
+		}
+	}
+	if run != nil {
+		select {
+		case <-run.wg.Wait():
+		default:
+			if err == nil && l.Index == run.index {
+				return run, nil
+			}
+		}
+		run.stop()
+		delete(e.tunnels, t.Interface)
+	}
+	run, err = e.start(t)
+	if err != nil {
+		return nil, err
+	}
+	e.tunnels[t.Interface] = run
+	r.add("tunnel %s started", t.Name)
+	return run, nil
+}
+
+func (e *Engine) start(t Tunnel) (*tunnel, error) {
+	file, err := openTUN(e.ns, t.Interface)
+	if err != nil {
+		return nil, err
+	}
+	run := &tunnel{told: map[Key]netip.AddrPort{}, probers: map[string]*prober{}}
+	l, err := e.nl.Link(t.Interface)
+	if err == nil && l.Alias == "" { // first the mark: it is found by that
+		err = e.nl.SetLink(l.Index, nl.LinkChange{Alias: aliasPrefix + t.Name})
+	}
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	run.index = l.Index
+	run.tun = newDevice(file, run.policy(t, MinMTU))
+	run.wg = wg.NewDevice(run.tun, conn.NewStdNetBind(), wgLog(e.log, t.Name))
+	return run, nil
+}
+
+// wgLog takes what WireGuard has to say. It tells of peers by the first
+// characters of their public keys.
+func wgLog(log *slog.Logger, tunnel string) *wg.Logger {
+	return &wg.Logger{
+		Verbosef: wg.DiscardLogf,
+		Errorf: func(format string, args ...any) {
+			log.Debug("wireguard", "tunnel", tunnel, "message", fmt.Sprintf(format, args...))
+		},
+	}
+}
+
+func (run *tunnel) stop() {
+	for _, p := range run.probers {
+		p.stop()
+	}
+	run.wg.Close()
+}
+
+// policy makes the packets' policy; limits that have not changed go on.
+func (run *tunnel) policy(t Tunnel, mtu int) *policy {
+	p := &policy{mtu: mtu, outDrops: &run.outDrops, inDrops: &run.inDrops}
+	p.out, p.in = newRewriters(t)
+	if run.tun != nil {
+		old := run.tun.policy.Load()
+		p.outLimit, p.inLimit = old.outLimit, old.inLimit
+	}
+	if run.outKbps != t.OutboundKbps {
+		p.outLimit = newLimit(t.OutboundKbps)
+	}
+	if run.inKbps != t.InboundKbps {
+		p.inLimit = newLimit(t.InboundKbps)
+	}
+	run.outKbps, run.inKbps = t.OutboundKbps, t.InboundKbps
+	return p
+}
+
+func (run *tunnel) setPolicy(t Tunnel, mtu int) {
+	run.mtu = mtu
+	run.tun.set(run.policy(t, mtu))
+}
+
+// applyLink brings the link's MTU, addresses and settings in line.
+func (e *Engine) applyLink(t Tunnel, run *tunnel, r *Result) error {
+	l, err := e.nl.Link(t.Interface)
+	if err != nil {
+		return err
+	}
+	var c nl.LinkChange
+	if l.MTU != run.mtu {
+		c.MTU = run.mtu
+	}
+	if alias := aliasPrefix + t.Name; l.Alias != alias {
+		c.Alias = alias
+	}
+	c.AddrGenNone = !l.AddrGenNone
+	for k, v := range linkConf {
+		if now, ok := l.Conf4(k); ok && now != v {
+			c.Conf4 = linkConf
+		}
+	}
+	if c.MTU != 0 || c.Alias != "" || c.AddrGenNone || c.Conf4 != nil {
+		if err := e.nl.SetLink(l.Index, c); err != nil {
+			return err
+		}
+		r.add("link %s set", t.Interface)
+	}
+	// Up at last, and apart: an address made before would be gone with an MTU
+	// below IPv6's, and is none yet.
+	if !l.Up {
+		if err := e.nl.SetLink(l.Index, nl.LinkChange{Up: true}); err != nil {
+			return err
+		}
+		r.add("link %s up", t.Interface)
+	}
+	return e.applyAddresses(t, l.Index, r)
+}
+
+func (e *Engine) applyAddresses(t Tunnel, index int, r *Result) error {
+	have, err := e.nl.Addrs(index)
+	if err != nil {
+		return err
+	}
+	for _, a := range have {
+		if !slices.Contains(t.Addresses, a.Prefix) && !a.Prefix.Addr().IsLinkLocalUnicast() {
+			if err := e.nl.DelAddr(a); err != nil {
+				return err
+			}
+			r.add("address %s removed from %s", a.Prefix, t.Interface)
+		}
+	}
+	for _, p := range t.Addresses {
+		if slices.ContainsFunc(have, func(a nl.Addr) bool { return a.Prefix == p }) {
+			continue
+		}
+		if err := e.nl.AddAddr(nl.Addr{Prefix: p, Link: index, Protocol: RouteProtocol}); err != nil {
+			return err
+		}
+		r.add("address %s on %s", p, t.Interface)
+	}
+	return nil
+}
+
+// configure brings keys, port and peers in line. WireGuard opens its sockets in
+// the calling thread's namespace.
+func (e *Engine) configure(t Tunnel, run *tunnel, r *Result) error {
+	learned := map[string][]netip.Prefix{}
+	for _, p := range t.Peers {
+		learned[p.Name] = e.learned[t.Name+"/"+p.Name]
+	}
+	want := t.wanted(learned)
+	text, err := run.wg.IpcGet()
+	if err != nil {
+		return err
+	}
+	have, err := parseDevice(text)
+	if err != nil {
+		return err
+	}
+	change := planDevice(have, want, run.told)
+	err = e.ns.Do(func() error {
+		if change != "" {
+			if err := run.wg.IpcSet(change); err != nil {
+				return err
+			}
+		}
+		return run.wg.Up()
+	})
+	if err != nil {
+		return err
+	}
+	run.told = map[Key]netip.AddrPort{}
+	for k, p := range want.peers {
+		run.told[k] = p.endpoint
+	}
+	if change != "" {
+		r.add("tunnel %s configured", t.Name)
+	}
+	return nil
+}
+
+// applyProbes starts, ends and keeps the peers' probers.
+func (e *Engine) applyProbes(t Tunnel, run *tunnel) error {
+	var errs []error
+	wanted := map[string]bool{}
+	for _, p := range t.Peers {
+		target := p.probeTarget()
+		source := t.source(target.Is6())
+		if !target.IsValid() || !source.IsValid() || target == source {
+			continue
+		}
+		wanted[p.Name] = true
+		if old := run.probers[p.Name]; old != nil {
+			if old.target == target && old.source == source && old.key == p.PublicKey && old.probe == p.Probe {
+				continue
+			}
+			old.stop()
+			delete(run.probers, p.Name)
+		}
+		pr, err := startProber(e.ns, t.Interface, source, target, p.Probe, e.turned)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		pr.key = p.PublicKey
+		run.probers[p.Name] = pr
+	}
+	for name, pr := range run.probers {
+		if !wanted[name] {
+			pr.stop()
+			delete(run.probers, name)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (run *tunnel) liveness(peer string) Liveness {
+	if pr := run.probers[peer]; pr != nil {
+		return pr.look().state
+	}
+	return Unprobed
+}
+
+// describe fills in what the tunnel knows of itself.
+func (run *tunnel) describe(s *TunnelState, active map[string]bool, peers []Peer) {
+	s.Implementation, s.MTU = "embedded", run.mtu
+	s.InboundDrops, s.OutboundDrops = run.inDrops.Load(), run.outDrops.Load()
+	text, err := run.wg.IpcGet()
+	if err != nil {
+		s.Error = err.Error()
+		return
+	}
+	d, err := parseDevice(text)
+	if err != nil {
+		s.Error = err.Error()
+		return
+	}
+	s.ListenPort = d.port
+	for _, p := range peers {
+		w := d.peers[p.PublicKey]
+		ps := PeerState{Name: p.Name, PublicKey: p.PublicKey, Endpoint: w.endpoint, LastHandshake: w.handshake,
+			RxBytes: w.rx, TxBytes: w.tx, Prefixes: missing(w.prefixes, nil), Liveness: Unprobed, Active: active[s.Name+"/"+p.Name]}
+		if pr := run.probers[p.Name]; pr != nil {
+			d := pr.look()
+			ps.Liveness, ps.Since, ps.Loss, ps.RTT = d.state, d.since, d.loss(), d.rtt
+		}
+		s.Peers = append(s.Peers, ps)
+	}
+}
