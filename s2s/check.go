@@ -19,8 +19,8 @@ const (
 	MaxMTU = 9000
 	// MinKbps leaves room for a full packet in the burst of a limit.
 	MinKbps = 64
-	// MaxKbps is 1 Tb/s.
-	MaxKbps = 1e9
+	// MaxKbps is 100 Gb/s.
+	MaxKbps = 1e8
 )
 
 type problems struct {

@@ -108,7 +108,7 @@ func (l *policy) pass(b []byte, now int64, r *rewriter, limit *limit, drops *ato
 // limit is a token bucket in one number: the time at which the bucket will be
 // full again (GCRA).
 type limit struct {
-	perByte int64 // ns
+	per1024 int64 // ns for each 1024 bytes, so that high rates are exact enough
 	depth   int64 // ns
 	full    atomic.Int64
 }
@@ -120,20 +120,19 @@ const (
 	minBurst = 32 << 10
 )
 
-// newLimit makes a limit of kbps (1000 bits a second); nil for none. The rate
-// is kept in nanoseconds for each 1024 bytes, so that high ones are exact enough.
+// newLimit makes a limit of kbps (1000 bits a second); nil for none.
 func newLimit(kbps uint64) *limit {
 	if kbps == 0 {
 		return nil
 	}
 	per := int64(8e6 * 1024 / kbps)
-	return &limit{perByte: per, depth: max(int64(burst), minBurst*per/1024)}
+	return &limit{per1024: per, depth: max(int64(burst), minBurst*per/1024)}
 }
 
 // take tells whether so many bytes may pass now (nanoseconds of a clock that
 // does not go back).
 func (l *limit) take(bytes int, now int64) bool {
-	cost := int64(bytes) * l.perByte / 1024
+	cost := (int64(bytes)*l.per1024 + 1023) / 1024
 	for {
 		full := l.full.Load()
 		next := max(full, now) + cost
