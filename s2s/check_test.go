@@ -30,7 +30,6 @@ func TestCheck(t *testing.T) {
 		`endpoint: 203.0.113.20:0 is not`:                           func(s *Spec) { s.Tunnels[0].Peers[0].Endpoint = ap("203.0.113.20:0") },
 		`endpoint: 224.0.0.1:5 is not`:                              func(s *Spec) { s.Tunnels[0].Peers[0].Endpoint = ap("224.0.0.1:5") },
 		`MTU: 1279 is out of range`:                                 func(s *Spec) { s.Tunnels[0].MTU = 1279 },
-		`DSCP: 64 is out of range`:                                  func(s *Spec) { s.Tunnels[0].DSCP = 64 },
 		`outbound limit: 63 kbps is out of range`:                   func(s *Spec) { s.Tunnels[0].OutboundKbps = 63 },
 		`inbound limit: 100000001 kbps is out of range`:             func(s *Spec) { s.Tunnels[0].InboundKbps = 1e8 + 1 },
 		`local map: 10.1.1.0/24 and 100.64.0.0/16 are not of one`:   func(s *Spec) { s.Tunnels[0].LocalMaps[0].Mapped = pfx("100.64.0.0/16") },
@@ -59,8 +58,8 @@ func TestCheck(t *testing.T) {
 	}
 	// All that is wrong is told at once.
 	s := good()
-	s.Tunnels[0].DSCP, s.Tunnels[1].MTU = 64, 1
-	if err := s.Check(); err == nil || !strings.Contains(err.Error(), "DSCP") || !strings.Contains(err.Error(), "MTU") {
+	s.Tunnels[0].InboundKbps, s.Tunnels[1].MTU = 1, 1
+	if err := s.Check(); err == nil || !strings.Contains(err.Error(), "inbound") || !strings.Contains(err.Error(), "MTU") {
 		t.Errorf("got: %v", err)
 	}
 }

@@ -25,9 +25,9 @@ func good() Spec {
 	return Spec{Tunnels: []Tunnel{
 		{
 			Name: "hq", Interface: "s2s0", PrivateKey: NewPrivateKey(), ListenPort: 51820, Addresses: prefixList("169.254.10.1/30 fd10::1/126"),
-			OutboundKbps: 100000, DSCP: 18,
-			LocalMaps:  []Map{{netip.MustParsePrefix("10.1.1.0/24"), netip.MustParsePrefix("100.64.1.0/24")}},
-			RemoteMaps: []Map{{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("100.65.0.0/16")}},
+			OutboundKbps: 100000,
+			LocalMaps:    []Map{{netip.MustParsePrefix("10.1.1.0/24"), netip.MustParsePrefix("100.64.1.0/24")}},
+			RemoteMaps:   []Map{{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("100.65.0.0/16")}},
 			Peers: []Peer{
 				{Name: "a", PublicKey: NewPrivateKey().Public(), PresharedKey: NewPresharedKey(), Endpoint: netip.MustParseAddrPort("203.0.113.20:51820"),
 					Prefixes: prefixList("169.254.10.2/32 10.1.7.0/24"), Keepalive: 25},

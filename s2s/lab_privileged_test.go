@@ -62,8 +62,8 @@ func (p *place) ip(line string) {
 	}
 }
 
-// wire joins two places by a link of which each end has an address.
-func wire(t *testing.T, a *place, linkA, addrA string, b *place, linkB, addrB string) {
+// connect joins two places by a link of which each end has an address.
+func connect(t *testing.T, a *place, linkA, addrA string, b *place, linkB, addrB string) {
 	t.Helper()
 	must(t, a.nl.AddVeth(nl.LinkEnd{Name: linkA, Up: true}, nl.LinkEnd{Name: linkB, Namespace: b.path()}))
 	b.ip("link set " + linkB + " up")
@@ -258,4 +258,58 @@ func awaitLiveness(t testing.TB, e *Engine, tunnel, peer string, want Liveness) 
 		}
 		return err
 	})
+}
+
+// cut drops WireGuard's packets to the port in the place, silently; the function
+// it gives mends that.
+func (p *place) cut(port uint16) (mend func()) {
+	p.t.Helper()
+	table := fmt.Sprintf("cut%d", port)
+	nft := func(script string) {
+		p.t.Helper()
+		cmd := exec.Command("ip", "netns", "exec", p.name, "nft", "-f", "-")
+		cmd.Stdin = strings.NewReader(script)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			p.t.Fatalf("nft: %v: %s", err, out)
+		}
+	}
+	nft(fmt.Sprintf("table inet %s { chain in { type filter hook prerouting priority -300; udp dport %d drop; }; chain out { type filter hook output priority -300; udp sport %d drop; }; }", table, port, port))
+	return func() { nft("delete table inet " + table) }
+}
+
+// redundant is a compartment and a site joined by two tunnels, each over a link
+// of its own, with our engine at both ends.
+type redundant struct {
+	comp, site   *place
+	a, b         *Engine
+	specA, specB Spec
+}
+
+func newRedundant(t *testing.T, priorities [2]uint32, probe Probe) *redundant {
+	t.Helper()
+	r := &redundant{comp: newPlace(t, "comp"), site: newPlace(t, "site")}
+	connect(t, r.comp, "ext1", "203.0.113.10/24", r.site, "wan1", "203.0.113.20/24")
+	connect(t, r.comp, "ext2", "198.51.100.10/24", r.site, "wan2", "198.51.100.20/24")
+	r.comp.ip("addr add 10.1.1.1/32 dev lo")
+	r.site.ip("addr add 192.168.50.1/32 dev lo")
+	for i, net := range []string{"203.0.113", "198.51.100"} {
+		ours, theirs := NewPrivateKey(), NewPrivateKey()
+		port := uint16(51820 + i)
+		name, link := fmt.Sprintf("hq%d", i+1), fmt.Sprintf("s2s%d", i+1)
+		near, far := fmt.Sprintf("169.254.%d.1", i+1), fmt.Sprintf("169.254.%d.2", i+1)
+		r.specA.Tunnels = append(r.specA.Tunnels, Tunnel{Name: name, Interface: link, PrivateKey: ours, ListenPort: port, Addresses: prefixes(near + "/30"),
+			Peers: []Peer{{Name: "hq", PublicKey: theirs.Public(), Endpoint: addrPort(fmt.Sprintf("%s.20:%d", net, port)),
+				Prefixes: prefixes(far + "/32 192.168.50.0/24"), Priority: priorities[i], Probe: probe}}})
+		r.specB.Tunnels = append(r.specB.Tunnels, Tunnel{Name: name, Interface: link, PrivateKey: theirs, ListenPort: port, Addresses: prefixes(far + "/30"),
+			Peers: []Peer{{Name: "gw", PublicKey: ours.Public(), Endpoint: addrPort(fmt.Sprintf("%s.10:%d", net, port)),
+				Prefixes: prefixes(near + "/32 10.1.1.0/24"), Priority: priorities[i], Probe: probe}}})
+	}
+	r.a, r.b = r.comp.engine(), r.site.engine()
+	apply(t, r.a, r.specA)
+	apply(t, r.b, r.specB)
+	for _, n := range []string{"hq1", "hq2"} {
+		awaitLiveness(t, r.a, n, "hq", Up)
+		awaitLiveness(t, r.b, n, "gw", Up)
+	}
+	return r
 }

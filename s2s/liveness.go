@@ -8,8 +8,8 @@ const history = 64
 // detector judges a peer by its probes. Times are those of one clock that does
 // not go back.
 //
-//	Unknown --answer--> Up --fall intervals without answer--> Down
-//	Unknown --fall intervals without answer--> Down
+//	Unknown --answer--> Up --fall probes and intervals without answer--> Down
+//	Unknown --fall probes and intervals without answer--> Down
 //	Down --rise answers in a row--> Up
 type detector struct {
 	interval time.Duration
@@ -20,6 +20,7 @@ type detector struct {
 	since   time.Time
 	last    time.Time // the last answer, or the start
 	inRow   int
+	silent  int // probes since the last answer
 	sent    uint64
 	at      [history]time.Time // when the last probes were sent
 	missing uint64             // a bit for each of the last probes: not answered
@@ -32,20 +33,22 @@ func newDetector(p Probe, now time.Time) *detector {
 
 // probed is told when a probe was sent; it gives its number.
 func (d *detector) probed(now time.Time) (seq uint64) {
+	d.check(now)
 	d.missing = d.missing<<1 | 1
 	d.sent++
+	d.silent++
 	d.at[d.sent%history] = now
-	d.check(now)
 	return d.sent
 }
 
-// check looks whether answers have been missing for too long.
+// check looks whether answers have been missing for too long. Probes are counted
+// as well as time: while this process itself was held up, nobody was asked.
 func (d *detector) check(now time.Time) {
 	quiet := now.Sub(d.last)
 	if quiet > d.interval+d.interval/2 {
 		d.inRow = 0
 	}
-	if d.state != Down && quiet >= time.Duration(d.fall)*d.interval {
+	if d.state != Down && d.silent >= d.fall && quiet >= time.Duration(d.fall)*d.interval {
 		d.become(Down, now)
 	}
 }
@@ -68,6 +71,7 @@ func (d *detector) answered(seq uint64, now time.Time) {
 		return
 	}
 	d.last = now
+	d.silent = 0
 	d.inRow++
 	if d.state == Unknown || d.state == Down && d.inRow >= d.rise {
 		d.become(Up, now)

@@ -20,12 +20,18 @@ func TestDetector(t *testing.T) {
 	state(Unknown)
 	answer(tick())
 	state(Up)
-	// Three lost ones in a row are forgiven, the fourth interval is not.
+	// Three lost ones in a row are forgiven, a fourth one is not.
 	for range 3 {
 		tick()
 		state(Up)
 	}
 	answer(tick())
+	state(Up)
+	// This process stood still: nobody was asked meanwhile.
+	now = now.Add(time.Minute)
+	tick()
+	state(Up)
+	answer(d.sent)
 	state(Up)
 	fell := now
 	for d.state == Up {
@@ -78,7 +84,7 @@ func TestDetector(t *testing.T) {
 func TestDetectorNeverAnswered(t *testing.T) {
 	now := time.Unix(1000, 0)
 	d := newDetector(Probe{}, now)
-	for range 5 {
+	for range DefaultFall + 1 {
 		d.probed(now)
 		now = now.Add(DefaultIntervalMS * time.Millisecond)
 	}

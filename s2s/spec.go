@@ -27,8 +27,6 @@ type Tunnel struct {
 	// InboundKbps and OutboundKbps limit what the tunnel carries, in 1000 bits a
 	// second of packets before encryption; 0 is no limit. What is over is dropped.
 	InboundKbps, OutboundKbps uint64
-	// DSCP of the packets outside, 0 to 63.
-	DSCP uint8
 	// LocalMaps translate the tenant's prefixes into what the site sees,
 	// RemoteMaps the site's prefixes into what the tenant sees.
 	LocalMaps, RemoteMaps []Map
@@ -68,17 +66,18 @@ type Probe struct {
 	// IntervalMS is the time between probes, 10 to 60000 ms; 0 is
 	// DefaultIntervalMS.
 	IntervalMS int
-	// Fall is how many intervals without an answer make the peer down, Rise how
-	// many answers in a row make it up again; 0 is the default.
+	// Fall is how many probes without an answer make the peer down, Rise how many
+	// answers in a row make it up again; 0 is the default.
 	Fall, Rise int
 }
 
-// What a Probe has where nothing is said: a peer is found dead in 0.8 s, and
-// used again after 2 s of answers.
+// What a Probe has where nothing is said: a peer is found dead within 0.5 s, so
+// that TCP's second retransmission (0.6 s) goes the new way, and is used again
+// after 2 s of answers.
 const (
-	DefaultIntervalMS = 200
+	DefaultIntervalMS = 100
 	DefaultFall       = 4
-	DefaultRise       = 10
+	DefaultRise       = 20
 )
 
 func (p Probe) interval() time.Duration {

@@ -13,6 +13,7 @@ var quick = Probe{IntervalMS: 20, Fall: 5, Rise: 3}
 // Two tenants have the same addresses, inside and outside, and sites with the
 // same addresses, and each talks to its own over a peer that is not ours.
 func TestTwoTenantsWithTheSameAddresses(t *testing.T) {
+	t.Parallel()
 	type side struct {
 		comp, site *place
 		engine     *Engine
@@ -21,7 +22,7 @@ func TestTwoTenantsWithTheSameAddresses(t *testing.T) {
 	var sides []side
 	for _, name := range []string{"contoso", "fabrikam"} {
 		s := side{comp: newPlace(t, name), site: newPlace(t, name+"-site"), word: name}
-		wire(t, s.comp, "ext", "203.0.113.10/24 2001:db8::10/64", s.site, "wan", "203.0.113.20/24 2001:db8::20/64")
+		connect(t, s.comp, "ext", "203.0.113.10/24 2001:db8::10/64", s.site, "wan", "203.0.113.20/24 2001:db8::20/64")
 		s.comp.ip("addr add 10.1.1.1/32 dev lo")
 		s.comp.ip("addr add fd01::1/128 dev lo")
 		s.site.ip("addr add 192.168.50.1/32 dev lo")

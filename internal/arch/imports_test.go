@@ -46,6 +46,7 @@ var onlyIn = map[string]string{
 	"github.com/spf13/cobra":         "cmd test",
 	"github.com/gaissmai/bart":       "dataplane",
 	"github.com/cilium/ebpf":         "dataplane/offload test",
+	"golang.zx2c4.com/wireguard":     "s2s",
 }
 
 func TestImports(t *testing.T) {
@@ -169,6 +170,8 @@ func TestRulesRefuse(t *testing.T) {
 		{"dataplane/offload", module + "/control", false, true},
 		{"dataplane/port", module + "/internal/nl", false, true},
 		{"dataplane/offload", "github.com/vishvananda/netlink", false, true},
+		{"s2s", module + "/bgp", false, true},
+		{"bgp", "golang.zx2c4.com/wireguard/conn", false, true},
 	} {
 		if got := forbidden(c.dir, allowed(c.dir), c.imp, c.isTest) != ""; got != c.refused {
 			t.Errorf("%s importing %s: refused %v, want %v", c.dir, c.imp, got, c.refused)

@@ -29,6 +29,10 @@ const (
 	typeMask         = 0x3fff // NLA_TYPE_MASK
 )
 
+// The library finds out the byte order when it is first asked and keeps it in a
+// variable: several goroutines must not be first.
+var _ = vnl.NativeEndian()
+
 // Handle is rtnetlink in one namespace.
 type Handle struct {
 	sockets map[int]*vnl.SocketHandle
