@@ -27,6 +27,8 @@ type Options struct {
 	Sizes     Sizes
 	Limits    Limits
 	Log       *slog.Logger // nil: nobody is told
+
+	without []string // capabilities that are not to be used, for tests
 }
 
 // FastPath forwards a Switch's packets in the kernel. It is a dataplane.Follower:
@@ -50,6 +52,8 @@ type FastPath struct {
 	// are not all.
 	sockets   []int
 	mergeless string
+	// capabilities are what was found when it was opened.
+	capabilities []Capability
 }
 
 // Open loads the programs and makes the punt link, or takes over what an earlier
@@ -76,6 +80,10 @@ func Open(sw *dataplane.Switch, o Options) (*FastPath, error) {
 }
 
 func (f *FastPath) open(sw *dataplane.Switch, o Options) (err error) {
+	f.capabilities = probe(o.without)
+	if err := missing(f.capabilities); err != nil {
+		return err
+	}
 	made := false
 	if f.punt, made, err = makePuntLink(f.h, f.instance); err != nil {
 		return err
@@ -86,8 +94,8 @@ func (f *FastPath) open(sw *dataplane.Switch, o Options) (err error) {
 		adopted = maps != nil
 		return maps, err
 	}
-	if f.k, err = load(loadOptions{sizes: o.Sizes, find: find}); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	if f.k, err = load(loadOptions{sizes: o.Sizes, familyUnset: !has(f.capabilities, capDecap), find: find}); err != nil {
+		return missing([]Capability{capability(capPrograms, err)})
 	}
 	f.hooks = hooks{f.h, f.instance, kernelTable[uint32, uint8]{f.k.maps[hooksMap]}}
 	if f.taking = !made && !adopted; f.taking {

@@ -104,7 +104,10 @@ func closeMaps(maps map[string]*ebpf.Map) error {
 
 // keep has the tables outlive this process, and those of an earlier one not.
 func (f *FastPath) keep() error {
-	f.mergeless = f.openSockets()
+	f.mergeless = "the kernel cannot"
+	if has(f.capabilities, capSockets) {
+		f.mergeless = f.openSockets()
+	}
 	for _, index := range f.sockets {
 		if err := f.holdAt(index, filterName(f.instance, progHold)); err != nil {
 			return err

@@ -50,6 +50,7 @@ type machine struct {
 	f       *FastPath
 	own     netip.Addr
 	pa      nl.Link
+	without []string           // capabilities
 	readers []*port.PuntReader // where user space takes part: see serve
 	ids     sync.Map           // dataplane.PortID by interface index
 }
@@ -96,7 +97,7 @@ func (m *machine) startSized(c dataplane.Tenant, sizes Sizes) {
 	m.t.Helper()
 	m.sw = dataplane.New(dataplane.Options{})
 	var err error
-	m.f, err = Open(m.sw, Options{Instance: m.name, Namespace: netns.Path(m.ns), Sizes: sizes})
+	m.f, err = Open(m.sw, Options{Instance: m.name, Namespace: netns.Path(m.ns), Sizes: sizes, without: m.without})
 	must(m.t, err)
 	m.sw.Follow(m.f)
 	m.t.Cleanup(func() { must(m.t, m.f.Close()) })

@@ -21,6 +21,8 @@ type Status struct {
 	// Unmerged is why the kernel does not merge VXLAN packets on receipt (GRO), so
 	// that throughput is less; "" is that it does.
 	Unmerged string
+	// Capabilities are what the kernel can do of what the programs use.
+	Capabilities []Capability
 }
 
 // InterfaceStatus is an interface whose packets the programs take.
@@ -43,7 +45,7 @@ type TableStatus struct {
 func (f *FastPath) Status() (Status, error) {
 	f.links.Lock()
 	defer f.links.Unlock()
-	s := Status{PuntLink: f.PuntLink(), Punts: map[Why]uint64{}, Unmerged: f.mergeless}
+	s := Status{PuntLink: f.PuntLink(), Punts: map[Why]uint64{}, Unmerged: f.mergeless, Capabilities: f.capabilities}
 	var errs []error
 	for ifindex, program := range f.attached {
 		i := InterfaceStatus{Ifindex: ifindex, Program: program, Missing: true}
