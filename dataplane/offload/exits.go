@@ -22,6 +22,9 @@ type Exit struct {
 	// External are the addresses, or ranges of their ports, that are the
 	// compartment's alone.
 	External []hnv.ExternalRange
+	// NAT has established connections translated in the programs; nil leaves them
+	// to the compartment.
+	NAT *NAT
 }
 
 func (e Exit) check() error {
@@ -32,6 +35,9 @@ func (e Exit) check() error {
 		if !r.Addr.IsValid() || r.Addr.Is4In6() || !r.Whole() && (r.Lo == 0 || r.Hi < r.Lo) {
 			return fmt.Errorf("exit over interface %d: external address %s is malformed", e.Link, r)
 		}
+	}
+	if e.NAT != nil {
+		return e.NAT.check()
 	}
 	return nil
 }
@@ -55,6 +61,7 @@ type (
 
 	exitCount struct {
 		In, Out           count
+		NATIn, NATOut     count
 		Spoofed, Fragment uint64
 	}
 )
@@ -64,6 +71,7 @@ type exitTables struct {
 	externals table[addr, externalValue]
 	shares    table[shareKey, externalValue]
 	counts    table[uint32, exitCount] // summed up; put sets all to zero
+	nat       *natTables               // nil: connections are not translated
 }
 
 // exits keeps the tables of external addresses. They say whose an address is, to
@@ -81,6 +89,8 @@ type exits struct {
 	externals map[addr]externalValue // as they were written
 	shares    map[shareKey]externalValue
 	parts     map[addr]int // how many entries of shares an address has
+	nats      *nats
+	robbed    map[uint32]bool // links that another one has taken something from
 }
 
 // exit is what a link has in the tables, or had until another one got it.
@@ -91,9 +101,11 @@ type exit struct {
 }
 
 // newExits adopts what an earlier process has written.
-func newExits(t exitTables) (*exits, error) {
-	x := &exits{t: t, links: map[uint32]*exit{}, externals: map[addr]externalValue{}, shares: map[shareKey]externalValue{}, parts: map[addr]int{}}
-	err := errors.Join(
+func newExits(t exitTables, max uint32) (*exits, error) {
+	x := &exits{t: t, links: map[uint32]*exit{}, externals: map[addr]externalValue{}, shares: map[shareKey]externalValue{}, parts: map[addr]int{}, robbed: map[uint32]bool{}}
+	nats, err := newNATs(t.nat, max)
+	x.nats = nats
+	err = errors.Join(err,
 		t.externals.all(func(a addr, v externalValue) bool {
 			x.externals[a] = v
 			if v.Link != 0 {
@@ -152,7 +164,25 @@ func (x *exits) Set(e Exit) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	return x.trim(uint32(e.Link), whole, shared)
+	taken, err := x.trim(uint32(e.Link), whole, shared)
+	if err != nil {
+		return err
+	}
+	// Now that nobody may use it any more, what was established with it is looked
+	// at anew.
+	for link := range x.robbed {
+		errs = append(errs, x.nats.anew(link))
+	}
+	clear(x.robbed)
+	return errors.Join(append(errs, x.nats.set(e, taken))...)
+}
+
+// Renew has every connection of the exit looked at anew that is translated in the
+// programs: what the compartment does not translate any more ends with that.
+func (x *exits) Renew(link int) error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.nats.anew(uint32(link))
 }
 
 // Remove takes the link's entries out.
@@ -163,7 +193,10 @@ func (x *exits) Remove(link int) error {
 }
 
 func (x *exits) remove(link uint32) error {
-	if err := x.trim(link, nil, nil); err != nil {
+	if _, err := x.trim(link, nil, nil); err != nil {
+		return err
+	}
+	if err := x.nats.remove(link); err != nil {
 		return err
 	}
 	delete(x.links, link)
@@ -184,11 +217,11 @@ func (x *exits) Settle() error {
 	return errors.Join(errs...)
 }
 
-// trim takes out what the link has and should not.
-func (x *exits) trim(link uint32, whole map[addr]externalValue, shared map[shareKey]externalValue) error {
+// trim takes out what the link has and should not; taken if there was something.
+func (x *exits) trim(link uint32, whole map[addr]externalValue, shared map[shareKey]externalValue) (taken bool, err error) {
 	l := x.links[link]
 	if l == nil {
-		return nil
+		return false, nil
 	}
 	var errs []error
 	for a := range l.externals {
@@ -198,6 +231,7 @@ func (x *exits) trim(link uint32, whole map[addr]externalValue, shared map[share
 		if x.externals[a].Link == link {
 			errs = append(errs, x.eraseExternal(a))
 		}
+		taken = true
 		delete(l.externals, a)
 	}
 	for k := range l.shares {
@@ -207,17 +241,21 @@ func (x *exits) trim(link uint32, whole map[addr]externalValue, shared map[share
 		if x.shares[k].Link == link {
 			errs = append(errs, x.eraseShare(k))
 		}
+		taken = true
 		delete(l.shares, k)
 	}
-	return errors.Join(errs...)
+	return taken, errors.Join(errs...)
 }
 
 func (x *exits) putExternal(a addr, v externalValue) error {
-	if x.externals[a] != v {
+	if was := x.externals[a]; was != v {
 		if err := put(x.t.externals, a, v); err != nil {
 			return err
 		}
 		x.externals[a] = v
+		if was.Link != 0 && was.Link != v.Link {
+			x.robbed[was.Link] = true
+		}
 	}
 	if v.Link != 0 {
 		x.link(v.Link).externals[a] = true
@@ -240,6 +278,9 @@ func (x *exits) putShare(k shareKey, v externalValue) error {
 			return err
 		}
 		x.shares[k] = v
+		if there && was.Link != v.Link {
+			x.robbed[was.Link] = true
+		}
 	}
 	if !there {
 		x.parts[k.Addr]++
@@ -269,7 +310,7 @@ func (x *exits) eraseShare(k shareKey) error {
 func (x *exits) Counters() (map[int]ExitCounters, error) {
 	out := map[int]ExitCounters{}
 	err := x.t.counts.all(func(link uint32, c exitCount) bool {
-		out[int(link)] = ExitCounters{dp.Traffic(c.In), dp.Traffic(c.Out), c.Spoofed, c.Fragment}
+		out[int(link)] = ExitCounters{dp.Traffic(c.In), dp.Traffic(c.Out), dp.Traffic(c.NATIn), dp.Traffic(c.NATOut), c.Spoofed, c.Fragment}
 		return true
 	})
 	return out, err
@@ -277,16 +318,17 @@ func (x *exits) Counters() (map[int]ExitCounters, error) {
 
 // ExitCounters are those of one exit. A super-packet counts as one packet.
 type ExitCounters struct {
-	In, Out  dp.Traffic // what passed in the programs; IP packets' bytes
-	Spoofed  uint64     // not let out: not from an external address, or port, of its own
-	Fragment uint64     // not let out: from an address of which it has a part: a fragment has no port
+	In, Out       dp.Traffic // what the programs passed to and from the compartment; IP packets' bytes
+	NATIn, NATOut dp.Traffic // what they translated, past the compartment
+	Spoofed       uint64     // not let out: not from an external address, or port, of its own
+	Fragment      uint64     // not let out: from an address of which it has a part: a fragment has no port
 }
 
 func (c *exitCount) add(o exitCount) {
 	for _, f := range []struct {
 		to *count
 		count
-	}{{&c.In, o.In}, {&c.Out, o.Out}} {
+	}{{&c.In, o.In}, {&c.Out, o.Out}, {&c.NATIn, o.NATIn}, {&c.NATOut, o.NATOut}} {
 		f.to.Packets += f.Packets
 		f.to.Bytes += f.Bytes
 	}

@@ -15,14 +15,18 @@ type fakeExits struct {
 	externals fake[addr, externalValue]
 	shares    fake[shareKey, externalValue]
 	counts    fake[uint32, exitCount]
+	exits     fake[uint32, natExit]
+	slots     fake[uint32, uint32]
 }
 
 func newFakeExits() *fakeExits {
 	f := newFakes()
-	return &fakeExits{newFake[addr, externalValue](f), newFake[shareKey, externalValue](f), newFake[uint32, exitCount](f)}
+	return &fakeExits{newFake[addr, externalValue](f), newFake[shareKey, externalValue](f), newFake[uint32, exitCount](f), newFake[uint32, natExit](f), newFake[uint32, uint32](f)}
 }
 
-func (f *fakeExits) tables() exitTables { return exitTables{&f.externals, &f.shares, &f.counts} }
+func (f *fakeExits) tables() exitTables {
+	return exitTables{&f.externals, &f.shares, &f.counts, &natTables{&f.exits, &f.slots}}
+}
 
 // owner finds whose the port of an address is, as the programs do.
 func (f *fakeExits) owner(a netip.Addr, port uint16) int {
@@ -58,7 +62,7 @@ func testExit(t testing.TB, link int, external ...string) Exit {
 
 func mustExits(t testing.TB, f *fakeExits) *exits {
 	t.Helper()
-	x, err := newExits(f.tables())
+	x, err := newExits(f.tables(), 64)
 	if err != nil {
 		t.Fatal(err)
 	}

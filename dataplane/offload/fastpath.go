@@ -26,7 +26,10 @@ type Options struct {
 	Namespace string
 	Sizes     Sizes
 	Limits    Limits
-	Log       *slog.Logger // nil: nobody is told
+	// NATOffload makes it possible to translate established connections in the
+	// programs, for those exits of an Uplink that have NAT.
+	NATOffload bool
+	Log        *slog.Logger // nil: nobody is told
 
 	without []string // capabilities that are not to be used, for tests
 }
@@ -94,7 +97,7 @@ func (f *FastPath) open(sw *dataplane.Switch, o Options) (err error) {
 		adopted = maps != nil
 		return maps, err
 	}
-	if f.k, err = load(loadOptions{sizes: o.Sizes, familyUnset: !has(f.capabilities, capDecap), find: find}); err != nil {
+	if f.k, err = load(loadOptions{sizes: o.Sizes, familyUnset: !has(f.capabilities, capDecap), find: find, nat: o.NATOffload}); err != nil {
 		return missing([]Capability{capability(capPrograms, err)})
 	}
 	f.hooks = hooks{f.h, f.instance, kernelTable[uint32, uint8]{f.k.maps[hooksMap]}}

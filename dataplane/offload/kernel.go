@@ -18,6 +18,7 @@ type kernel struct {
 	port       *ebpf.Program // for ports
 	hold       *ebpf.Program // bound to the maps that are kept
 	collection *ebpf.Collection
+	nat        bool // established connections are translated
 }
 
 // The maps that are the next process's too. The others hold nothing that outlives
@@ -25,6 +26,7 @@ type kernel struct {
 var kept = []string{
 	"pas", "vsids", "ports", "stations", "records", "hosts", "teams", "routes", "hop_sets", "settings", "settings_now",
 	"buckets", "traffic", "events", numbersMap, hooksMap,
+	"externals", "shares", "exit_counts", "nat_exits", "nat_slots",
 }
 
 // These are for user space alone.
@@ -44,6 +46,8 @@ type loadOptions struct {
 	familyUnset bool
 	// find gives the maps of an earlier process that fit, if there are any.
 	find func(specs map[string]*ebpf.MapSpec) (map[string]*ebpf.Map, error)
+	// nat has established connections translated.
+	nat bool
 }
 
 // load brings the programs and maps into the kernel.
@@ -54,13 +58,16 @@ func load(o loadOptions) (*kernel, error) {
 	}
 	spec.Maps[hooksMap] = &ebpf.MapSpec{Name: hooksMap, Type: ebpf.Hash, KeySize: 4, ValueSize: 1, Flags: noPrealloc}
 	spec.Maps[numbersMap] = &ebpf.MapSpec{Name: numbersMap, Type: ebpf.Hash, KeySize: 16, ValueSize: 4, Flags: noPrealloc}
+	if !o.nat {
+		o.sizes.Flows = 1
+	}
 	o.sizes.set(spec)
-	for name, value := range map[string]bool{"observed": o.observed, "decap_sets_family": !o.familyUnset} {
+	for name, value := range map[string]bool{"observed": o.observed, "decap_sets_family": !o.familyUnset, "nat_offload": o.nat} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("set %s: %w", name, err)
 		}
 	}
-	k := &kernel{maps: map[string]*ebpf.Map{}}
+	k := &kernel{maps: map[string]*ebpf.Map{}, nat: o.nat}
 	if o.find != nil {
 		found, err := o.find(spec.Maps)
 		if err != nil {
@@ -103,14 +110,17 @@ func (k *kernel) close() error {
 
 const noPrealloc = 1 // BPF_F_NO_PREALLOC
 
-// set makes the maps of these sizes.
+// set makes the maps of these sizes, as far as they are said.
 func (s Sizes) set(spec *ebpf.CollectionSpec) {
 	for name, n := range map[string]uint32{
 		"vsids": s.VSIDs, "traffic": s.VSIDs, "events": s.VSIDs, "ports": s.Ports, "stations": s.Ports, "records": s.Records,
 		"hosts": s.Hosts, "teams": s.Teams, "routes": s.Routes, "hop_sets": s.HopSets, "buckets": s.Tenants, numbersMap: s.Tenants,
-		hooksMap: s.Ports, "pas": s.PAs,
+		hooksMap: s.Ports, "pas": s.PAs, "externals": s.Externals, "shares": s.Externals, "exit_counts": s.Exits, "nat_exits": s.Exits, "nat_slots": 2 * s.Exits,
+		"nat_flows": s.Flows,
 	} {
-		spec.Maps[name].MaxEntries = n
+		if n > 0 {
+			spec.Maps[name].MaxEntries = n
+		}
 	}
 }
 

@@ -25,6 +25,7 @@ const (
 	actionPunt
 	actionPort
 	actionFabric
+	actionUplink
 )
 
 // outcome is what a program did with a packet, for tests.

@@ -3,6 +3,10 @@ package offload
 // Sizes bound the tables. The zero value is good.
 type Sizes struct {
 	VSIDs, Ports, Records, Hosts, Routes, Teams, HopSets, Tenants, PAs uint32
+	// Externals are external addresses, and entries of ranges of their ports, of
+	// which a range has up to 30; Exits are compartments; Flows are directions of
+	// connections that the programs translate.
+	Externals, Exits, Flows uint32
 }
 
 // The sizes where nothing is said. A hash of so many entries costs 16 bytes for
@@ -17,6 +21,10 @@ const (
 	DefaultHopSets = 1 << 14
 	DefaultTenants = 1 << 14
 	DefaultPAs     = 1 << 14
+
+	DefaultExternals = 1 << 16
+	DefaultExits     = 1 << 14
+	DefaultFlows     = 1 << 17 // a quarter of a kilobyte each, whether it is there or not
 )
 
 func (s Sizes) fill() Sizes {
@@ -26,6 +34,7 @@ func (s Sizes) fill() Sizes {
 	}{
 		{&s.VSIDs, DefaultVSIDs}, {&s.Ports, DefaultPorts}, {&s.Records, DefaultRecords}, {&s.Hosts, DefaultHosts},
 		{&s.Routes, DefaultRoutes}, {&s.Teams, DefaultTeams}, {&s.HopSets, DefaultHopSets}, {&s.Tenants, DefaultTenants}, {&s.PAs, DefaultPAs},
+		{&s.Externals, DefaultExternals}, {&s.Exits, DefaultExits}, {&s.Flows, DefaultFlows},
 	} {
 		if *f.size == 0 {
 			*f.size = f.or

@@ -16,7 +16,10 @@ type UplinkOptions struct {
 	// Namespace is the path of the network namespace that has the uplinks; "" is
 	// the calling thread's.
 	Namespace string
-	Sizes     UplinkSizes
+	Sizes     Sizes // of Externals and Exits
+	// FastPath, if there is one with NATOffload in this namespace, shares its
+	// tables: exits may have NAT then.
+	FastPath *FastPath
 }
 
 // Uplink forwards in the kernel's eBPF programs what compartments and the outside
@@ -48,8 +51,12 @@ func OpenUplink(o UplinkOptions) (*Uplink, error) {
 		return nil, fmt.Errorf("open the uplink's fast path: %w", err)
 	}
 	u := &Uplink{instance: o.Instance, h: h}
-	if u.k, err = loadUplink(o.Sizes, false); err == nil {
-		u.exits, err = newExits(u.k.tables())
+	with, sizes := (*kernel)(nil), o.Sizes.fill()
+	if o.FastPath != nil {
+		with, sizes = o.FastPath.k, o.FastPath.sizes
+	}
+	if u.k, err = loadUplink(uplinkOptions{sizes: sizes, with: with}); err == nil {
+		u.exits, err = newExits(u.k.tables(), sizes.Exits)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the uplink's fast path: %w", err), u.Close())

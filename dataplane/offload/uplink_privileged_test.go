@@ -64,11 +64,11 @@ func newBorder(t testing.TB) *border {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { b.ns.Close() })
-	if b.k, err = loadUplink(UplinkSizes{}, true); err != nil {
+	if b.k, err = loadUplink(uplinkOptions{observed: true}); err != nil {
 		t.Fatalf("%+v", err)
 	}
 	t.Cleanup(func() { b.k.close() })
-	x, err := newExits(b.k.tables())
+	x, err := newExits(b.k.tables(), 64)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,18 +211,18 @@ func TestWhatLeavesByTheUplink(t *testing.T) {
 		action action
 		reason int32
 	}{
-		{"own", own, actionFabric, 0},
-		{"own, TCP over IPv6", own6, actionFabric, 0},
-		{"own, ping", crossing("203.0.113.10", world4, pingOf(false, 9)...), actionFabric, 0},
-		{"part", part, actionFabric, 0},
-		{"part, first port", crossing(shared4, world4, tcpOf(20000, 53)...), actionFabric, 0},
-		{"part, last port", crossing(shared4, world4, tcpOf(29999, 53)...), actionFabric, 0},
-		{"part, ping", crossing(shared4, world4, pingOf(false, 25000)...), actionFabric, 0},
-		{"part, IPv6", crossing(shared6, world6, udpOf(25000, 53)...), actionFabric, 0},
-		{"part, ping over IPv6", crossing(shared6, world6, pingOf(true, 25000)...), actionFabric, 0},
-		{"part, error", crossing(shared4, world4, errorOf(crossing(world4, shared4, udpOf(53, 25000)...))...), actionFabric, 0},
-		{"part, error about a ping", crossing(shared4, world4, errorOf(crossing(world4, shared4, pingOf(false, 25000)...))...), actionFabric, 0},
-		{"part, error over IPv6", crossing(shared6, world6, errorOf(crossing(world6, shared6, udpOf(53, 25000)...))...), actionFabric, 0},
+		{"own", own, actionUplink, 0},
+		{"own, TCP over IPv6", own6, actionUplink, 0},
+		{"own, ping", crossing("203.0.113.10", world4, pingOf(false, 9)...), actionUplink, 0},
+		{"part", part, actionUplink, 0},
+		{"part, first port", crossing(shared4, world4, tcpOf(20000, 53)...), actionUplink, 0},
+		{"part, last port", crossing(shared4, world4, tcpOf(29999, 53)...), actionUplink, 0},
+		{"part, ping", crossing(shared4, world4, pingOf(false, 25000)...), actionUplink, 0},
+		{"part, IPv6", crossing(shared6, world6, udpOf(25000, 53)...), actionUplink, 0},
+		{"part, ping over IPv6", crossing(shared6, world6, pingOf(true, 25000)...), actionUplink, 0},
+		{"part, error", crossing(shared4, world4, errorOf(crossing(world4, shared4, udpOf(53, 25000)...))...), actionUplink, 0},
+		{"part, error about a ping", crossing(shared4, world4, errorOf(crossing(world4, shared4, pingOf(false, 25000)...))...), actionUplink, 0},
+		{"part, error over IPv6", crossing(shared6, world6, errorOf(crossing(world6, shared6, udpOf(53, 25000)...))...), actionUplink, 0},
 
 		{"TTL 1", changed(own, func(b []byte) { b[etherLen+8] = 1 }), actionPass, 0},
 		{"hop limit 1", changed(own6, func(b []byte) { b[etherLen+7] = 1 }), actionPass, 0},
@@ -255,7 +255,7 @@ func TestWhatLeavesByTheUplink(t *testing.T) {
 		if got.Action != c.action || got.Reason != c.reason {
 			t.Errorf("%s: action %d, reason %d; not %d and %d", c.name, got.Action, got.Reason, c.action, c.reason)
 		}
-		if c.action == actionFabric {
+		if c.action == actionUplink {
 			oneHop(t, c.frame, out)
 		}
 	}
@@ -270,7 +270,7 @@ func TestWhatLeavesByTheUplink(t *testing.T) {
 
 func uplinkCounters(t testing.TB, b *border) map[int]ExitCounters {
 	t.Helper()
-	x, err := newExits(b.k.tables())
+	x, err := newExits(b.k.tables(), 64)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -367,15 +367,15 @@ func TestNoForeignSourceGetsOut(t *testing.T) {
 		if got.Action == actionDrop {
 			continue
 		}
-		if got.Action == actionFabric {
+		if got.Action == actionUplink {
 			f = out
 		}
 		if !says(f, exitA) {
 			t.Fatalf("action %d: %x", got.Action, f)
 		}
 	}
-	if n[actionDrop] < 5000 || n[actionFabric] < 2000 || n[actionPass] < 500 {
-		t.Errorf("%d were dropped, %d sent, %d left to the stack: that tests nothing", n[actionDrop], n[actionFabric], n[actionPass])
+	if n[actionDrop] < 5000 || n[actionUplink] < 2000 || n[actionPass] < 500 {
+		t.Errorf("%d were dropped, %d sent, %d left to the stack: that tests nothing", n[actionDrop], n[actionUplink], n[actionPass])
 	}
 }
 
@@ -442,4 +442,17 @@ func quotedPort(proto byte, m []byte) int {
 		return int(binary.BigEndian.Uint16(m[2:]))
 	}
 	return int(binary.BigEndian.Uint16(m[4:]))
+}
+
+func TestNATLoads(t *testing.T) {
+	k, err := load(loadOptions{sizes: Sizes{}.fill(), nat: true})
+	if err != nil {
+		t.Fatalf("%+v", err)
+	}
+	defer k.close()
+	u, err := loadUplink(uplinkOptions{with: k})
+	if err != nil {
+		t.Fatalf("%+v", err)
+	}
+	u.close()
 }

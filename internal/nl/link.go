@@ -31,6 +31,7 @@ type Link struct {
 	// ParentElsewhere it counts in another namespace.
 	Parent          int
 	ParentElsewhere bool
+	ParentNetns     int // the number that this namespace has for that one; -1: none
 	Master          int
 	VLAN            uint16
 	// AddrGenNone: the kernel makes no IPv6 link-local address.
@@ -174,7 +175,10 @@ func parseLink(m []byte) (Link, error) {
 		Carrier: head.Flags&unix.IFF_LOWER_UP != 0,
 		Parent:  int(u32(at[unix.IFLA_LINK])), Master: int(u32(at[unix.IFLA_MASTER])),
 	}
-	_, l.ParentElsewhere = at[unix.IFLA_LINK_NETNSID]
+	l.ParentNetns = -1
+	if id, ok := at[unix.IFLA_LINK_NETNSID]; ok {
+		l.ParentElsewhere, l.ParentNetns = true, int(int32(u32(id)))
+	}
 	copy(l.MAC[:], at[unix.IFLA_ADDRESS])
 	if info, ok := at[unix.IFLA_LINKINFO]; ok {
 		in, err := attrs(info)

@@ -30,6 +30,7 @@ struct share_key {
  * compartment that were not let out. */
 struct exit_count {
 	struct count in, out;
+	struct count nat_in, nat_out; /* past the compartment: see nat.h */
 	__u64 spoofed;  /* not from an external address, or port, of its own */
 	__u64 fragment; /* from an address of which it has a part: a fragment has no port */
 };
@@ -185,38 +186,41 @@ static __always_inline int may_say(struct __sk_buff *skb, const struct addr *src
 }
 
 /* forwarding finds the next hop of a packet from the one address to the other, as
- * the kernel would forward it. It gives the interface, or 0 where the kernel is to
- * decide. */
-static __always_inline __u32 forwarding(struct __sk_buff *skb, const struct headers *h, const struct addr *from, const struct addr *to,
-					__u32 len, struct bpf_redir_neigh *hop)
+ * the kernel would forward it from the interface in. It gives the interface, or 0
+ * where the kernel is to decide. p is room to work in. */
+static __always_inline __u32 forwarding(struct __sk_buff *skb, struct bpf_fib_lookup *p, __u32 in, const struct headers *h,
+					const struct addr *from, const struct addr *to, __u32 len, struct bpf_redir_neigh *hop)
 {
-	struct bpf_fib_lookup p = { .ifindex = skb->ifindex, .tot_len = len, .l4_protocol = h->proto };
 	long r;
 
+	memset(p, 0, sizeof(*p));
+	p->ifindex = in;
+	p->tot_len = len;
+	p->l4_protocol = h->proto;
 	if (is_ipv4(to)) {
-		p.family = AF_INET;
-		p.tos = h->tos;
-		p.src[0] = from->w[3];
-		p.dst[0] = to->w[3];
+		p->family = AF_INET;
+		p->tos = h->tos;
+		p->src[0] = from->w[3];
+		p->dst[0] = to->w[3];
 	} else {
-		p.family = AF_INET6;
+		p->family = AF_INET6;
 		for (int i = 0; i < 4; i++) {
-			p.src[i] = from->w[i];
-			p.dst[i] = to->w[i];
+			p->src[i] = from->w[i];
+			p->dst[i] = to->w[i];
 		}
 	}
-	if (from == &h->src) {
-		p.sport = htons(h->sport);
-		p.dport = htons(h->dport);
+	if (to == &h->dst) { /* not the way back */
+		p->sport = htons(h->sport);
+		p->dport = htons(h->dport);
 	}
-	r = bpf_fib_lookup(skb, &p, sizeof(p), 0);
+	r = bpf_fib_lookup(skb, p, sizeof(*p), 0);
 	/* Where the neighbour is not known, it is found out on the way. */
 	if (r != BPF_FIB_LKUP_RET_SUCCESS && r != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return 0;
-	hop->family = p.family;
+	hop->family = p->family;
 	for (int i = 0; i < 4; i++)
-		hop->hop[i] = p.dst[i];
-	return p.ifindex;
+		hop->hop[i] = p->dst[i];
+	return p->ifindex;
 }
 
 /* counts_of gives the counters of a compartment's link. */

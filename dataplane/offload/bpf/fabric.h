@@ -194,23 +194,34 @@ static __always_inline int to_port(struct __sk_buff *skb, const struct port *to,
 	return bpf_redirect(to->ifindex, 0);
 }
 
-/* decap takes the outer headers off and hands the frame to the port. */
-static __always_inline int decap(struct __sk_buff *skb, struct arrival *a, const struct port *to)
+/* shrink takes the outer headers off, but for the Ethernet header, which becomes
+ * the inner one. */
+static __always_inline int shrink(struct __sk_buff *skb, struct arrival *a)
 {
 	__u64 family = a->h.version == 6 ? BPF_F_ADJ_ROOM_DECAP_L3_IPV6 : BPF_F_ADJ_ROOM_DECAP_L3_IPV4;
 	int ecn = ecn_of(a->o.tos, a->h.tos);
+
+	if (ecn < 0)
+		return DROP_ECN_INVALID;
+	if (ecn != (a->h.tos & 3) && !set_ecn(skb, a, ecn))
+		return DROP_NO_BUFFER;
+	if (bpf_skb_adjust_room(skb, -(__s32)a->o.inner, BPF_ADJ_ROOM_MAC,
+				BPF_F_ADJ_ROOM_FIXED_GSO | (decap_sets_family ? family : 0)))
+		return DROP_NO_BUFFER;
+	return 0;
+}
+
+/* decap takes the outer headers off and hands the frame to the port. */
+static __always_inline int decap(struct __sk_buff *skb, struct arrival *a, const struct port *to)
+{
 	struct ethhdr eth;
+	int r;
 
 	if (to->mtu && wire_len(skb, &a->h) > to->mtu)
 		return drop_packet(a->o.vsid, DROP_TOO_BIG);
-	if (ecn < 0)
-		return drop_packet(a->o.vsid, DROP_ECN_INVALID);
-	if (ecn != (a->h.tos & 3) && !set_ecn(skb, a, ecn))
-		return drop_packet(a->o.vsid, DROP_NO_BUFFER);
-	/* The outer Ethernet header stays, and becomes the inner one. */
-	if (bpf_skb_adjust_room(skb, -(__s32)a->o.inner, BPF_ADJ_ROOM_MAC,
-				BPF_F_ADJ_ROOM_FIXED_GSO | (decap_sets_family ? family : 0)))
-		return drop_packet(a->o.vsid, DROP_NO_BUFFER);
+	r = shrink(skb, a);
+	if (r)
+		return drop_packet(a->o.vsid, r);
 	memcpy(eth.dst, a->h.dmac, 6);
 	memcpy(eth.src, a->h.smac, 6);
 	eth.proto = a->h.ethertype;

@@ -13,7 +13,7 @@
  * Both run at the ingress of an interface, as classifiers whose word is the
  * action (direct action). */
 
-#include "encap.h"
+#include "nat.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -121,6 +121,12 @@ int from_fabric(struct __sk_buff *skb)
 		add(&t->from_fabric, 1, a.o.len);
 	if (r)
 		return drop_packet(a.o.vsid, r);
+	/* It may lead out of the routing domain. */
+	if (nat_offload && to.flags & PORT_COMPARTMENT) {
+		r = nat_out(skb, &a, &to);
+		if (r != NOT_TRANSLATED)
+			return r;
+	}
 	return decap(skb, &a, &to);
 
 nobodys:

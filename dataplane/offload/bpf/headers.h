@@ -55,7 +55,10 @@ struct headers {
 	__u8 proto;
 	__u8 ttl;
 	__u8 tos;
-	__u8 icmp_type;
+	union {
+		__u8 icmp_type;
+		__u8 tcp_flags;
+	};
 	__u8 own_ping; /* an echo that a dataplane sent or answered */
 };
 
@@ -195,6 +198,7 @@ static __always_inline int parse_transport(void *l4, void *end, __u32 len, struc
 		h->sport = ntohs(*(__be16 *)b);
 		h->dport = ntohs(*(__be16 *)(b + 2));
 		h->check = *(__be16 *)(b + 16);
+		h->tcp_flags = b[13];
 		return 0;
 	}
 	case IPPROTO_UDP: {

@@ -67,6 +67,8 @@ enum {
 	BPF_F_NO_PREALLOC = 1,
 
 	BPF_F_RECOMPUTE_CSUM = 1,
+	BPF_F_PSEUDO_HDR = 1 << 4,
+	BPF_F_MARK_MANGLED_0 = 1 << 5,
 
 	BPF_ADJ_ROOM_MAC = 1,
 	BPF_F_ADJ_ROOM_FIXED_GSO = 1 << 0,
@@ -150,6 +152,8 @@ static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)
 static long (*const bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
 static __u64 (*const bpf_ktime_get_ns)(void) = (void *)5;
 static long (*const bpf_skb_store_bytes)(struct __sk_buff *skb, __u32 offset, const void *from, __u32 len, __u64 flags) = (void *)9;
+static long (*const bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
+static long (*const bpf_l4_csum_replace)(struct __sk_buff *skb, __u32 offset, __u64 from, __u64 to, __u64 flags) = (void *)11;
 static long (*const bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
 static long (*const bpf_skb_load_bytes)(struct __sk_buff *skb, __u32 offset, void *to, __u32 len) = (void *)26;
 static long (*const bpf_skb_pull_data)(struct __sk_buff *skb, __u32 len) = (void *)39;
@@ -250,6 +254,7 @@ struct sk_buff {
 	__u16 csum_offset;
 	unsigned char *head, *data;
 	__u8 ip_summed : 2;
+	__u8 encapsulation : 1;
 } __attribute__((preserve_access_index));
 
 enum { CHECKSUM_PARTIAL = 3 };

@@ -39,7 +39,7 @@ struct meta {
 } __packed;
 
 /* What a test that runs a program asks it afterwards. Nothing else does. */
-enum action { ACTION_PASS = 1, ACTION_DROP, ACTION_PUNT, ACTION_PORT, ACTION_FABRIC };
+enum action { ACTION_PASS = 1, ACTION_DROP, ACTION_PUNT, ACTION_PORT, ACTION_FABRIC, ACTION_UPLINK };
 
 struct outcome {
 	__u32 action;

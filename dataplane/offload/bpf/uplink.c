@@ -12,7 +12,7 @@
  * no packet of a compartment goes on, to the kernel neither, that does not come
  * from an external address of its own. */
 
-#include "external.h"
+#include "nat.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -38,32 +38,44 @@ static __always_inline bool common(struct __sk_buff *skb, struct headers *h)
 SEC("tc")
 int from_uplink(struct __sk_buff *skb)
 {
-	struct bpf_redir_neigh hop;
-	struct external e = {};
-	struct headers h = {};
+	struct nat_work *w = get_work();
+	struct external *e;
+	struct headers *h;
 	struct exit_count *c;
-	int port;
+	int port, r;
 
 	make_linear(skb);
-	if (!common(skb, &h) || !find_external(&h.dst, &e))
+	if (!w)
 		return to_stack();
-	if (!e.link) {
-		port = port_at(skb, h.l4, h.proto, false, &h.dst);
-		if (port < 0 || !find_share(&h.dst, port, &e))
+	h = &w->h;
+	memset(h, 0, sizeof(*h));
+	if (!common(skb, h))
+		return to_stack();
+	if (nat_offload) {
+		r = nat_in(skb, h);
+		if (r != NOT_TRANSLATED)
+			return r;
+	}
+	e = &w->e;
+	if (!find_external(&h->dst, e))
+		return to_stack();
+	if (!e->link) {
+		port = port_at(skb, h->l4, h->proto, false, &h->dst);
+		if (port < 0 || !find_share(&h->dst, port, e))
 			return to_stack();
 	}
 	/* The way back to the source must lead over this uplink, or the kernel may have
 	 * something against it: that the source is its own, or its reverse path filter. */
-	if (e.uplink != skb->ifindex || wire_len(skb, &h) > e.mtu ||
-	    forwarding(skb, &h, &h.dst, &h.src, IPV4_LEN, &hop) != skb->ifindex)
+	if (e->uplink != skb->ifindex || wire_len(skb, h) > e->mtu ||
+	    forwarding(skb, &w->fib, skb->ifindex, h, &h->dst, &h->src, IPV4_LEN, &w->flow.hop) != skb->ifindex)
 		return to_stack();
-	if (!lower_ttl(skb, ETH_LEN, h.version) || bpf_skb_store_bytes(skb, 0, e.mac, 6, 0) || bpf_skb_store_bytes(skb, 6, e.peer, 6, 0))
+	if (!lower_ttl(skb, ETH_LEN, h->version) || bpf_skb_store_bytes(skb, 0, e->mac, 6, 0) || bpf_skb_store_bytes(skb, 6, e->peer, 6, 0))
 		return TC_ACT_SHOT;
-	c = counts_of(e.link);
+	c = counts_of(e->link);
 	if (c)
-		add(&c->in, 1, h.len);
-	observe(ACTION_PORT, 0, 0, e.link);
-	return bpf_redirect_peer(e.link, 0);
+		add(&c->in, 1, h->len);
+	observe(ACTION_PORT, 0, 0, e->link);
+	return bpf_redirect_peer(e->link, 0);
 }
 
 /* source_of reads the source address; not ok if it is no packet that the kernel
@@ -91,6 +103,7 @@ SEC("tc")
 int from_external(struct __sk_buff *skb)
 {
 	struct bpf_redir_neigh hop = {};
+	struct bpf_fib_lookup fib;
 	struct external e = {};
 	struct headers h = {};
 	struct addr src = {};
@@ -114,13 +127,13 @@ int from_external(struct __sk_buff *skb)
 	 * checked. */
 	if (spare_headers(skb, 0, &h))
 		return drop_exit(skb->ifindex, EXIT_SPOOFED);
-	if (forwarding(skb, &h, &h.src, &h.dst, wire_len(skb, &h), &hop) != e.uplink)
+	if (forwarding(skb, &fib, skb->ifindex, &h, &h.src, &h.dst, wire_len(skb, &h), &hop) != e.uplink)
 		return to_stack();
 	if (!lower_ttl(skb, ETH_LEN, h.version))
 		return TC_ACT_SHOT;
 	c = counts_of(e.link);
 	if (c)
 		add(&c->out, 1, h.len);
-	observe(ACTION_FABRIC, 0, 0, e.uplink);
+	observe(ACTION_UPLINK, 0, 0, e.uplink);
 	return bpf_redirect_neigh(e.uplink, &hop, sizeof(hop), 0);
 }
