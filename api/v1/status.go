@@ -95,24 +95,45 @@ type LinkStatus struct {
 	PathReason string `json:"pathReason,omitempty" doc:"Why gatewayd does; empty where the programs do."`
 }
 
+// FastPathStatus is what the programs in the kernel do, since their tables were made:
+// which may be before gatewayd started.
+type FastPathStatus struct {
+	Tables []FastPathTable `json:"tables" doc:"How full the tables are, sorted by name. A tenant that does not fit stays with gatewayd." nullable:"false"`
+	Left   []FastPathLeft  `json:"left" doc:"Packets that were left to gatewayd by reason, the most frequent first; reasons that never occurred are left out." nullable:"false"`
+}
+
+// FastPathTable is a table of the programs.
+type FastPathTable struct {
+	Name string `json:"name" doc:"What it holds." example:"records"`
+	Used uint32 `json:"used" doc:"Entries there are."`
+	Max  uint32 `json:"max" doc:"Entries there may be."`
+}
+
+// FastPathLeft counts the packets left to gatewayd for one reason.
+type FastPathLeft struct {
+	Reason  string `json:"reason" doc:"Why." enum:"arp,group,fragment,options,dhcp,router,ttl,too-big,unknown,rewrite,shape,policy,slow,neighbor,icmp" example:"arp"`
+	Packets uint64 `json:"packets" doc:"Packets left for it."`
+}
+
 // GatewayStatus is what GET /v1/status answers.
 type GatewayStatus struct {
-	Instance          string         `json:"instance" doc:"Name of this gateway on its machine." example:"hnv"`
-	Phase             Phase          `json:"phase" doc:"The worst of what follows, in one word." enum:"Ready,Pending,Degraded,Error"`
-	Version           Version        `json:"version" doc:"What is running."`
-	Started           time.Time      `json:"started" doc:"When gatewayd started."`
-	StoreRevision     int64          `json:"storeRevision" doc:"Revision of the desired state."`
-	Conditions        []Condition    `json:"conditions" doc:"State of the gateway as a whole." nullable:"false"`
-	Features          []Feature      `json:"features" doc:"Ways chosen on this machine, with the reasons." nullable:"false"`
-	ProviderAddresses []LinkStatus   `json:"providerAddresses" doc:"State of the provider addresses." nullable:"false"`
-	Uplinks           []LinkStatus   `json:"uplinks" doc:"State of the uplinks." nullable:"false"`
-	Ports             []LinkStatus   `json:"ports" doc:"State of the VM ports." nullable:"false"`
-	Learned           *LearnedStatus `json:"learned,omitempty" doc:"What was learned."`
-	Peers             []PeerStatus   `json:"peers" doc:"State of the machines to which learned records are reported, as the configuration file has them." nullable:"false"`
-	Tenants           []TenantStatus `json:"tenants" doc:"State of the tenants, sorted by name." nullable:"false"`
-	Unattributed      []Drop         `json:"unattributed" doc:"Packets dropped before it was known whose they were, by reason." nullable:"false"`
-	LeftToStack       uint64         `json:"leftToStack" doc:"How many of the unattributed packets were no tunnel packets of a known virtual subnet, so that the machine's own network stack had them."`
-	GatewayDrops      []Drop         `json:"gatewayDrops" doc:"Packets that the rules round the compartments dropped, of all tenants together, by reason as docs/gateway-drop-reasons.md has them; reasons that never occurred are left out." nullable:"false"`
+	Instance          string          `json:"instance" doc:"Name of this gateway on its machine." example:"hnv"`
+	Phase             Phase           `json:"phase" doc:"The worst of what follows, in one word." enum:"Ready,Pending,Degraded,Error"`
+	Version           Version         `json:"version" doc:"What is running."`
+	Started           time.Time       `json:"started" doc:"When gatewayd started."`
+	StoreRevision     int64           `json:"storeRevision" doc:"Revision of the desired state."`
+	Conditions        []Condition     `json:"conditions" doc:"State of the gateway as a whole." nullable:"false"`
+	Features          []Feature       `json:"features" doc:"Ways chosen on this machine, with the reasons." nullable:"false"`
+	FastPath          *FastPathStatus `json:"fastPath,omitempty" doc:"What the programs in the kernel do; left out where gatewayd takes all packets itself."`
+	ProviderAddresses []LinkStatus    `json:"providerAddresses" doc:"State of the provider addresses." nullable:"false"`
+	Uplinks           []LinkStatus    `json:"uplinks" doc:"State of the uplinks." nullable:"false"`
+	Ports             []LinkStatus    `json:"ports" doc:"State of the VM ports." nullable:"false"`
+	Learned           *LearnedStatus  `json:"learned,omitempty" doc:"What was learned."`
+	Peers             []PeerStatus    `json:"peers" doc:"State of the machines to which learned records are reported, as the configuration file has them." nullable:"false"`
+	Tenants           []TenantStatus  `json:"tenants" doc:"State of the tenants, sorted by name." nullable:"false"`
+	Unattributed      []Drop          `json:"unattributed" doc:"Packets dropped before it was known whose they were, by reason." nullable:"false"`
+	LeftToStack       uint64          `json:"leftToStack" doc:"How many of the unattributed packets were no tunnel packets of a known virtual subnet, so that the machine's own network stack had them."`
+	GatewayDrops      []Drop          `json:"gatewayDrops" doc:"Packets that the rules round the compartments dropped, of all tenants together, by reason as docs/gateway-drop-reasons.md has them; reasons that never occurred are left out." nullable:"false"`
 }
 
 // Version is what GET /v1/version answers.

@@ -94,11 +94,33 @@ func writeStatus(w io.Writer, st v1.GatewayStatus) {
 		}
 		t.write(w)
 	}
+	writeFastPath(w, st.FastPath)
 	writeDrops(w, "DROPPED, OF NO TENANT", st.Unattributed)
 	if st.LeftToStack > 0 {
 		fmt.Fprintf(w, "%d of these were for the machine's own network stack, which had them.\n", st.LeftToStack)
 	}
 	writeDrops(w, "DROPPED ROUND COMPARTMENTS", st.GatewayDrops)
+}
+
+func writeFastPath(w io.Writer, st *v1.FastPathStatus) {
+	if st == nil {
+		return
+	}
+	fmt.Fprintln(w)
+	tables := table{header: []string{"FAST PATH TABLE", "USED", "MAX"}}
+	for _, t := range st.Tables {
+		tables.add(t.Name, number(t.Used), number(t.Max))
+	}
+	tables.write(w)
+	if len(st.Left) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	left := table{header: []string{"LEFT TO GATEWAYD", "PACKETS"}}
+	for _, l := range st.Left {
+		left.add(l.Reason, number(l.Packets))
+	}
+	left.write(w)
 }
 
 func writeLinks(w io.Writer, head string, links []v1.LinkStatus) {

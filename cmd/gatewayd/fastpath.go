@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -74,11 +76,36 @@ func (p path) close() error {
 	return p.fast.Close()
 }
 
-func (p path) feature() v1.Feature {
+func (p path) features() []v1.Feature {
 	if p.fast == nil {
-		return v1.Feature{Name: "dataplane", Path: config.PathGo, Reason: p.reason}
+		return []v1.Feature{{Name: "dataplane", Path: config.PathGo, Reason: p.reason}}
 	}
-	return v1.Feature{Name: "dataplane", Path: config.PathEBPF, Reason: p.reason}
+	merging := v1.Feature{Name: "vxlan-gro", Path: "kernel", Reason: "received VXLAN packets are merged for the fast path"}
+	if why := p.fast.Unmerged(); why != "" {
+		merging.Path, merging.Reason = "none", why
+	}
+	return []v1.Feature{{Name: "dataplane", Path: config.PathEBPF, Reason: p.reason}, merging}
+}
+
+// status tells what the programs do.
+func (p path) status() *v1.FastPathStatus {
+	if p.fast == nil {
+		return nil
+	}
+	tables, left, _ := p.fast.Load() // what cannot be read is left out
+	out := &v1.FastPathStatus{Tables: []v1.FastPathTable{}, Left: []v1.FastPathLeft{}}
+	for _, t := range tables {
+		out.Tables = append(out.Tables, v1.FastPathTable(t))
+	}
+	for why, n := range left {
+		if n > 0 {
+			out.Left = append(out.Left, v1.FastPathLeft{Reason: why.String(), Packets: n})
+		}
+	}
+	slices.SortFunc(out.Left, func(a, b v1.FastPathLeft) int {
+		return cmp.Or(cmp.Compare(b.Packets, a.Packets), cmp.Compare(a.Reason, b.Reason))
+	})
+	return out
 }
 
 // uninstall removes what the fast path has in the kernel while gatewayd does not

@@ -47,7 +47,7 @@ func TestOpenPath(t *testing.T) {
 			}
 			continue
 		}
-		if f := p.feature(); err != nil || f.Name != "dataplane" || f.Path != c.want || !strings.Contains(f.Reason, c.reason) {
+		if f := p.features()[0]; err != nil || f.Name != "dataplane" || f.Path != c.want || !strings.Contains(f.Reason, c.reason) {
 			t.Errorf("path %s: %+v, %v", c.path, f, err)
 		}
 	}

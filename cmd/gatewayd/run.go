@@ -89,7 +89,7 @@ func run(ctx context.Context, c config.Config) (err error) {
 		return err
 	}
 	closers = append(closers, x.Close)
-	backend := &gateway{Controller: ctrl, config: c, features: features(way, engine), remote: ends.remote, exchange: x}
+	backend := &gateway{Controller: ctrl, config: c, features: features(way, engine), path: way, remote: ends.remote, exchange: x}
 	return serve(ctx, ends, server.New(st, backend, log), log, ctrl.Run, x.Run,
 		func(ctx context.Context) error { sw.Run(ctx); return nil })
 }
@@ -153,6 +153,7 @@ type gateway struct {
 	*control.Controller
 	config   config.Config
 	features []v1.Feature
+	path     path
 	remote   *remote // nil: the API is for this machine only
 	exchange *exchange
 }
@@ -162,6 +163,7 @@ func (g *gateway) Version() v1.Version { return versions() }
 func (g *gateway) Status(context.Context) (v1.GatewayStatus, error) {
 	s := g.Controller.Status(g.uplinks())
 	s.Instance, s.Version, s.Features = g.config.Instance, versions(), g.features
+	s.FastPath = g.path.status()
 	g.remoteStatus(&s)
 	g.peerStatus(&s)
 	return s, nil
@@ -191,7 +193,7 @@ func (g *gateway) uplinks() []v1.LinkStatus {
 }
 
 func features(p path, e *compartments.Engine) []v1.Feature {
-	out := []v1.Feature{p.feature()}
+	out := p.features()
 	for _, f := range e.Features() {
 		path := "kernel"
 		if !f.OK {

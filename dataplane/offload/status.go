@@ -45,7 +45,7 @@ type TableStatus struct {
 func (f *FastPath) Status() (Status, error) {
 	f.links.Lock()
 	defer f.links.Unlock()
-	s := Status{PuntLink: f.PuntLink(), Punts: map[Why]uint64{}, Unmerged: f.mergeless, Capabilities: f.capabilities}
+	s := Status{PuntLink: f.PuntLink(), Unmerged: f.mergeless, Capabilities: f.capabilities}
 	var errs []error
 	for ifindex, program := range f.attached {
 		i := InterfaceStatus{Ifindex: ifindex, Program: program, Missing: true}
@@ -61,22 +61,32 @@ func (f *FastPath) Status() (Status, error) {
 		s.Interfaces = append(s.Interfaces, i)
 	}
 	slices.SortFunc(s.Interfaces, func(a, b InterfaceStatus) int { return a.Ifindex - b.Ifindex })
+	var err error
+	s.Tables, s.Punts, err = f.Load()
+	return s, errors.Join(append(errs, err)...)
+}
+
+// Load is Status without the interfaces, of which there may be many.
+func (f *FastPath) Load() (tables []TableStatus, punts map[Why]uint64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s.Tables = f.fill()
+	punts = map[Why]uint64{}
 	all, err := f.collect()
 	for _, t := range all {
 		for w, n := range t.punts {
-			s.Punts[w] += n
+			punts[w] += n
 		}
 	}
 	for _, t := range f.tenants {
 		for w, n := range t.retired.punts {
-			s.Punts[w] += n
+			punts[w] += n
 		}
 	}
-	return s, errors.Join(append(errs, err)...)
+	return f.fill(), punts, err
 }
+
+// Unmerged is Status.Unmerged.
+func (f *FastPath) Unmerged() string { return f.mergeless }
 
 // loaded gives the time at which the program was loaded.
 func loaded(id ebpf.ProgramID) time.Time {

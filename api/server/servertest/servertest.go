@@ -119,7 +119,11 @@ func (b *Backend) Version() v1.Version {
 func (b *Backend) Status(ctx context.Context) (v1.GatewayStatus, error) {
 	st := v1.GatewayStatus{
 		Instance: "hnv", Phase: v1.PhaseReady, Version: b.Version(), Started: started,
-		Features:     []v1.Feature{{Name: "dataplane", Path: "ebpf", Reason: "the configuration says so (path: ebpf)"}},
+		Features: []v1.Feature{{Name: "dataplane", Path: "ebpf", Reason: "the configuration says so (path: ebpf)"}},
+		FastPath: &v1.FastPathStatus{
+			Tables: []v1.FastPathTable{{Name: "records", Used: 12, Max: 1 << 20}},
+			Left:   []v1.FastPathLeft{{Reason: "arp", Packets: 7}},
+		},
 		Uplinks:      []v1.LinkStatus{{Name: "internet", Interface: "eth2", Phase: v1.PhaseReady, MTU: 1500}},
 		GatewayDrops: []v1.Drop{{Reason: "spoofed", Packets: 4}},
 		Unattributed: []v1.Drop{
