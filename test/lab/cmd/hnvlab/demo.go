@@ -15,7 +15,8 @@ import (
 )
 
 func demoCommand(name *string) *cobra.Command {
-	return &cobra.Command{
+	var path string
+	c := &cobra.Command{
 		Use: "demo", Short: "Create the lab, run the gateway in it, drive it as an operator, and show what flows", Args: cobra.NoArgs,
 		Long: `demo creates the lab anew, starts gatewayd on the gateway and on two of the
 four hosts, and gives the gateway its configuration by the commands an operator
@@ -23,7 +24,7 @@ types, which it prints. Then it sends real traffic and prints a table of what
 flowed. The lab stays up; "hnvlab down" removes it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d := &demo{out: cmd.OutOrStdout()}
-			l, err := lab.New(*name, lab.Options{Command: d.command})
+			l, err := lab.New(*name, lab.Options{Command: d.command, Path: path})
 			if err != nil {
 				return err
 			}
@@ -31,6 +32,8 @@ flowed. The lab stays up; "hnvlab down" removes it.`,
 			return d.run(cmd.Context())
 		},
 	}
+	c.Flags().StringVar(&path, "path", "", "path of packets through gatewayd: auto, ebpf or go")
+	return c
 }
 
 // demo is one run of the demonstration.
