@@ -84,7 +84,13 @@ func (p path) features() []v1.Feature {
 	if why := p.fast.Unmerged(); why != "" {
 		merging.Path, merging.Reason = "none", why
 	}
-	return []v1.Feature{{Name: "dataplane", Path: config.PathEBPF, Reason: p.reason}, merging}
+	out := []v1.Feature{{Name: "dataplane", Path: config.PathEBPF, Reason: p.reason}, merging}
+	for _, c := range p.fast.Capabilities() {
+		if !c.OK {
+			out = append(out, v1.Feature{Name: c.Name, Path: "none", Reason: c.Reason})
+		}
+	}
+	return out
 }
 
 // status tells what the programs do.

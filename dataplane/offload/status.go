@@ -85,6 +85,9 @@ func (f *FastPath) Load() (tables []TableStatus, punts map[Why]uint64, err error
 	return f.fill(), punts, err
 }
 
+// Capabilities is Status.Capabilities.
+func (f *FastPath) Capabilities() []Capability { return f.capabilities }
+
 // Unmerged is Status.Unmerged.
 func (f *FastPath) Unmerged() string { return f.mergeless }
 
