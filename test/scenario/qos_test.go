@@ -28,7 +28,7 @@ func TestDSCP(t *testing.T) {
 	machines := []string{"gw", "h1"}
 	for _, x := range world.Topology().Tenants {
 		for _, m := range machines {
-			undo(t, m, "tenant", "set", x.Name, "--dscp", "0")
+			undo(t, m, "tenant", "set", x.Name, "--dscp", "")
 		}
 	}
 	ways := map[string][]string{}
