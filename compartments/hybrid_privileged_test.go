@@ -171,6 +171,8 @@ func TestRewriteAddresses(t *testing.T) {
 	}
 	l, err := m.gw.Link("pa0")
 	must(t, err)
+	// The kernel takes a while to find a new link ready for IPv6.
+	m.run(m.fabric, "ping -c1 -W5 fd00:aa::10")
 	onFabric, tap := m.listen(m.fabric, "eth0"), m.listen(gw, "pa0")
 	sent := []packet{
 		echo(t, "echo-four", "192.168.1.1", "192.168.1.77", false, 7), echo(t, "echo-six", "fd00:aa::1", "fd00:aa::77", false, 7),

@@ -41,24 +41,29 @@ type PAState struct {
 	Home  string // the link that it belongs on
 	Link  string // the one that it is on
 	Fault Fault  // of the first
+	Why   string // the first is not there, if that is known
 	Down  bool   // the other does not work either: the address cannot be used
 }
 
 // Trouble says in words what is wrong; "" if nothing is.
 func (s PAState) Trouble() string {
+	fault := string(s.Fault)
+	if s.Why != "" {
+		fault = s.Why
+	}
 	switch {
 	case s.Home == "":
 		return "this machine has no provider address of the family, on whose interface it could be"
 	case s.Link == s.Home && s.Fault != FaultNone:
-		return fmt.Sprintf("interface %s %s", s.Home, s.Fault)
+		return fmt.Sprintf("interface %s %s", s.Home, fault)
 	case s.Link == s.Home:
 		return ""
 	case s.Down:
-		return fmt.Sprintf("interface %s %s, and %s, which took the address over, does not work either", s.Home, s.Fault, s.Link)
+		return fmt.Sprintf("interface %s %s, and %s, which took the address over, does not work either", s.Home, fault, s.Link)
 	case s.Fault == FaultNone:
 		return fmt.Sprintf("on %s, soon to go back to %s, which works again", s.Link, s.Home)
 	}
-	return fmt.Sprintf("on %s, as interface %s %s", s.Link, s.Home, s.Fault)
+	return fmt.Sprintf("on %s, as interface %s %s", s.Link, s.Home, fault)
 }
 
 // A holding is an address that this machine has on the fabric.

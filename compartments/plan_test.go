@@ -266,11 +266,7 @@ func TestPlanProvider(t *testing.T) {
 		VSIDs:  []hnv.VSID{vsid(t, 5001), vsid(t, 5002)}, Rewrite: []RewriteAddress{{Addr: mustAddr("192.168.7.77")}, {Addr: mustAddr("fd00:bb::77")}}, Groups: []netip.Addr{mustAddr("239.1.1.1")},
 	}
 	plan := func(s ProviderSpec, seen seenProvider) string {
-		steps, err := planProvider(testNames, []string{"pa0", "pa1"}, s, seen)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return text(steps)
+		return text(planProvider(testNames, []string{"pa0", "pa1"}, s, seen))
 	}
 	bare := seenProvider{links: map[string]nl.Link{"pa0": {Name: "pa0", Index: 3}, "pa1": {Name: "pa1", Index: 4, Up: true}}}
 	bare.sysctls = map[string]string{"ipv4/neigh/pa0/unres_qlen_bytes": "212992", "ipv6/neigh/pa0/unres_qlen_bytes": "212992", "ipv4/neigh/pa1/unres_qlen_bytes": "4096"}
@@ -290,8 +286,14 @@ func TestPlanProvider(t *testing.T) {
 	golden(t, "provider-none", plan(ProviderSpec{}, bare))
 
 	bare.links["pa0.7"] = nl.Link{Name: "pa0.7", Index: 5, Kind: "veth"}
-	if _, err := planProvider(testNames, []string{"pa0"}, spec, bare); err == nil || !strings.Contains(err.Error(), "is not VLAN 7 of pa0") {
-		t.Errorf("another link of the name: %v", err)
+	bare.barred = map[string]string{}
+	barStrangers(spec, &bare)
+	bare.health = map[string]linkHealth{"pa0.7": {fault: FaultMissing}}
+	if why := bare.barred["pa0.7"]; !strings.Contains(why, "is not VLAN 7 of pa0") {
+		t.Errorf("another link of the name: %q", why)
+	}
+	if steps := plan(spec, bare); strings.Contains(steps, "pa0.7") || strings.Contains(steps, "192.168.8.0/24") {
+		t.Errorf("another link of the name is not left alone:\n%s", steps)
 	}
 }
 
@@ -319,11 +321,7 @@ func TestPlanFailover(t *testing.T) {
 	seen.entries = planGuard(interfaces, spec, nil).put
 	plan := func() []step {
 		t.Helper()
-		steps, err := planProvider(testNames, interfaces, spec, seen)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return steps
+		return planProvider(testNames, interfaces, spec, seen)
 	}
 	golden(t, "provider-team", text(plan()))
 

@@ -101,26 +101,68 @@ func TestProviderAddressesAndRoutes(t *testing.T) {
 	}
 }
 
+// A VLAN link that cannot be made, or whose name something else has, is as good as
+// missing, and no hindrance to other addresses.
 func TestVLAN(t *testing.T) {
 	m := newMachine(t)
 	e := m.engine()
 	i := slices.IndexFunc(e.Features(), func(f Feature) bool { return f.Name == "vlan" })
-	s := ProviderSpec{Addresses: []hnv.ProviderAddress{{Addr: prefix("192.168.7.10/24"), Interface: "pa0", VLAN: 7}}}
-	_, err := e.ApplyProvider(t.Context(), s)
-	if !e.Features()[i].OK {
-		if err == nil || !strings.Contains(err.Error(), "8021q") {
-			t.Errorf("without VLAN support: %v", err)
+	able := e.Features()[i].OK
+	s := provider("192.168.1.10/24")
+	s.Addresses = slices.Insert(s.Addresses, 0, hnv.ProviderAddress{Addr: prefix("192.168.7.10/24"), Interface: "pa0", VLAN: 7},
+		hnv.ProviderAddress{Addr: prefix("192.168.8.10/24"), Interface: "pa0", VLAN: 8})
+	s.Routes = []hnv.ProviderRoute{{Prefix: prefix("192.168.80.0/24"), NextHop: mustAddr("192.168.8.1")}, {Prefix: prefix("192.168.2.0/24"), NextHop: mustAddr("192.168.1.1")}}
+	m.ip(m.id+".gw", "link add pa0.8 type veth peer name other")
+	trouble := func() map[string]string {
+		t.Helper()
+		_, err := e.ApplyProvider(t.Context(), s)
+		must(t, err)
+		out := map[string]string{}
+		for _, a := range e.ProviderState().Addresses {
+			out[a.Addr.String()] = a.Trouble()
+			if a.Down != (a.Trouble() != "") {
+				t.Errorf("%s is down: %v, for %q", a.Addr, a.Down, a.Trouble())
+			}
 		}
+		return out
+	}
+	for range 2 {
+		got := trouble()
+		if why := got["192.168.1.10"]; why != "" {
+			t.Errorf("the address without a VLAN: %q", why)
+		}
+		if why := got["192.168.7.10"]; able == (why != "") || !able && !strings.Contains(why, "8021q") {
+			t.Errorf("VLANs are supported: %v, and the address in one has %q", able, why)
+		}
+		if why := got["192.168.8.10"]; !strings.Contains(why, "is not VLAN 8 of pa0") {
+			t.Errorf("the address whose link's name another link has: %q", why)
+		}
+		if got := m.addrs("pa0"); !slices.Equal(got, []string{"192.168.1.10/24"}) {
+			t.Errorf("addresses %v", got)
+		}
+		if got := m.addrs("pa0.8"); len(got) != 0 {
+			t.Errorf("somebody else's link got %v", got)
+		}
+		if got := m.ip(m.id+".gw", "route show 192.168.2.0/24"); !strings.Contains(got, "via 192.168.1.1") {
+			t.Errorf("the route by another address is %q", got)
+		}
+	}
+	if !able {
 		return
 	}
-	must(t, err)
 	if got := m.addrs("pa0.7"); !slices.Equal(got, []string{"192.168.7.10/24"}) {
 		t.Errorf("addresses %v", got)
 	}
-	_, err = e.ApplyProvider(t.Context(), ProviderSpec{})
+	m.ip(m.id+".gw", "link del pa0.8")
+	if why := trouble()["192.168.8.10"]; why != "" {
+		t.Errorf("once the name is free: %q", why)
+	}
+	_, err := e.ApplyProvider(t.Context(), ProviderSpec{})
 	must(t, err)
-	if l, err := m.gw.Link("pa0.7"); err == nil {
-		t.Errorf("still there: %+v", l)
+	for _, name := range []string{"pa0.7", "pa0.8"} {
+		if l, err := m.gw.Link(name); err == nil {
+			t.Errorf("still there: %+v", l)
+		}
 	}
 }
 

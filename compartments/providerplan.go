@@ -3,7 +3,6 @@
 package compartments
 
 import (
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -35,12 +34,9 @@ func unresolvedKeys(link string) []string {
 // planProvider gives the steps. Before an address is there the guard is, and it
 // stays until the address is gone: the stack must not answer even one packet of the
 // dataplane's. An address is announced when the way out is there too.
-func planProvider(n names, interfaces []string, s ProviderSpec, seen seenProvider) ([]step, error) {
-	links := providerLinks(interfaces, s)
-	out, err := planVLANs(n, links, s, seen)
-	if err != nil {
-		return nil, err
-	}
+func planProvider(n names, interfaces []string, s ProviderSpec, seen seenProvider) []step {
+	links := slices.DeleteFunc(providerLinks(interfaces, s), func(l string) bool { return seen.barred[l] != "" })
+	out := planVLANs(n, links, s, seen)
 	guard := planGuard(links, s, seen.entries)
 	if len(guard.put) > 0 {
 		out = append(out, changeEntries{put: guard.put})
@@ -63,10 +59,10 @@ func planProvider(n names, interfaces []string, s ProviderSpec, seen seenProvide
 	if len(guard.del) > 0 {
 		out = append(out, changeEntries{del: guard.del})
 	}
-	return append(out, announced...), nil
+	return append(out, announced...)
 }
 
-func planVLANs(n names, links []string, s ProviderSpec, seen seenProvider) ([]step, error) {
+func planVLANs(n names, links []string, s ProviderSpec, seen seenProvider) []step {
 	var out []step
 	for _, name := range sortedKeys(seen.links) {
 		if !slices.Contains(links, name) {
@@ -75,17 +71,13 @@ func planVLANs(n names, links []string, s ProviderSpec, seen seenProvider) ([]st
 	}
 	for _, a := range s.Addresses {
 		name := ProviderLink(a)
-		l, have := seen.links[name]
-		parent, plugged := seen.links[a.Interface]
-		switch made := slices.ContainsFunc(out, func(s step) bool { v, ok := s.(addVLAN); return ok && v.name == name }); {
-		case a.VLAN == 0 || made:
-		case !have && plugged:
+		_, have := seen.links[name]
+		made := slices.ContainsFunc(out, func(s step) bool { v, ok := s.(addVLAN); return ok && v.name == name })
+		if !have && !made && comes(name, s, seen) {
 			out = append(out, addVLAN{parent: a.Interface, name: name, alias: n.providerAlias(), vlan: a.VLAN})
-		case have && (l.Kind != "vlan" || l.VLAN != a.VLAN || l.Parent != parent.Index):
-			return nil, fmt.Errorf("provider address %s: link %s is there and is not VLAN %d of %s: rename or remove it", a.Addr, name, a.VLAN, a.Interface)
 		}
 	}
-	return out, nil
+	return out
 }
 
 // teamConf makes several links in one network behave like one machine's: each
@@ -205,6 +197,9 @@ func planProviderRoutes(links []string, s ProviderSpec, seen seenProvider) []ste
 
 // comes tells whether the link is being made.
 func comes(link string, s ProviderSpec, seen seenProvider) bool {
+	if _, barred := seen.barred[link]; barred {
+		return false
+	}
 	for _, a := range s.Addresses {
 		if _, plugged := seen.links[a.Interface]; a.VLAN != 0 && ProviderLink(a) == link && plugged {
 			return true
