@@ -42,6 +42,8 @@ type fast struct {
 	ports atomic.Pointer[map[uint32]dataplane.PortID] // by interface index; Wire.mu is held to change it
 	set   offload.Fabric
 	punts []*port.PuntReader
+	// lost is why nothing takes the fast path any more; nil: it does.
+	lost error
 }
 
 // maxBulkReaders bounds how many goroutines share what user space has of tenants'
@@ -53,9 +55,9 @@ func (w *Wire) openFast(f FastPath) error {
 	w.fast = &fast{FastPath: f}
 	w.fast.ports.Store(&map[uint32]dataplane.PortID{})
 	bulk := min(runtime.GOMAXPROCS(0), maxBulkReaders)
-	all := []port.PuntOptions{{Queue: port.PuntOdd}}
+	all := []port.PuntOptions{{Queue: port.PuntOdd, Do: w.o.Do}}
 	for i := range bulk {
-		all = append(all, port.PuntOptions{Queue: port.PuntBulk, Share: i, Of: bulk})
+		all = append(all, port.PuntOptions{Queue: port.PuntBulk, Share: i, Of: bulk, Do: w.o.Do})
 	}
 	for _, o := range all {
 		r, err := port.OpenPunt(f.PuntLink(), o)
@@ -66,11 +68,45 @@ func (w *Wire) openFast(f FastPath) error {
 		w.wg.Go(func() {
 			err := w.sw.ServePunted(w.ctx, &puntReader{r: r, ports: &w.fast.ports}, w.provider)
 			if err != nil && !errors.Is(err, net.ErrClosed) && w.ctx.Err() == nil {
-				w.log.Error("what the fast path leaves to user space is lost until gatewayd is restarted", "interface", f.PuntLink(), "err", err)
+				w.giveUp(fmt.Errorf("what the fast path leaves cannot be read: %w", err))
 			}
 		})
 	}
 	return nil
+}
+
+// giveUp has user space read everything, for good: a fast path whose leavings are
+// lost is worse than none.
+func (w *Wire) giveUp(why error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.fast.lost != nil {
+		return
+	}
+	w.fast.lost = why
+	w.log.Error("the fast path is given up until gatewayd is started again", "err", why)
+	var errs []error
+	for name, e := range w.ears {
+		if e.r == nil {
+			errs = append(errs, w.hear(name))
+		}
+	}
+	for _, p := range w.ports {
+		if p.why == nil {
+			errs = append(errs, w.speedUp(p))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		w.log.Error("take over from the fast path", "err", err)
+	}
+}
+
+// attach has the FastPath take what arrives on the interface of the fabric.
+func (f *fast) attach(index int) error {
+	if f.lost != nil {
+		return f.lost
+	}
+	return f.AttachFabric(index)
 }
 
 // puntReader knows the ports by their interfaces.
@@ -115,6 +151,9 @@ func (f *fast) know(ifindex uint32, id dataplane.PortID) {
 
 // plug has the FastPath take the port; with Wire.mu.
 func (f *fast) plug(p *plug) error {
+	if f.lost != nil {
+		return f.lost
+	}
 	l, err := f.Link(p.l.Index())
 	if err != nil {
 		return err

@@ -28,7 +28,9 @@ func TestWhatTheFastPathCannotTake(t *testing.T) {
 	again := func() {
 		t.Helper()
 		a.provide()
-		a.do(func() error { return a.w.Attach(port, "one") })
+		if err := a.w.Attach(port, "one"); err != nil {
+			t.Fatal(err)
+		}
 	}
 	is := func(what string, got Path, name, reason string) {
 		t.Helper()
@@ -78,10 +80,24 @@ func TestWhatTheFastPathCannotTake(t *testing.T) {
 		t.Errorf("counters of %d tenants, want %d", len(after), len(before))
 	}
 
-	// A port's own list is user space's.
+	// A port's own rate is user space's.
 	port.OutKbps = 1e6
 	again()
 	is("the port", a.w.PortPath("one"), "go", "what it sends")
+	pass()
+	port.OutKbps = 0
+	again()
+	is("the port", a.w.PortPath("one"), "ebpf", "")
+
+	// Nobody can read any more what the programs leave, which is ARP among others.
+	in(t, a.ns, "ip link del "+a.w.fast.PuntLink())
+	eventually(t, "the fast path is given up", func() bool { return a.w.FabricPath("pa0").Name == "go" })
+	is("the port", a.w.PortPath("one"), "go", "cannot be read")
+	is("the fabric", a.w.FabricPath("pa0"), "go", "cannot be read")
+	in(t, vm1, "ip neigh flush dev eth0")
+	pass()
+	again()
+	is("the port", a.w.PortPath("one"), "go", "cannot be read")
 	pass()
 	is("no port", a.w.PortPath("none"), "", "")
 	is("no interface", a.w.FabricPath("none"), "", "")

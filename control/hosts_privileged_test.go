@@ -114,30 +114,25 @@ func (n *network) host(name string, pas ...hnv.ProviderAddress) *hvHost {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.e.Close() })
-	h.do(func() error {
-		o := WireOptions{MTU: func() int { return 1500 }, Log: slog.New(slog.DiscardHandler), NoFastPath: "a test does without"}
-		if n.fast {
-			f, err := offload.Open(h.sw, offload.Options{Instance: filepath.Base(h.ns), Sizes: small})
-			if err != nil {
-				return err
-			}
-			t.Cleanup(func() { _ = f.Close() })
-			o.Fast = f
+	o := WireOptions{
+		MTU: func() int { return 1500 }, Log: slog.New(slog.DiscardHandler), NoFastPath: "a test does without",
+		Do: func(f func() error) error { return netns.Do(netns.Path(h.ns), f) },
+	}
+	if n.fast {
+		f, err := offload.Open(h.sw, offload.Options{Instance: filepath.Base(h.ns), Namespace: netns.Path(h.ns), Sizes: small})
+		if err != nil {
+			t.Fatal(err)
 		}
-		h.w, err = NewWire(h.sw, o)
-		return err
-	})
+		t.Cleanup(func() { _ = f.Close() })
+		o.Fast = f
+	}
+	if h.w, err = NewWire(h.sw, o); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { _ = h.w.Close() })
 	h.spec.Addresses = pas
 	h.provide()
 	return h
-}
-
-func (h *hvHost) do(f func() error) {
-	h.n.t.Helper()
-	if err := netns.Do(netns.Path(h.ns), f); err != nil {
-		h.n.t.Fatal(err)
-	}
 }
 
 // provide does what the controller does for the provider side.
@@ -152,9 +147,9 @@ func (h *hvHost) provide() {
 func (h *hvHost) serve() {
 	h.n.t.Helper()
 	st := h.e.ProviderState()
-	h.do(func() error {
-		return h.w.Provider(FabricSide{Tunnel: st.Addresses, Rewrite: st.Rewrite, Groups: h.spec.Groups})
-	})
+	if err := h.w.Provider(FabricSide{Tunnel: st.Addresses, Rewrite: st.Rewrite, Groups: h.spec.Groups}); err != nil {
+		h.n.t.Fatal(err)
+	}
 }
 
 // follow does what the controller does when links change.
@@ -219,7 +214,9 @@ func (h *hvHost) vm(spec dataplane.PortSpec, addrs ...string) string {
 	if refused := h.e.ApplyPorts(t.Context(), []string{link}); len(refused) > 0 {
 		t.Fatal(refused)
 	}
-	h.do(func() error { return h.w.Attach(spec, link) })
+	if err := h.w.Attach(spec, link); err != nil {
+		t.Fatal(err)
+	}
 	return ns
 }
 

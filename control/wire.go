@@ -42,6 +42,9 @@ type Wire struct {
 type WireOptions struct {
 	MTU func() int // of the fabric
 	Log *slog.Logger
+	// Do runs its argument in the network namespace of the interfaces; nil means
+	// that all of the process is in it.
+	Do func(func() error) error
 	// Fast takes what it can; nil: there is none, and NoFastPath says why.
 	Fast       FastPath
 	NoFastPath string
@@ -70,7 +73,7 @@ type plug struct {
 // NewWire prepares the fabric side; nothing is read until Provider is called, but
 // what a FastPath leaves.
 func NewWire(sw *dataplane.Switch, o WireOptions) (*Wire, error) {
-	p, err := port.OpenProvider(port.ProviderOptions{Mark: compartments.DataplaneMark})
+	p, err := port.OpenProvider(port.ProviderOptions{Mark: compartments.DataplaneMark, Do: o.Do})
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +148,7 @@ func (w *Wire) hear(name string) error {
 	if err != nil {
 		return fmt.Errorf("open provider interface %s: %w", name, err)
 	}
-	err = w.fast.AttachFabric(index) // again and again: somebody may have taken it off
+	err = w.fast.attach(index) // again and again: somebody may have taken it off
 	switch {
 	case err == nil:
 		w.ears[name] = &ear{index: index}
@@ -227,7 +230,7 @@ func (w *Wire) Attach(spec dataplane.PortSpec, link string) error {
 		}
 		w.pull(p)
 	}
-	l, err := port.OpenLink(link, port.LinkOptions{WriteOnly: w.fast != nil})
+	l, err := port.OpenLink(link, port.LinkOptions{WriteOnly: w.fast != nil, Do: w.o.Do})
 	if err != nil {
 		return err
 	}
