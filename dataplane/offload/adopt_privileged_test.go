@@ -54,7 +54,6 @@ func TestGatewayProcess(t *testing.T) {
 	records, err := strconv.Atoi(args[2])
 	must(t, err)
 	e := examples[0]
-	e.here = false
 	m := openMachine(t, ns, "site-gw", e.paOf(0))
 	m.pa, err = m.h.Link("pa0")
 	must(t, err)
@@ -201,7 +200,9 @@ func TestSettleTakesOutTheRest(t *testing.T) {
 	at, err := s.gw.h.Clsacts()
 	must(t, err)
 	slices.Sort(at)
-	if want := []int{s.gw.pa.Index, s.gw.f.punt.in.Index}; !slices.Equal(at, want) {
+	want := append([]int{s.gw.pa.Index, s.gw.f.punt.in.Index}, s.gw.f.sockets...)
+	slices.Sort(want)
+	if !slices.Equal(at, want) {
 		t.Errorf("clsact is at %v, want %v", at, want)
 	}
 	left := 0

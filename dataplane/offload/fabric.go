@@ -88,8 +88,14 @@ func (m *mirror) provider() error {
 // it used.
 func (m *mirror) setSettings(pas map[addr]paValue) error {
 	p := m.sw.ProviderView()
+	on := map[uint32]bool{}
+	for _, v := range pas {
+		if v.Kind == paTunnel {
+			on[v.Ifindex] = true
+		}
+	}
 	s := settingsValue{
-		MTU: uint32(p.MTU), Punt: uint32(m.puntIndex),
+		Fabrics: uint32(len(on)), MTU: uint32(p.MTU), Punt: uint32(m.puntIndex),
 		PuntInterval: uint64(time.Second) / uint64(m.limits.Odd), PuntBurst: uint64(burst),
 		BulkInterval: uint64(time.Second) / uint64(m.limits.Bulk), BulkBurst: uint64(burst),
 	}

@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"testing"
 
+	"github.com/hnvgate/hnvgate/dataplane"
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/netns"
 	"github.com/hnvgate/hnvgate/internal/nl"
+	"github.com/hnvgate/hnvgate/internal/nstest"
 )
 
 // Real packets go both ways through the programs, for either encapsulation and
@@ -33,6 +36,40 @@ func TestPacketsThroughTheFastPath(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// VMs of the gateway's machine reach each other, over virtual subnets too, the
+// compartment, and VMs elsewhere.
+func TestLocalVMs(t *testing.T) {
+	for _, e := range examples[:3] {
+		t.Run(e.name, func(t *testing.T) {
+			s := newSite(t, e, false)
+			s.gw.serve() // questions for neighbours
+			s.host.serve()
+			a, aVM := s.local("10.1.1.14")
+			b, bVM := s.local("10.1.2.12")
+			ends := []struct {
+				ns string
+				vm
+			}{{s.vm, s.hostVM}, {a, aVM}, {b, bVM}, {s.comp, s.compVM}}
+			wire := listen(t, s.wire, "to-pa0")
+			for _, from := range ends {
+				for _, to := range ends {
+					if from == to {
+						continue
+					}
+					run(t, from.ns, "ping -c 2 -i 0.01 -W 2 -s 1200 %s", to.six)
+					transfer(t, from.ns, to.ns, to.four, 1<<20)
+				}
+			}
+			judge(t, wire.stop())
+			st, err := s.gw.f.Status()
+			must(t, err)
+			if n := st.Punts[WhyShape] + st.Punts[WhyUnknown] + st.Punts[WhyTooBig]; n > 0 {
+				t.Errorf("left to user space: %v", st.Punts)
+			}
+		})
 	}
 }
 
@@ -108,5 +145,51 @@ func (s *site) checkMerged() {
 	}
 	if whole := !s.e.six || s.e.encap != hnv.VXLAN; whole && mean(all.FromPorts) < 3000 || mean(all.ToFabric) > 1500 {
 		s.t.Error("packets to the fabric are not great ones, cut to the MTU")
+	}
+}
+
+// Where the machine has several interfaces to the fabric, a packet leaves by the
+// one that leads to the host, whichever its source address is on.
+func TestTwoFabricInterfaces(t *testing.T) {
+	for i, e := range examples[:2] {
+		t.Run(e.name, func(t *testing.T) {
+			s := newSite(t, e, false)
+			// Where the kernel forwards nothing, it does not tell the programs.
+			run(t, s.gw.ns, "sysctl -qw net.ipv4.ip_forward=%d", i)
+			s.gw.serve()
+			v := e.vms(t)[2] // at the second host
+			host := newMachine(t, "host2", e.paOf(v.host))
+			run(t, s.gw.ns, "ip link add pa1 type veth peer name pb1 netns %s", host.ns)
+			run(t, s.gw.ns, "ip addr add 192.168.2.1/24 dev pa1")
+			run(t, s.gw.ns, "ip link set pa1 up")
+			run(t, host.ns, "ip addr add %s/24 dev pb1", host.own)
+			run(t, host.ns, "ip link set pb1 up")
+			run(t, host.ns, "ip route add default via 192.168.2.1")
+			var err error
+			host.pa, err = host.h.Link("pb1")
+			must(t, err)
+			vmNS := nstest.New(t, "vm2")
+			s.station(host.ns, "v0", vmNS, "eth0", v)
+			host.start(s.c)
+			host.plug(v, "v0", e.tunnelMTU())
+
+			second := netip.MustParseAddr("192.168.2.1")
+			pa1, err := s.gw.h.Link("pa1")
+			must(t, err)
+			must(t, s.gw.f.SetFabric(Fabric{Tunnel: []PA{{s.gw.own, s.gw.pa.Index}, {second, pa1.Index}}}))
+			s.gw.sw.SetProvider(dataplane.Provider{Addrs: []netip.Addr{s.gw.own, second}, MTU: 1500})
+			must(t, s.gw.f.AttachFabric(pa1.Index))
+
+			s.pings()
+			run(t, s.comp, "ping -c 3 -i 0.1 -w 10 %s", v.four)
+			run(t, vmNS, "ping -c 3 -i 0.1 -w 10 %s", s.compVM.six)
+			transfer(t, s.comp, vmNS, v.four, 1<<20)
+			transfer(t, vmNS, s.comp, s.compVM.four, 1<<20)
+			st, err := s.gw.f.Status()
+			must(t, err)
+			if asked := st.Punts[WhyNeighbor] > 0; asked != (i == 0) {
+				t.Errorf("left to user space: %v", st.Punts)
+			}
+		})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,13 +32,13 @@ import (
 // The host is a FastPath of its own, or the kernel's vxlan devices. Where nobody
 // reads what is punted (serve), packets that are are lost: neighbours are permanent.
 type site struct {
-	t                    *testing.T
-	e                    example
-	c                    dataplane.Tenant
-	comp, vm, host, wire string // namespaces
-	gw                   *machine
-	compVM, hostVM       vm
-	port                 dataplane.PortID // the compartment's
+	t              *testing.T
+	e              example
+	c              dataplane.Tenant
+	comp, vm, wire string // namespaces
+	gw, host       *machine
+	compVM, hostVM vm
+	port           dataplane.PortID // the compartment's
 }
 
 // machine is a namespace with a Switch and its FastPath.
@@ -185,13 +186,12 @@ func newSite(t *testing.T, e example, kernelPeer bool) *site {
 // newFabric is a site whose gateway is not started.
 func newFabric(t *testing.T, e example, kernelPeer bool) *site {
 	t.Helper()
-	e.here = false
 	s := &site{t: t, e: e, c: e.tenant(t), comp: nstest.New(t, "comp"), vm: nstest.New(t, "vm")}
 	vms := e.vms(t)
 	s.compVM, s.hostVM = vms[0], vms[1]
 	s.gw = newMachine(t, "gw", e.paOf(0))
 	host := newMachine(t, "host", e.paOf(1))
-	s.host = host.ns
+	s.host = host
 	bits := 24
 	if e.six {
 		bits = 64
@@ -254,6 +254,19 @@ func (s *site) address(ns, link string, v vm) {
 		run(s.t, ns, "ip neigh add %s dev %s lladdr %s nud permanent", router, link, hnv.RouterMAC)
 		run(s.t, ns, "ip route add default via %s dev %s onlink", router, link)
 	}
+}
+
+// local gives the gateway's machine a VM, which the example has there, in a
+// namespace of its own.
+func (s *site) local(four string) (ns string, v vm) {
+	s.t.Helper()
+	i := slices.IndexFunc(s.e.vms(s.t), func(v vm) bool { return v.four == four })
+	v = s.e.vms(s.t)[i]
+	ns = nstest.New(s.t, "local")
+	link := fmt.Sprintf("l%d", i)
+	s.station(s.gw.ns, link, ns, "eth0", v)
+	s.gw.plug(v, link, s.e.tunnelMTU())
+	return ns, v
 }
 
 // kernelVXLAN has the kernel's vxlan devices stand for a host: one for each

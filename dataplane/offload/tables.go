@@ -9,7 +9,7 @@ import (
 // layoutVersion names what entries mean and how they are laid out. Whoever changes
 // either, here and in bpf/tables.h, makes it another number: maps that an earlier
 // process has pinned are not used then.
-const layoutVersion = 2
+const layoutVersion = 3
 
 // The entries of the tables, as bpf/tables.h has them.
 type (
@@ -96,6 +96,7 @@ type (
 		Ifindex4, Ifindex6      uint32
 		MTU                     uint32
 		Punt                    uint32
+		Fabrics, Pad            uint32
 		PuntInterval, PuntBurst uint64
 		BulkInterval, BulkBurst uint64
 	}

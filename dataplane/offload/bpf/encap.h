@@ -203,6 +203,34 @@ static __always_inline bool put_vxlan6(struct __sk_buff *skb, const struct depar
 	return store(skb, shim6_vxlan, s);
 }
 
+/* leave_by finds the interface that leads to the other end of the tunnel, where the
+ * PAs are on several: it need not be the one that the source is on. Where the kernel
+ * does not tell, as it forwards nothing, user space asks it. */
+__global int leave_by(struct __sk_buff *skb, struct tunnel *t)
+{
+	struct bpf_fib_lookup fib = { .ifindex = 0 };
+	long r;
+
+	if (!t)
+		return PUNT_NEIGHBOR;
+	fib.ifindex = t->ifindex;
+	fib.family = t->ipv6 ? AF_INET6 : AF_INET;
+	if (t->ipv6) {
+		for (int i = 0; i < 4; i++) {
+			fib.src[i] = t->src.w[i];
+			fib.dst[i] = t->dst.w[i];
+		}
+	} else {
+		fib.src[0] = t->src.w[3];
+		fib.dst[0] = t->dst.w[3];
+	}
+	r = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	if (r != BPF_FIB_LKUP_RET_SUCCESS && r != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return PUNT_NEIGHBOR;
+	t->ifindex = fib.ifindex;
+	return 0;
+}
+
 /* choose_tunnel decides about the outer headers: from a PA of the record that
  * vouched for the inner source to one of the destination's. */
 __global int choose_tunnel(struct __sk_buff *skb, const struct departure *d, struct tunnel *t)
@@ -231,6 +259,8 @@ __global int choose_tunnel(struct __sk_buff *skb, const struct departure *d, str
 			return PUNT_NEIGHBOR;
 		t->ifindex = pa->ifindex;
 	}
+	if (s->fabrics > 1 && leave_by(skb, t))
+		return PUNT_NEIGHBOR;
 	t->tos = (d->in.dscp == DSCP_COPY ? d->h.tos & ~3 : d->in.dscp << 2) | (d->h.tos & 3);
 	t->overhead = (t->ipv6 ? IPV6_LEN : IPV4_LEN) + (t->vxlan ? UDP_LEN + VXLAN_LEN : GRE_LEN);
 	t->len = skb->len + t->overhead;

@@ -139,7 +139,8 @@ static __always_inline bool may_punt(const struct settings *s, __u32 tenant, boo
 /* punt takes the packet as it came to user space. */
 __global int punt(struct __sk_buff *skb, __u32 vsid, __u32 tenant, int why, __u32 from)
 {
-	bool bulk = why == PUNT_POLICY || why == PUNT_SLOW || why == PUNT_REWRITE || why == PUNT_SHAPE;
+	bool bulk = why == PUNT_POLICY || why == PUNT_SLOW || why == PUNT_REWRITE || why == PUNT_SHAPE ||
+		    why == PUNT_NEIGHBOR;
 	struct meta meta = {
 		.version = META_VERSION,
 		.why = -why,

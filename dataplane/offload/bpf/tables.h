@@ -152,6 +152,8 @@ struct settings {
 	__u32 ifindex4, ifindex6;      /* of the interfaces that they are on */
 	__u32 mtu;                     /* the fabric's */
 	__u32 punt;                    /* the interface to user space; 0: none */
+	__u32 fabrics;                 /* how many interfaces the PAs are on */
+	__u32 pad;
 	__u64 punt_interval, punt_burst; /* nanoseconds: see punt.h */
 	__u64 bulk_interval, bulk_burst;
 };
