@@ -272,3 +272,40 @@ func TestDeathHalfWay(t *testing.T) {
 		})
 	}
 }
+
+// What somebody else took away is put back, and nothing besides.
+func TestRepair(t *testing.T) {
+	s := newSite(t, examples[0], false)
+	must(t, s.gw.f.Settle())
+	if got, err := s.gw.f.Repair(); err != nil || len(got) > 0 {
+		t.Fatalf("repaired %q where nothing was wrong: %v", got, err)
+	}
+	w0, err := s.gw.h.Link("w0")
+	must(t, err)
+	for _, index := range []int{s.gw.pa.Index, w0.Index, s.gw.f.punt.in.Index} {
+		must(t, s.gw.h.DelClsact(index))
+	}
+	st, err := s.gw.f.Status()
+	must(t, err)
+	for _, i := range st.Interfaces {
+		if !i.Missing {
+			t.Errorf("%+v is not said to be missing", i)
+		}
+	}
+	got, err := s.gw.f.Repair()
+	must(t, err)
+	slices.Sort(got)
+	want := []string{
+		fmt.Sprintf("filter hnv:site-gw:from_fabric of interface %d", s.gw.pa.Index),
+		fmt.Sprintf("filter hnv:site-gw:from_port of interface %d", w0.Index),
+		fmt.Sprintf("filter %s of interface %s", holdName(s.gw.name), s.gw.f.PuntLink()),
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("repaired %q, want %q", got, want)
+	}
+	s.pings()
+	run(t, s.gw.ns, "ip link del w0")
+	if got, err := s.gw.f.Repair(); err != nil || len(got) > 0 {
+		t.Errorf("repaired %q where an interface went: %v", got, err)
+	}
+}

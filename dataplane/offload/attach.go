@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/hnvgate/hnvgate/internal/nl"
 )
 
@@ -140,11 +142,49 @@ func (f *FastPath) attach(ifindex int, program string) error {
 
 // hook attaches the program now.
 func (f *FastPath) hook(ifindex int, program string) error {
-	p := f.k.fabric
-	if program == progPort {
-		p = f.k.port
+	return f.hooks.set(ifindex, program, f.program(program).FD())
+}
+
+// rehook attaches our programs wherever something else is in their place, and
+// tells where that was.
+func (f *FastPath) rehook() (done []string, err error) {
+	var errs []error
+	for ifindex, program := range f.attached {
+		all, _, err := f.h.Filters(ifindex)
+		name, id := filterName(f.instance, program), idOf(f.program(program))
+		if err == nil && slices.ContainsFunc(all, func(x nl.Filter) bool { return x.Name == name && ebpf.ProgramID(x.Program) == id }) {
+			continue
+		}
+		if err == nil {
+			err = f.hook(ifindex, program)
+		}
+		if errors.Is(err, nl.ErrNotFound) {
+			continue // whoever gave the interface to us takes it back
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		done = append(done, fmt.Sprintf("filter %s of interface %d", name, ifindex))
 	}
-	return f.hooks.set(ifindex, program, p.FD())
+	return done, errors.Join(errs...)
+}
+
+func (f *FastPath) program(name string) *ebpf.Program {
+	if name == progPort {
+		return f.k.port
+	}
+	return f.k.fabric
+}
+
+// idOf gives a program's number; 0 where the kernel does not tell.
+func idOf(p *ebpf.Program) ebpf.ProgramID {
+	info, err := p.Info()
+	if err != nil {
+		return 0
+	}
+	id, _ := info.ID()
+	return id
 }
 
 // detach takes it off; with links.

@@ -180,18 +180,37 @@ func (f *FastPath) Settle() error {
 }
 
 func (f *FastPath) settle() error {
+	var errs []error
 	if f.taking {
-		for ifindex, program := range f.attached {
-			if err := f.hook(ifindex, program); err != nil {
-				return err
-			}
-		}
+		_, err := f.rehook()
+		errs = append(errs, err)
 		if err := f.keep(); err != nil {
-			return err
+			return errors.Join(append(errs, err)...)
 		}
 		f.taking = false
 	}
-	return errors.Join(f.sweepHooks(), f.mirror.Settle())
+	return errors.Join(append(errs, f.sweepHooks(), f.mirror.Settle())...)
+}
+
+// Repair puts back what somebody has taken away: programs at interfaces, and what
+// holds the tables. It tells what that was. Interfaces that are gone are none of
+// its business.
+func (f *FastPath) Repair() (repaired []string, err error) {
+	f.links.Lock()
+	defer f.links.Unlock()
+	if f.taking {
+		return nil, nil
+	}
+	repaired, err = f.rehook()
+	id, _, herr := holder(f.h, f.instance, f.punt.in.Index)
+	if herr == nil && id != idOf(f.k.hold) {
+		repaired = append(repaired, fmt.Sprintf("filter %s of interface %s", holdName(f.instance), f.punt.in.Name))
+		herr = f.keep()
+	}
+	if err := errors.Join(err, herr); err != nil {
+		return repaired, fmt.Errorf("repair the fast path: %w", err)
+	}
+	return repaired, nil
 }
 
 // Close ends this process's part. Programs, tables and links stay, and packets
