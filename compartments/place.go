@@ -42,7 +42,9 @@ type PAState struct {
 	Link  string // the one that it is on
 	Fault Fault  // of the first
 	Why   string // the first is not there, if that is known
-	Down  bool   // the other does not work either: the address cannot be used
+	// Refused is why the kernel does not have the address on the other; "" if it does.
+	Refused string
+	Down    bool // the other does not work either: the address cannot be used
 }
 
 // Trouble says in words what is wrong; "" if nothing is.
@@ -54,6 +56,8 @@ func (s PAState) Trouble() string {
 	switch {
 	case s.Home == "":
 		return "this machine has no provider address of the family, on whose interface it could be"
+	case s.Refused != "":
+		return s.Refused
 	case s.Link == s.Home && s.Fault != FaultNone:
 		return fmt.Sprintf("interface %s %s", s.Home, fault)
 	case s.Link == s.Home:

@@ -286,14 +286,20 @@ func TestPlanProvider(t *testing.T) {
 	golden(t, "provider-none", plan(ProviderSpec{}, bare))
 
 	bare.links["pa0.7"] = nl.Link{Name: "pa0.7", Index: 5, Kind: "veth"}
-	bare.barred = map[string]string{}
+	bare.barred.links = map[string]string{}
 	barStrangers(spec, &bare)
 	bare.health = map[string]linkHealth{"pa0.7": {fault: FaultMissing}}
-	if why := bare.barred["pa0.7"]; !strings.Contains(why, "is not VLAN 7 of pa0") {
+	if why := bare.barred.links["pa0.7"]; !strings.Contains(why, "is not VLAN 7 of pa0") {
 		t.Errorf("another link of the name: %q", why)
 	}
 	if steps := plan(spec, bare); strings.Contains(steps, "pa0.7") || strings.Contains(steps, "192.168.8.0/24") {
 		t.Errorf("another link of the name is not left alone:\n%s", steps)
+	}
+
+	// An address that cannot be had takes with it what builds on it.
+	bare.barred.addrs = map[netip.Addr]string{mustAddr("192.168.1.10"): "no", mustAddr("fd00:bb::77"): "no"}
+	if steps := plan(spec, bare); strings.Contains(steps, "192.168.2.0/24") || strings.Contains(steps, "fd00:bb::77/128") || !strings.Contains(steps, "fd00:aa::10/64") {
+		t.Errorf("without two of the addresses:\n%s", steps)
 	}
 }
 

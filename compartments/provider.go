@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -26,17 +27,17 @@ type seenProvider struct {
 	placed  placement
 	// leave are the links that are as they are, though they are down: somebody
 	// took them down, and no more than their absence is to be dealt with now.
-	leave map[string]bool
-	// barred are VLAN links that there cannot be, and why: they are missing links.
-	barred map[string]string
+	leave  map[string]bool
+	barred barred
 }
 
 // ApplyProvider makes the provider side what the spec says: addresses on the PA
 // interfaces, VLAN links, routes to PAs elsewhere, and rules by which the
 // gateway's own stack neither answers tunnel packets of the dataplane nor
 // forwards between the fabric and anything else. An address that was there before
-// is used and never removed. An interface that is missing, does not work or cannot
-// be made is no error, and no hindrance to the others: ProviderState tells of it.
+// is used and never removed. An interface that is missing or does not work, and an
+// interface or address that cannot be had, is no error, and no hindrance to others:
+// ProviderState tells of it.
 func (e *Engine) ApplyProvider(ctx context.Context, s ProviderSpec) ([]string, error) {
 	repaired, err := e.applyProvider(ctx, s)
 	if err != nil {
@@ -96,9 +97,9 @@ func (e *Engine) settleProvider(x *executor, s ProviderSpec, all bool) (changed 
 		return nil, err
 	}
 	var steps []step
-	barred := map[string]string{}
+	not := barred{links: map[string]string{}, addrs: map[netip.Addr]string{}}
 	for range settle {
-		seen, err := e.seeProvider(s, all, barred)
+		seen, err := e.seeProvider(s, all, not)
 		if err != nil {
 			return changed, err
 		}
@@ -114,7 +115,7 @@ func (e *Engine) settleProvider(x *executor, s ProviderSpec, all bool) (changed 
 			g.provider = e.providerState(s, seen)
 			return changed, e.announceAgain(seen)
 		}
-		done, err := x.runBarring(steps, barred)
+		done, err := x.runBarring(steps, not)
 		changed = append(changed, words(done)...)
 		if err != nil {
 			return changed, err
@@ -124,29 +125,6 @@ func (e *Engine) settleProvider(x *executor, s ProviderSpec, all bool) (changed 
 		}
 	}
 	return changed, fmt.Errorf("it does not settle: %s is undone each time it is done; does somebody else change it?", steps[0])
-}
-
-// runBarring carries out the steps in order, and tells which it did. A VLAN link
-// that cannot be made is barred, and the rest, which was planned with it, left for
-// another plan.
-func (x *executor) runBarring(steps []step, barred map[string]string) (done []step, err error) {
-	before := len(barred)
-	for _, s := range steps {
-		v, vlan := s.(addVLAN)
-		if !vlan && len(barred) > before {
-			return done, nil
-		}
-		err := x.run([]step{s})
-		switch {
-		case err == nil:
-			done = append(done, s)
-		case vlan && x.ctx.Err() == nil:
-			barred[v.name] = "cannot be made: " + err.Error()
-		default:
-			return done, err
-		}
-	}
-	return done, nil
 }
 
 func indexes(links map[string]nl.Link) map[string]int {
@@ -203,8 +181,8 @@ func (e *Engine) checkProvider(s ProviderSpec) error {
 
 // seeProvider reads the provider side. All VLAN links of ours are looked for only
 // where that is asked: it takes a list of all links.
-func (e *Engine) seeProvider(s ProviderSpec, all bool, barred map[string]string) (seen seenProvider, err error) {
-	seen = seenProvider{links: map[string]nl.Link{}, addrs: map[string][]nl.Addr{}, sysctls: map[string]string{}, leave: map[string]bool{}, barred: barred}
+func (e *Engine) seeProvider(s ProviderSpec, all bool, not barred) (seen seenProvider, err error) {
+	seen = seenProvider{links: map[string]nl.Link{}, addrs: map[string][]nl.Addr{}, sysctls: map[string]string{}, leave: map[string]bool{}, barred: not}
 	for en := range e.gw.entries {
 		seen.entries = append(seen.entries, en)
 	}
@@ -263,19 +241,6 @@ func (e *Engine) seeProviderLinks(wanted []string, all bool, seen *seenProvider)
 	return err
 }
 
-// barStrangers passes over links that have the name of a VLAN link and are
-// something else.
-func barStrangers(s ProviderSpec, seen *seenProvider) {
-	for _, a := range s.Addresses {
-		name := ProviderLink(a)
-		l, have := seen.links[name]
-		if a.VLAN != 0 && have && (l.Kind != "vlan" || l.VLAN != a.VLAN || l.Parent != seen.links[a.Interface].Index) {
-			seen.barred[name] = fmt.Sprintf("is there and is not VLAN %d of %s: rename or remove it", a.VLAN, a.Interface)
-			delete(seen.links, name)
-		}
-	}
-}
-
 // placeAll takes in how the links are and decides where the addresses are to be.
 func (e *Engine) placeAll(s ProviderSpec, wanted []string, all bool, seen *seenProvider) {
 	g := e.gw
@@ -331,8 +296,8 @@ func (e *Engine) providerState(s ProviderSpec, seen seenProvider) ProviderState 
 	var out ProviderState
 	for _, h := range held(s) {
 		l := seen.placed.of(h)
-		p := PAState{Addr: h.prefix.Addr(), Home: h.home, Link: l, Fault: seen.health[h.home].fault, Why: seen.barred[h.home], Down: seen.health[l].fault != FaultNone}
-		if h.home == "" {
+		p := PAState{Addr: h.prefix.Addr(), Home: h.home, Link: l, Fault: seen.health[h.home].fault, Why: seen.barred.links[h.home], Refused: seen.barred.addrs[h.prefix.Addr()], Down: seen.health[l].fault != FaultNone}
+		if h.home == "" || p.Refused != "" {
 			p.Down = true
 		}
 		if h.rewrite {

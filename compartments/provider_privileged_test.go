@@ -166,6 +166,56 @@ func TestVLAN(t *testing.T) {
 	}
 }
 
+// An address that the kernel refuses is no hindrance to the others; once it does not
+// any more, all is there.
+func TestRefusedAddress(t *testing.T) {
+	m := newMachine(t)
+	e := m.engine()
+	gw := m.id + ".gw"
+	m.run(gw, "sysctl -qw net.ipv6.conf.pa0.disable_ipv6=1")
+	s := provider("fd00:aa::10/64", "192.168.1.10/24")
+	s.Rewrite = []RewriteAddress{{Addr: mustAddr("fd00:aa::77")}, {Addr: mustAddr("192.168.1.77")}}
+	s.Routes = []hnv.ProviderRoute{{Prefix: prefix("fd00:bb::/64"), NextHop: mustAddr("fd00:aa::1")}, {Prefix: prefix("192.168.2.0/24"), NextHop: mustAddr("192.168.1.1")}}
+	refused := func() (out []string) {
+		t.Helper()
+		st := e.ProviderState()
+		for _, a := range slices.Concat(st.Addresses, st.Rewrite) {
+			if a.Down != (a.Trouble() != "") {
+				t.Errorf("%s is down: %v, for %q", a.Addr, a.Down, a.Trouble())
+			}
+			if strings.Contains(a.Trouble(), "IPv6 is disabled") {
+				out = append(out, a.Addr.String())
+			}
+		}
+		return out
+	}
+	for i := range 2 {
+		changed, err := e.ApplyProvider(t.Context(), s)
+		must(t, err)
+		if got := refused(); !slices.Equal(got, []string{"fd00:aa::10", "fd00:aa::77"}) {
+			t.Errorf("refused are %v", got)
+		}
+		if got := m.addrs("pa0"); !slices.Equal(got, []string{"192.168.1.10/24", "192.168.1.77/32"}) {
+			t.Errorf("addresses %v", got)
+		}
+		if got := m.ip(gw, "route show 192.168.2.0/24"); !strings.Contains(got, "via 192.168.1.1") {
+			t.Errorf("the route by another address is %q", got)
+		}
+		if i > 0 && len(changed) > 0 {
+			t.Errorf("it does not rest: %q", changed)
+		}
+	}
+	m.run(gw, "sysctl -qw net.ipv6.conf.pa0.disable_ipv6=0")
+	_, err := e.ApplyProvider(t.Context(), s)
+	must(t, err)
+	if got := refused(); len(got) != 0 {
+		t.Errorf("refused are still %v", got)
+	}
+	if got := m.ip(gw, "-6 route show fd00:bb::/64"); !strings.Contains(got, "via fd00:aa::1") {
+		t.Errorf("the route by the address that was refused is %q", got)
+	}
+}
+
 // The stack must be silent about tunnel packets, and taps must see them.
 func TestTunnelPacketsAreNotAnswered(t *testing.T) {
 	m := newMachine(t)

@@ -35,12 +35,13 @@ func unresolvedKeys(link string) []string {
 // stays until the address is gone: the stack must not answer even one packet of the
 // dataplane's. An address is announced when the way out is there too.
 func planProvider(n names, interfaces []string, s ProviderSpec, seen seenProvider) []step {
-	links := slices.DeleteFunc(providerLinks(interfaces, s), func(l string) bool { return seen.barred[l] != "" })
+	links := slices.DeleteFunc(providerLinks(interfaces, s), func(l string) bool { return seen.barred.links[l] != "" })
 	out := planVLANs(n, links, s, seen)
 	guard := planGuard(links, s, seen.entries)
 	if len(guard.put) > 0 {
 		out = append(out, changeEntries{put: guard.put})
 	}
+	s = s.without(seen.barred.addrs)
 	var announced []step
 	for _, name := range links {
 		l, have := seen.links[name]
@@ -197,7 +198,7 @@ func planProviderRoutes(links []string, s ProviderSpec, seen seenProvider) []ste
 
 // comes tells whether the link is being made.
 func comes(link string, s ProviderSpec, seen seenProvider) bool {
-	if _, barred := seen.barred[link]; barred {
+	if _, barred := seen.barred.links[link]; barred {
 		return false
 	}
 	for _, a := range s.Addresses {
