@@ -4,6 +4,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -176,5 +177,30 @@ func TestRulesRefuse(t *testing.T) {
 		if got := forbidden(c.dir, allowed(c.dir), c.imp, c.isTest) != ""; got != c.refused {
 			t.Errorf("%s importing %s: refused %v, want %v", c.dir, c.imp, got, c.refused)
 		}
+	}
+}
+
+// There is one compartmentd for each tenant that needs one, and what is linked
+// into it can be attacked from outside: it stays small.
+func TestCompartmentdStaysSmall(t *testing.T) {
+	cmd := exec.Command("go", "list", "-deps", "./cmd/compartmentd")
+	cmd.Dir = filepath.Join("..", "..")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := []string{"cmd/compartmentd", "s2s", "bgp", "internal", "hnv"}
+	deps := strings.Fields(string(out))
+	for _, d := range deps {
+		rest, ours := strings.CutPrefix(d, module+"/")
+		if ours && !slices.ContainsFunc(allowed, func(a string) bool { return rest == a || strings.HasPrefix(rest, a+"/") }) {
+			t.Errorf("compartmentd links %s", rest)
+		}
+		if strings.HasPrefix(d, "go.etcd.io/") || strings.HasPrefix(d, "github.com/cilium/ebpf") || strings.HasPrefix(d, "github.com/spf13/cobra") {
+			t.Errorf("compartmentd links %s", d)
+		}
+	}
+	if !slices.Contains(deps, module+"/s2s") {
+		t.Errorf("of %d packages none is s2s", len(deps))
 	}
 }

@@ -45,10 +45,11 @@ func (n NS) ID() (ID, error) {
 	return ID{uint64(st.Dev), st.Ino}, nil //nolint:unconvert // Dev has 32 bits on some architectures
 }
 
-// Do runs fn inside the namespace, as the function Do does.
+// Do runs fn inside the namespace, as the function Do does. A process that may
+// not change namespaces can still do what is to be done in its own.
 func (n NS) Do(fn func() error) error {
 	return onThread(func() error {
-		if err := unix.Setns(n.fd(), unix.CLONE_NEWNET); err != nil {
+		if err := unix.Setns(n.fd(), unix.CLONE_NEWNET); err != nil && !n.here() {
 			return fmt.Errorf("enter namespace: %w", os.NewSyscallError("setns", err))
 		}
 		return fn()

@@ -1,0 +1,386 @@
+//go:build linux
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hnvgate/hnvgate/internal/agentapi"
+	"github.com/hnvgate/hnvgate/internal/netns"
+)
+
+const (
+	// readyFor is how long an agent may take until it answers.
+	readyFor = 15 * time.Second
+	// endFor is how long one that was told to end may take, before it is killed.
+	endFor = 10 * time.Second
+	// stable is how long an agent must have run for its next end to count as the
+	// first.
+	stable = time.Minute
+	// maxLog is the size at which an agent's log is put aside.
+	maxLog = 1 << 20
+)
+
+// child is one tenant's agent, over all its lives.
+type child struct {
+	s          *Supervisor
+	comp       Compartment
+	dir        string
+	client     *client
+	ctx        context.Context // ends the supervising of this child
+	abandonNow context.CancelFunc
+	ended      chan struct{} // closed when it is supervised no more
+
+	mu      sync.Mutex
+	changed chan struct{} // closed, and made anew, when what follows changes
+	life    *life         // nil: it does not run
+	quick   bool          // the next end is expected: start again at once
+	last    bool          // the next end is the last one
+	status  Status
+}
+
+// life is one process.
+type life struct {
+	pid     int
+	pidfd   int
+	adopted bool
+	gone    chan struct{} // closed when it has ended
+	why     string        // set before that
+}
+
+// keep starts or adopts the agent, again whenever it ends.
+func (c *child) keep() {
+	defer close(c.ended)
+	wait := c.s.o.BackoffMin
+	for c.ctx.Err() == nil {
+		began := time.Now()
+		l, err := c.begin()
+		if err == nil {
+			c.set(func() { c.life, c.status.NextTry = l, time.Time{} })
+			select {
+			case <-l.gone:
+			case <-c.ctx.Done():
+				return // it runs on
+			}
+			err = errors.New(l.why)
+		}
+		if time.Since(began) > stable {
+			wait = c.s.o.BackoffMin
+		}
+		var quick, last bool
+		c.set(func() {
+			quick, last = c.quick, c.last
+			c.quick, c.life = false, nil
+			if !quick && !last {
+				c.status.Restarts++
+				c.status.LastError, c.status.NextTry = err.Error(), time.Now().Add(wait)
+			}
+		})
+		if last {
+			return
+		}
+		if quick {
+			continue
+		}
+		c.s.o.Log.Error("agent has ended", "tenant", c.comp.Tenant.String(), "reason", err.Error(), "next start in", wait)
+		select {
+		case <-time.After(wait):
+		case <-c.ctx.Done():
+		}
+		wait = min(2*wait, c.s.o.BackoffMax)
+	}
+}
+
+// set changes the child and wakes whoever waits for a change.
+func (c *child) set(change func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change()
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+func (c *child) look() Status {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	st := c.status
+	st.Tenant = c.comp.Tenant
+	if c.life != nil {
+		st.PID, st.Adopted = c.life.pid, c.life.adopted
+	}
+	return st
+}
+
+// begin gives a running agent: one that is there already, if it is in the right
+// namespace, or a new one.
+func (c *child) begin() (*life, error) {
+	if l, err := c.adopt(); err != nil || l != nil {
+		return l, err
+	}
+	return c.start()
+}
+
+func (c *child) adopt() (*life, error) {
+	pid, err := c.client.peer(c.ctx)
+	if err != nil {
+		return nil, nil //nolint:nilerr // nobody is there
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil, nil //nolint:nilerr // it has ended meanwhile
+	}
+	l := &life{pid: pid, pidfd: fd, adopted: true, gone: make(chan struct{}), why: "the adopted process has ended"}
+	go func() {
+		awaitExit(fd)
+		_ = unix.Close(fd)
+		close(l.gone)
+	}()
+	if !sameNamespace(pid, c.comp.Namespace) {
+		// The compartment was made anew: this one serves nobody.
+		l.kill(unix.SIGKILL)
+		<-l.gone
+		return nil, nil
+	}
+	return l, nil
+}
+
+// awaitExit waits until the process of a pidfd has ended.
+func awaitExit(fd int) {
+	for {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, -1)
+		if err != nil && !errors.Is(err, unix.EINTR) || n > 0 {
+			return
+		}
+	}
+}
+
+func sameNamespace(pid int, namespace string) bool {
+	a, errA := os.Stat("/proc/" + strconv.Itoa(pid) + "/ns/net")
+	b, errB := os.Stat(namespace)
+	return errA == nil && errB == nil && os.SameFile(a, b)
+}
+
+func (l *life) kill(sig unix.Signal) {
+	select {
+	case <-l.gone:
+	default:
+		_ = unix.PidfdSendSignal(l.pidfd, sig, nil, 0)
+	}
+}
+
+func (c *child) start() (*life, error) {
+	log, err := openLog(filepath.Join(c.dir, agentapi.LogName))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	key, err := c.keyPipe()
+	if err != nil {
+		return nil, err
+	}
+	defer key.Close()
+	cmd := exec.Command(c.s.o.Binary, "--dir", c.dir, "--tenant", c.comp.Tenant.String(), "--key-fd", "3")
+	cmd.Env, cmd.Stderr, cmd.ExtraFiles, cmd.Dir = c.environment(), log, []*os.File{key}, "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	group, err := c.s.group(c.comp.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	if group != nil {
+		defer group.Close()
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(group.Fd())
+	}
+	var fd int
+	cmd.SysProcAttr.PidFD = &fd
+	if err := netns.Do(c.comp.Namespace, cmd.Start); err != nil {
+		return nil, fmt.Errorf("start: %w", err)
+	}
+	l := &life{pid: cmd.Process.Pid, pidfd: fd, gone: make(chan struct{})}
+	go func() { // it is reaped also when the supervising has ended
+		err := cmd.Wait()
+		l.why = "ended: " + cmd.ProcessState.String()
+		if err != nil {
+			l.why = err.Error()
+		}
+		close(l.gone)
+		_ = unix.Close(fd)
+	}()
+	return l, nil
+}
+
+func openLog(path string) (*os.File, error) {
+	if st, err := os.Stat(path); err == nil && st.Size() > maxLog {
+		if err := os.Rename(path, path+".old"); err != nil {
+			return nil, err
+		}
+	}
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+}
+
+// keyPipe gives the end of a pipe from which the key can be read once.
+func (c *child) keyPipe() (*os.File, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	_, err = w.Write(c.s.o.Key.Bytes())
+	if err = errors.Join(err, w.Close()); err != nil {
+		_ = r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// environment keeps the heap small: most agents have little to do, and what
+// WireGuard keeps ready counts as heap though it is not touched.
+func (c *child) environment() []string {
+	env := []string{"GOGC=50", "GOMAXPROCS=2"}
+	if c.s.o.MemoryMax > 0 {
+		env = append(env, "GOMEMLIMIT="+strconv.FormatInt(c.s.o.MemoryMax*8/10, 10))
+	}
+	return env
+}
+
+// inPlace tells whether the agent's namespace is still the compartment's.
+func (c *child) inPlace() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.life == nil || sameNamespace(c.life.pid, c.comp.Namespace)
+}
+
+// abandon ends the supervising; whoever comes next finds the process.
+func (c *child) abandon() {
+	c.abandonNow()
+	<-c.ended
+}
+
+// running waits until there is a process, or says why there is none.
+func (c *child) running(ctx context.Context) (*life, error) {
+	for {
+		c.mu.Lock()
+		l, changed, st := c.life, c.changed, c.status
+		c.mu.Unlock()
+		if l != nil {
+			return l, nil
+		}
+		if !st.NextTry.IsZero() {
+			return nil, fmt.Errorf("it does not run: %s; next start at %s", st.LastError, st.NextTry.Format(time.TimeOnly))
+		}
+		select {
+		case <-changed:
+		case <-c.ended:
+			return nil, ErrNoAgent
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// ask makes a request of the running agent, which may be about to come up.
+func (c *child) ask(ctx context.Context, request func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, readyFor)
+	defer cancel()
+	for {
+		l, err := c.running(ctx)
+		if err != nil {
+			return err
+		}
+		if err = request(ctx); !errors.Is(err, errNotThere) {
+			return err
+		}
+		select {
+		case <-l.gone:
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("it does not answer: %w", err)
+		}
+	}
+}
+
+func (c *child) put(ctx context.Context, d agentapi.Desired) (st agentapi.State, err error) {
+	err = c.ask(ctx, func(ctx context.Context) error {
+		st, err = c.client.put(ctx, d)
+		return err
+	})
+	return st, err
+}
+
+func (c *child) state(ctx context.Context) (st agentapi.State, err error) {
+	err = c.ask(ctx, func(ctx context.Context) error {
+		st, err = c.client.state(ctx)
+		return err
+	})
+	return st, err
+}
+
+func (c *child) replace(ctx context.Context) error {
+	l, err := c.running(ctx)
+	if err != nil {
+		return err
+	}
+	c.set(func() { c.quick = true })
+	l.kill(unix.SIGTERM)
+	if err := l.await(ctx); err != nil {
+		return err
+	}
+	_, err = c.state(ctx)
+	return err
+}
+
+// await waits for the end, and makes it come.
+func (l *life) await(ctx context.Context) error {
+	select {
+	case <-l.gone:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(endFor):
+	}
+	l.kill(unix.SIGKILL)
+	<-l.gone
+	return nil
+}
+
+// remove ends the agent for good. One whose compartment is gone has nothing to
+// clean up, and is not started for that.
+func (c *child) remove(ctx context.Context) error {
+	if _, err := os.Stat(c.comp.Namespace); err != nil {
+		c.set(func() { c.last = true })
+		c.abandon()
+		if pid, err := c.client.peer(ctx); err == nil {
+			if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+				_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+				awaitExit(fd)
+				_ = unix.Close(fd)
+			}
+		}
+		return nil
+	}
+	l, err := c.running(ctx)
+	if err != nil {
+		return err
+	}
+	c.set(func() { c.last = true })
+	err = c.ask(ctx, c.client.end)
+	if err == nil {
+		err = l.await(ctx)
+	}
+	if err != nil {
+		c.set(func() { c.last = false })
+		return err
+	}
+	<-c.ended
+	return nil
+}
