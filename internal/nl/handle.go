@@ -20,6 +20,9 @@ import (
 // Protocol marks routes, addresses and neighbours as made by the gateway.
 const Protocol = 201
 
+// ProtocolBGP marks routes that a compartment's BGP speaker learned.
+const ProtocolBGP = 203
+
 // ErrNotFound is returned where the object named does not exist.
 var ErrNotFound = errors.New("not found")
 

@@ -37,7 +37,7 @@ func (r Route) hasGateway() bool {
 
 // appendHops writes a list of struct rtnexthop: length, flags, weight less one,
 // index, and attributes.
-func appendHops(b []byte, hops []NextHop) []byte {
+func appendHops(b []byte, dst netip.Addr, hops []NextHop) []byte {
 	e := vnl.NativeEndian()
 	for _, n := range hops {
 		at := len(b)
@@ -48,11 +48,20 @@ func appendHops(b []byte, hops []NextHop) []byte {
 		b = append(b, 0, 0, flags, byte(max(n.Weight, 1)-1), 0, 0, 0, 0)
 		e.PutUint32(b[at+4:], uint32(n.Link))
 		if n.Via.IsValid() {
-			b = append(b, vnl.NewRtAttr(unix.RTA_GATEWAY, n.Via.AsSlice()).Serialize()...)
+			b = append(b, gateway(dst, n.Via)...)
 		}
 		e.PutUint16(b[at:], uint16(len(b)-at))
 	}
 	return b
+}
+
+// gateway is a next hop's attribute, also of one of the other family (RFC 8950).
+func gateway(dst, via netip.Addr) []byte {
+	if dst.Is4() == via.Is4() {
+		return vnl.NewRtAttr(unix.RTA_GATEWAY, via.AsSlice()).Serialize()
+	}
+	b := vnl.Uint16Attr(uint16(family(via)))
+	return vnl.NewRtAttr(unix.RTA_VIA, append(b, via.AsSlice()...)).Serialize()
 }
 
 // parseHops reads what appendHops writes.

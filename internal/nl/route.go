@@ -203,10 +203,10 @@ func routeMessage(rt Route) func(*vnl.NetlinkRequest) {
 			r.AddData(vnl.NewRtAttr(unix.RTA_DST, rt.Dst.Masked().Addr().AsSlice()))
 		}
 		if rt.Via.IsValid() {
-			r.AddData(vnl.NewRtAttr(unix.RTA_GATEWAY, rt.Via.AsSlice()))
+			r.AddRawData(gateway(rt.Dst.Addr(), rt.Via))
 		}
 		if len(rt.NextHops) > 0 {
-			r.AddData(vnl.NewRtAttr(unix.RTA_MULTIPATH, appendHops(nil, rt.NextHops)))
+			r.AddData(vnl.NewRtAttr(unix.RTA_MULTIPATH, appendHops(nil, rt.Dst.Addr(), rt.NextHops)))
 		}
 		if rt.Link != 0 {
 			r.AddData(vnl.NewRtAttr(unix.RTA_OIF, vnl.Uint32Attr(uint32(rt.Link))))
