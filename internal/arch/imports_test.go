@@ -48,6 +48,7 @@ var onlyIn = map[string]string{
 	"github.com/gaissmai/bart":       "dataplane",
 	"github.com/cilium/ebpf":         "dataplane/offload test",
 	"golang.zx2c4.com/wireguard":     "s2s",
+	"github.com/osrg/gobgp":          "bgp/internal/gobgp",
 }
 
 func TestImports(t *testing.T) {
@@ -115,6 +116,9 @@ func allowed(dir string) []string {
 func forbidden(dir string, allowed []string, imp string, isTest bool) string {
 	top, _, _ := strings.Cut(dir, "/")
 	if rest, ours := strings.CutPrefix(imp, module+"/"); ours {
+		if rest == "bgp/speaker" && dir != "cmd/compartmentd" && dir != rest && top != "test" {
+			return "a speaker runs inside a compartment: only cmd/compartmentd has one"
+		}
 		folder, _, _ := strings.Cut(rest, "/")
 		if folder == top {
 			return ""
@@ -136,6 +140,9 @@ func forbidden(dir string, allowed []string, imp string, isTest bool) string {
 	}
 	if strings.HasPrefix(imp, "github.com/google/gopacket") && !isTest {
 		return "gopacket is for tests: the hot path has its own codecs"
+	}
+	if dir == "bgp" && strings.Contains(first, ".") {
+		return "bgp is words: its engine is bgp/speaker"
 	}
 	for lib, folder := range onlyIn {
 		within := func(f string) bool { return dir == f || strings.HasPrefix(dir, f+"/") }
@@ -173,6 +180,15 @@ func TestRulesRefuse(t *testing.T) {
 		{"dataplane/offload", "github.com/vishvananda/netlink", false, true},
 		{"s2s", module + "/bgp", false, true},
 		{"bgp", "golang.zx2c4.com/wireguard/conn", false, true},
+		{"bgp/internal/gobgp", "github.com/osrg/gobgp/v4/api", false, false},
+		{"bgp/speaker", "github.com/osrg/gobgp/v4/api", false, true},
+		{"bgp", "github.com/osrg/gobgp/v4/api", false, true},
+		{"bgp", "golang.org/x/sys/unix", false, true},
+		{"bgp", module + "/bgp/speaker", false, true},
+		{"control", module + "/bgp", false, false},
+		{"control", module + "/bgp/speaker", false, true},
+		{"cmd/compartmentd", module + "/bgp/speaker", false, false},
+		{"cmd/gatewayd", module + "/bgp/speaker", false, true},
 	} {
 		if got := forbidden(c.dir, allowed(c.dir), c.imp, c.isTest) != ""; got != c.refused {
 			t.Errorf("%s importing %s: refused %v, want %v", c.dir, c.imp, got, c.refused)
