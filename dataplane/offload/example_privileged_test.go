@@ -136,6 +136,7 @@ func TestOrdinaryPacketsStayInTheKernel(t *testing.T) {
 		}
 	}
 	c.check(t, 3000, 3000, 0)
+	g.checkCounters()
 }
 
 // between sends one's packets to the other: from a port here, or as the host of
@@ -239,6 +240,7 @@ func TestHostilePacketsAreRefusedByThePrograms(t *testing.T) {
 		t.Errorf("the programs dropped %d packets", c.actions[actionDrop])
 	}
 	c.check(t, 0, 0, 25)
+	g.checkCounters()
 }
 
 // The committed corpora of the Switch's fuzz targets go through both.
@@ -278,6 +280,7 @@ func TestCorpora(t *testing.T) {
 		}
 	}
 	c.check(t, 0, 1, 5)
+	g.checkCounters()
 }
 
 var byteLine = regexp.MustCompile(`(?m)^\[\]byte\((".*")\)$`)

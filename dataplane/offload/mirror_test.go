@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/netip"
 	"runtime"
 	"slices"
 	"testing"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/hnvgate/hnvgate/dataplane"
 	"github.com/hnvgate/hnvgate/dataplane/capture"
+	"github.com/hnvgate/hnvgate/hnv"
 )
 
 // clone copies tables.
@@ -120,7 +122,7 @@ func TestMirrorAdopts(t *testing.T) {
 		for range 25 {
 			w.change()
 		}
-		numbers := maps.Clone(f.numbers.m)
+		numbers, subnets := maps.Clone(f.numbers.m), maps.Clone(f.vsids.m)
 		// While nobody looks, some things change.
 		w.sw.Follow(nil)
 		dead := w.m
@@ -142,6 +144,11 @@ func TestMirrorAdopts(t *testing.T) {
 				t.Fatalf("tenant %x was number %d and is %d", r, was, n)
 			}
 		}
+		for v, is := range f.vsids.m {
+			if was, had := subnets[v]; had && was.Slot != is.Slot {
+				t.Fatalf("VSID %d counted in place %d and does in %d", v, was.Slot, is.Slot)
+			}
+		}
 		if f.numbers.m[rdid{}] < numbers[rdid{}] {
 			t.Fatal("a tenant's number may be given out again")
 		}
@@ -151,6 +158,46 @@ func TestMirrorAdopts(t *testing.T) {
 			steady(t, w, f, w.change)
 			compareAnew(t, w, f)
 		}
+	}
+}
+
+// Of routes that go, the shortest goes first: else what a longer one led would be
+// found by the shorter one meanwhile.
+func TestShortestRouteGoesFirst(t *testing.T) {
+	w := newWorld(t, 5)
+	f := newFakes()
+	w.m = newTestMirror(t, w.sw, f)
+	w.sw.Follow(w.m)
+	w.provider()
+	c := w.shape(0)
+	for len(c.Subnets) == 0 {
+		c = w.shape(0)
+	}
+	w.tenants[0], c.Routes = c, nil
+	prefixes := []string{"0.0.0.0/0", "8.0.0.0/8", "8.8.0.0/16", "8.8.8.0/24"}
+	for _, p := range prefixes {
+		c.Routes = append(c.Routes, hnv.CustomerRoute{
+			RDID: c.RDID, VSID: c.Subnets[0].VSID, Prefix: netip.MustParsePrefix(p), NextHop: w.station(c.Subnets[0], false, 5),
+		})
+	}
+	w.apply(0)
+	number, seen := w.m.tenants[c.RDID].number, 0
+	gone := func(p string) bool {
+		_, there := f.routes.m[routeKeyOf(number, netip.MustParsePrefix(p))]
+		return !there
+	}
+	f.watch = func() {
+		for i := range prefixes[1:] {
+			if shorter, longer := prefixes[i], prefixes[i+1]; gone(longer) && !gone(shorter) {
+				t.Errorf("%s is gone before %s", longer, shorter)
+			}
+		}
+		seen++
+	}
+	c.Routes = nil
+	w.apply(0)
+	if seen < len(prefixes) || slices.ContainsFunc(prefixes, func(p string) bool { return !gone(p) }) {
+		t.Errorf("%d writes took out too few routes", seen)
 	}
 }
 

@@ -6,12 +6,14 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/hnvgate/hnvgate/dataplane"
 	"github.com/hnvgate/hnvgate/dataplane/drop"
@@ -34,6 +36,9 @@ type rig struct {
 	out    *recorder // to the fabric
 	boxes  map[dataplane.PortID]*recorder
 	last   *recorder
+	// counted is what the Switch counted of the packets that the programs took.
+	counted map[hnv.RDID]dataplane.TenantCounters
+	delta   map[hnv.RDID]dataplane.TenantCounters // of the last packet
 }
 
 // recorder is a Writer that keeps what it is given.
@@ -50,7 +55,7 @@ const rigPorts = 24
 
 func newRig(t *testing.T, seed uint64) *rig {
 	t.Helper()
-	g := &rig{world: newWorld(t, seed), out: &recorder{}, boxes: map[dataplane.PortID]*recorder{}}
+	g := &rig{world: newWorld(t, seed), out: &recorder{}, boxes: map[dataplane.PortID]*recorder{}, counted: map[hnv.RDID]dataplane.TenantCounters{}}
 	path := netns.Path(nstest.New(t, "rig"))
 	h, err := nl.Open(path)
 	if err != nil {
@@ -178,7 +183,7 @@ func (g *rig) owner(vsid uint32) hnv.RDID {
 // reference gives the frame to the Switch. It tells all that became of it.
 func (g *rig) reference(give func(f *packet.Frame)) (out []verdict) {
 	g.t.Helper()
-	before := g.drops()
+	before := g.counters()
 	f := packet.NewFrame(4096)
 	give(f)
 	g.worker.Flush()
@@ -197,9 +202,11 @@ func (g *rig) reference(give func(f *packet.Frame)) (out []verdict) {
 			out = []verdict{{}}
 		}
 	}()
-	for r, now := range g.drops() {
-		for reason, n := range now {
-			for range n - before[r][reason] {
+	g.delta = map[hnv.RDID]dataplane.TenantCounters{}
+	for r, now := range g.counters() {
+		g.delta[r] = plus(now, before[r], -1)
+		for reason, n := range now.DropsByReason {
+			for range n - before[r].DropsByReason[reason] {
 				out = append(out, verdict{action: actionDrop, reason: reason, rdid: r})
 			}
 		}
@@ -207,15 +214,61 @@ func (g *rig) reference(give func(f *packet.Frame)) (out []verdict) {
 	return out
 }
 
-// drops are those of the Switch alone.
-func (g *rig) drops() map[hnv.RDID]map[drop.Reason]uint64 {
+// counters are those of the Switch alone.
+func (g *rig) counters() map[hnv.RDID]dataplane.TenantCounters {
 	g.sw.Follow(nil)
 	defer g.sw.Follow(g.m)
-	out := map[hnv.RDID]map[drop.Reason]uint64{}
+	out := map[hnv.RDID]dataplane.TenantCounters{}
 	for _, c := range g.sw.Counters() {
-		out[c.RDID] = c.DropsByReason
+		out[c.RDID] = c
 	}
 	return out
+}
+
+// plus adds, or with -1 takes away, what programs count too.
+func plus(a, b dataplane.TenantCounters, sign int) (out dataplane.TenantCounters) {
+	add := func(x, y uint64) uint64 { return uint64(int64(x) + int64(sign)*int64(y)) }
+	sum := func(x, y dataplane.Traffic) dataplane.Traffic {
+		return dataplane.Traffic{Packets: add(x.Packets, y.Packets), Bytes: add(x.Bytes, y.Bytes)}
+	}
+	out.FromFabric, out.ToFabric = sum(a.FromFabric, b.FromFabric), sum(a.ToFabric, b.ToFabric)
+	out.FromPorts, out.ToPorts = sum(a.FromPorts, b.FromPorts), sum(a.ToPorts, b.ToPorts)
+	out.DropsByReason = maps.Clone(a.DropsByReason)
+	if out.DropsByReason == nil {
+		out.DropsByReason = map[drop.Reason]uint64{}
+	}
+	for r, n := range b.DropsByReason {
+		out.DropsByReason[r] = add(out.DropsByReason[r], n)
+	}
+	maps.DeleteFunc(out.DropsByReason, func(_ drop.Reason, n uint64) bool { return n == 0 })
+	return out
+}
+
+// count notes what the Switch counted of a packet that the programs took too.
+func (g *rig) count(program verdict) {
+	if program.action == actionPunt || program.action == actionPass {
+		return
+	}
+	for r, c := range g.delta {
+		g.counted[r] = plus(g.counted[r], c, 1)
+	}
+}
+
+// checkCounters holds what the programs counted against that.
+func (g *rig) checkCounters() {
+	g.t.Helper()
+	got := map[hnv.RDID]dataplane.TenantCounters{}
+	packets := uint64(0)
+	for _, c := range g.m.Counters() {
+		got[c.RDID] = plus(c, dataplane.TenantCounters{}, 1)
+		packets += c.FromFabric.Packets + c.FromPorts.Packets
+	}
+	if packets == 0 {
+		g.t.Error("the programs counted nothing")
+	}
+	if diff := cmp.Diff(g.counted, got, cmpopts.EquateComparable(hnv.RDID{}, hnv.Name{})); diff != "" {
+		g.t.Errorf("the programs do not count as the Switch does (-Switch +programs):\n%s", diff)
+	}
 }
 
 // fromPort gives a frame of a port to both.
@@ -225,6 +278,7 @@ func (g *rig) fromPort(id dataplane.PortID, b []byte) (program, reference verdic
 		f.Set(b)
 		g.worker.FromPort(id, []*packet.Frame{f})
 	})
+	g.count(program)
 	return program, all[0], len(all) == 1
 }
 
@@ -235,6 +289,7 @@ func (g *rig) fromFabric(b []byte) (program, reference verdict, alone bool) {
 		f.Set(b)
 		g.worker.FromProvider([]*packet.Frame{f})
 	})
+	g.count(program)
 	return program, all[0], len(all) == 1
 }
 
