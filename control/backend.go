@@ -52,10 +52,9 @@ func (c *Controller) Compartments() []v1.Compartment {
 	mtu := c.machine().paMTU
 	out := []v1.Compartment{}
 	c.o.Store.View(func(f *hnv.Fabric) {
-		pa, _ := f.GatewayPA()
 		for _, t := range f.Tenants() {
 			if t.Gateway != nil {
-				out = append(out, describe(compartmentSpec(f, t, mtu-t.Encap.Overhead(pa.Is6()))))
+				out = append(out, describe(compartmentSpec(f, t, compartmentMTU(f, t, mtu))))
 			}
 		}
 	})

@@ -68,6 +68,13 @@ func TestDesired(t *testing.T) {
 	if r := tables.Routes[len(tables.Routes)-1]; r.Prefix.String() != "0.0.0.0/0" || r.Metric != derivedMetric {
 		t.Errorf("no default route to the compartment: %+v", tables.Routes)
 	}
+
+	// With provider addresses of both families, there is room for the longer tunnel.
+	m.change(put(hnv.ProviderAddress{Addr: netip.MustParsePrefix("fd99::1/64"), Interface: "pa0"}))
+	d, _ = desired(m.f, contoso.Name, machine{paMTU: 1500})
+	if d.Compartment.MTU != 1438 || d.Port.MTU != 1438 || d.NAT.InsideMTU != 1438 {
+		t.Errorf("MTU %d, %d and %d, want 1438", d.Compartment.MTU, d.Port.MTU, d.NAT.InsideMTU)
+	}
 }
 
 func TestBuildOrder(t *testing.T) {

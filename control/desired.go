@@ -2,6 +2,7 @@ package control
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/hnvgate/hnvgate/compartments"
 	"github.com/hnvgate/hnvgate/dataplane"
@@ -45,13 +46,12 @@ func desired(f *hnv.Fabric, name hnv.Name, m machine) (d Desired, ok bool) {
 	if t.Gateway == nil {
 		return d, true
 	}
-	pa, havePA := f.GatewayPA()
-	if !havePA {
+	if _, ok := f.GatewayPA(); !ok {
 		d.Blocked = "this machine has no provider address: add one with «gatewayctl provider-address add»"
 		return d, true
 	}
 	d.Records += len(t.Gateway.CAs)
-	mtu := m.paMTU - t.Encap.Overhead(pa.Is6())
+	mtu := compartmentMTU(f, t, m.paMTU)
 	d.Compartment = compartmentSpec(f, t, mtu)
 	d.Port = &dataplane.PortSpec{
 		Name: compartmentPort(t.Name), RDID: t.RDID, VSID: t.Gateway.VSID, MAC: hnv.CompartmentMAC(t.Gateway.VSID),
@@ -61,6 +61,13 @@ func desired(f *hnv.Fabric, name hnv.Name, m machine) (d Desired, ok bool) {
 		d.NAT = natSpec(f, t, mtu)
 	}
 	return d, true
+}
+
+// compartmentMTU leaves room for the tunnel to any host: where this machine has
+// provider addresses of both families, those of IPv6 take more.
+func compartmentMTU(f *hnv.Fabric, t hnv.Tenant, paMTU int) int {
+	six := slices.ContainsFunc(f.ProviderAddresses(), func(a hnv.ProviderAddress) bool { return a.Addr.Addr().Is6() })
+	return paMTU - t.Encap.Overhead(six)
 }
 
 func compartmentPort(n hnv.Name) string { return "compartment/" + n.String() }

@@ -16,7 +16,7 @@ import (
 // address family that leads to it.
 func HostObjects(f *hnv.Fabric, pas []netip.Addr) []hnv.Object {
 	out := f.ForHost(pas)
-	pa, ok := f.GatewayPA()
+	pa, ok := gatewayPAFor(f, pas)
 	if !ok {
 		return out
 	}
@@ -40,6 +40,22 @@ func HostObjects(f *hnv.Fabric, pas []netip.Addr) []hnv.Object {
 		return cmp.Compare(slices.Index(order, a.Kind()), slices.Index(order, b.Kind()))
 	})
 	return out
+}
+
+// gatewayPAFor gives the lowest of this machine's provider addresses that is of a
+// family that one of the host's is; where there is none, the lowest of all.
+func gatewayPAFor(f *hnv.Fabric, pas []netip.Addr) (pa netip.Addr, ok bool) {
+	for _, own := range f.ProviderAddresses() {
+		a := own.Addr.Addr()
+		shared := slices.ContainsFunc(pas, func(p netip.Addr) bool { return p.Is4() == a.Is4() })
+		if shared && (!ok || a.Less(pa)) {
+			pa, ok = a, true
+		}
+	}
+	if !ok {
+		return f.GatewayPA()
+	}
+	return pa, ok
 }
 
 // ForHost is HostObjects of the present state.

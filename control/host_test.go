@@ -280,4 +280,22 @@ func TestHostObjects(t *testing.T) {
 			t.Errorf("%s: the host has\n%+v, the gateway\n%+v", n, mine, theirs)
 		}
 	}
+
+	// Each host is told the gateway's address of its own family, if there is one.
+	m.change(put(hnv.ProviderAddress{Addr: netip.MustParsePrefix("fd99::1/64"), Interface: "pa0"}),
+		put(theRecord(5001, "10.1.1.13", "fd99::13")), put(theRecord(6001, "10.1.1.13", "fd99::13")))
+	for host, want := range map[string]string{"fd99::13": "fd99::1", "192.168.1.12": "192.168.1.1"} {
+		found := 0
+		for _, o := range HostObjects(m.f, []netip.Addr{netip.MustParseAddr(host)}) {
+			if r, ok := o.(hnv.Record); ok && (r.VSID == vsid(5000) || r.VSID == vsid(6000)) {
+				found++
+				if r.PA.String() != want {
+					t.Errorf("%s is told that compartment %s is at %s, want %s", host, r.CA, r.PA, want)
+				}
+			}
+		}
+		if found != 3 {
+			t.Errorf("%s is told of %d addresses of compartments, want 3", host, found)
+		}
+	}
 }

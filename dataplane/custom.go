@@ -88,10 +88,7 @@ func (w *Worker) forwardTunnel(t *vfp.Tunnel, src place) drop.Reason {
 	}
 	hash := x.h.FlowHash()
 	dst := lookup.AddrFrom(t.Dst)
-	from := w.sourcePA(dst)
-	if src.rec != nil {
-		from = x.choosePA(src.rec, hash)
-	}
+	from := w.outerSource(src.rec, dst, hash)
 	if !from.IsValid() || from.Is6() != dst.Is6() {
 		return drop.NoSourcePA
 	}

@@ -83,6 +83,12 @@ func (s *Switch) NextHop(q NextHopQuery) (NextHop, error) {
 	}
 	n.Rule, n.Type = w.ruleTo(to).Hnv(), rec.Type.Hnv()
 	n.DstPAs, n.Local = unpacked(x.domain.PAs(rec)), x.isHere(rec)
+	// A compartment has PAs of either family, of which its record names one.
+	if x.in = s.ports.Load().at(x.vsid, src.rec.MAC); !n.Local && x.in != nil && src.rec.PA.Is6() != rec.PA.Is6() {
+		if pa := w.outerSource(src.rec, rec.PA, 0); pa.Is6() == rec.PA.Is6() && pa.IsValid() {
+			n.SrcPAs = unpacked([]lookup.Addr{pa})
+		}
+	}
 	if v, err := hnv.NewVSID(n.VSID); err == nil {
 		n.Compartment = n.Destination == hnv.CompartmentMAC(v)
 	}

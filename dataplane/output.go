@@ -177,9 +177,8 @@ func (w *Worker) emit(tunnel *encap.Header, mtu int, cut bool) drop.Reason {
 	return w.encapsulate(x.f, tunnel)
 }
 
-// tunnel sets the outer headers towards a record. The outer source is a PA of
-// the record that vouched for the inner one, as the receiver will check; where
-// hosts have several, flows spread over those that are up.
+// tunnel sets the outer headers towards a record. Where hosts have several PAs,
+// flows spread over those that are up.
 func (w *Worker) tunnel(to *way, h *encap.Header) drop.Reason {
 	x := &w.x
 	h.Kind = kindOf(to.to.rec.Rule)
@@ -191,12 +190,7 @@ func (w *Worker) tunnel(to *way, h *encap.Header) drop.Reason {
 		hash = x.h.FlowHash()
 	}
 	dst := x.choosePA(to.to.rec, hash)
-	var src lookup.Addr
-	if to.src.rec != nil {
-		src = x.choosePA(to.src.rec, hash)
-	} else {
-		src = w.sourcePA(dst)
-	}
+	src := w.outerSource(to.src.rec, dst, hash)
 	if !src.IsValid() || src.Is6() != dst.Is6() {
 		return drop.NoSourcePA
 	}
@@ -204,6 +198,21 @@ func (w *Worker) tunnel(to *way, h *encap.Header) drop.Reason {
 	h.TOS = x.tenant.dscp(x.h.DSCP)<<2 | x.h.ECN
 	h.SetEntropy(hash)
 	return drop.None
+}
+
+// outerSource gives the PA that a packet leaves by for another one: one of the record
+// that vouched for its source, as the receiver will check. A compartment, which has
+// one such record here, has one for hosts of the other address family as well: it
+// is at our PAs of both. So is what nobody vouches for.
+func (w *Worker) outerSource(src *lookup.Record, to lookup.Addr, hash uint32) lookup.Addr {
+	x := &w.x
+	if src != nil {
+		pa := x.choosePA(src, hash)
+		if pa.Is6() == to.Is6() || x.in == nil || x.in.spec.Kind != PortCompartment {
+			return pa
+		}
+	}
+	return w.sourcePA(to)
 }
 
 // innerMTU is the greatest inner IP packet that fits the fabric in the tunnel.

@@ -172,10 +172,7 @@ func (w *Worker) copyTo(t lookup.Target, src place) drop.Reason {
 	defer func() { *x = whole }()
 	kind := kindOf(t.Rule)
 	t.PA = x.reachable(t.PA)
-	from := w.sourcePA(t.PA)
-	if src.rec != nil {
-		from = x.choosePA(src.rec, 0)
-	}
+	from := w.outerSource(src.rec, t.PA, 0)
 	if kind == 0 {
 		kind = kindOf(x.domain.Rule)
 	}

@@ -228,6 +228,55 @@ func TestSeveralPAs(t *testing.T) {
 	}
 }
 
+// A compartment is at PAs of both address families, though its record here names
+// one: what it sends to a host leaves by the one that this host's record has.
+func TestCompartmentAtBothFamilies(t *testing.T) {
+	l := newLab(t)
+	gate, four, six := l.addHost("192.168.1.1", "fd99::1"), l.addHost("192.168.2.10"), l.addHost("fd99::2:10")
+	for i, encap := range []hnv.Encap{hnv.NVGRE, hnv.VXLAN} {
+		base := uint32(5000 + 1000*i)
+		rule, gwMAC := hnv.Rule(encap), hnv.CompartmentMAC(mustVSID(base))
+		c := func(gateway string) Tenant {
+			return Tenant{
+				Name: mustName(string(encap)), RDID: hnv.NewRDID(), Encap: encap,
+				Subnets: []hnv.Subnet{subnet(base, "10.254.254.0/29"), subnet(base+1, "10.1.1.0/24")},
+				Routes:  []hnv.CustomerRoute{{VSID: mustVSID(base), Prefix: netip.MustParsePrefix("0.0.0.0/0"), NextHop: ip("10.254.254.2")}},
+				Records: []hnv.Record{
+					record(base, "10.254.254.2", gwMAC, gateway, rule),
+					record(base+1, "10.1.1.11", mac11, "192.168.2.10", rule),
+					record(base+1, "10.1.1.12", mac12, "fd99::2:10", rule),
+				},
+			}
+		}
+		for h, pa := range map[*host]string{gate: "192.168.1.1", four: "192.168.1.1", six: "fd99::1"} {
+			if err := h.sw.Apply(c(pa)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		gw := gate.plug(base, gwMAC, PortCompartment)
+		for _, vm := range []struct {
+			n  *nic
+			ca string
+		}{{four.plug(base+1, mac11, PortVM), "10.1.1.11"}, {six.plug(base+1, mac12, PortVM), "10.1.1.12"}} {
+			for _, outside := range []string{"198.51.100.7", "10.254.254.2"} {
+				vm.n.send(udp(vm.n.mac, hnv.RouterMAC, vm.ca, outside, "out"))
+				l.settle()
+				gw.send(udp(gwMAC, hnv.RouterMAC, outside, vm.ca, "in"))
+				l.settle()
+				if out, in := len(gw.drain()), len(vm.n.drain()); out != 1 || in != 1 {
+					t.Errorf("%s: between %s and %s %d out, %d in; drops %v %v %v", encap, vm.ca, outside, out, in, gate.allDrops(), four.allDrops(), six.allDrops())
+				}
+			}
+		}
+		for ca, want := range map[string]string{"10.1.1.11": "192.168.1.1", "10.1.1.12": "fd99::1"} {
+			n, err := gate.sw.NextHop(NextHopQuery{VSID: mustVSID(base), SrcCA: ip("10.254.254.2"), DstCA: ip(ca)})
+			if err != nil || !slices.Equal(n.SrcPAs, []netip.Addr{ip(want)}) {
+				t.Errorf("%s: the next hop to %s is reached from %v, want %s (%v)", encap, ca, n.SrcPAs, want, err)
+			}
+		}
+	}
+}
+
 // A virtual subnet that is taken from a tenant leaves its ports dead.
 func TestSubnetTakenAway(t *testing.T) {
 	l, contoso, fabrikam := exampleLab(t)

@@ -138,7 +138,8 @@ func (f *Fabric) CountRecords(n Name) int {
 }
 
 // GatewayPA is the address at which hosts reach this machine's compartments: the
-// lowest of its provider addresses.
+// lowest of its provider addresses. Hosts of the other address family, if it has
+// addresses of both, reach them at the lowest of that one.
 func (f *Fabric) GatewayPA() (pa netip.Addr, ok bool) {
 	for a := range f.paddrs {
 		if !ok || a.Less(pa) {

@@ -36,6 +36,12 @@ func newExampleRig(t *testing.T, all []example, mtu int) *exampleRig {
 	g.provider()
 	for _, e := range all {
 		c := e.tenant(t)
+		// Hosts of either family reach a compartment, whose own record names one PA.
+		for i := range c.Records {
+			if c.Records[i].MAC == hnv.CompartmentMAC(vsidOf(t, e.base)) {
+				c.Records[i].PA = g.own[0]
+			}
+		}
 		if err := g.sw.Apply(c); err != nil {
 			t.Fatal(err)
 		}

@@ -237,6 +237,7 @@ __global int choose_tunnel(struct __sk_buff *skb, const struct departure *d, str
 {
 	struct settings *s = get_settings();
 	struct pa *pa;
+	bool any;
 
 	if (!s || !d || !t)
 		return PUNT_NEIGHBOR;
@@ -245,13 +246,18 @@ __global int choose_tunnel(struct __sk_buff *skb, const struct departure *d, str
 	choose_pa(&d->to, d->hash, &t->dst);
 	t->ipv6 = !is_ipv4(&t->dst);
 	t->vxlan = d->to.rule == RULE_VXLAN;
-	if (d->free) {
+	any = d->free;
+	if (!any) {
+		choose_pa(&d->src, d->hash, &t->src);
+		/* A compartment is at our PAs of both address families. */
+		any = t->ipv6 == is_ipv4(&t->src) && d->in.flags & PORT_COMPARTMENT;
+	}
+	if (any) {
 		t->src = t->ipv6 ? s->source6 : s->source4;
 		t->ifindex = t->ipv6 ? s->ifindex6 : s->ifindex4;
 		if (!t->ifindex)
 			return DROP_NO_SOURCE_PA;
 	} else {
-		choose_pa(&d->src, d->hash, &t->src);
 		if (t->ipv6 == is_ipv4(&t->src))
 			return DROP_NO_SOURCE_PA;
 		pa = bpf_map_lookup_elem(&pas, &t->src);
