@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/hnvgate/hnvgate/api/v1"
 	"github.com/hnvgate/hnvgate/test/lab"
 	"github.com/hnvgate/hnvgate/test/lab/service"
 )
@@ -21,6 +22,7 @@ import (
 func teamed(t *testing.T, vms ...string) {
 	t.Helper()
 	t.Cleanup(func() { unasked(t) }) // after the commands below
+	teams := map[string][]string{}   // by VSID and CA
 	for _, name := range vms {
 		v := vm(t, name)
 		h, err := world.Topology().Host(v.Host)
@@ -28,13 +30,13 @@ func teamed(t *testing.T, vms ...string) {
 			t.Fatal(err)
 		}
 		for _, r := range world.RecordsOf(v) {
-			set := []string{"record", "set", "--vsid", r.VSID.String(), "--ca", r.CA.String()}
-			for _, m := range gatewayds {
-				ctl(t, m, append(set, "--team-pa", h.Team[0].Addr().String())...)
-				undo(t, m, append(set, "--no-team-pa")...)
-			}
+			teams[fmt.Sprintf("%s %s", r.VSID, r.CA)] = []string{h.Team[0].Addr().String()}
 		}
 	}
+	changeRecords(t, func(r *v1.LookupRecord) (ok bool) {
+		r.TeamPAs, ok = teams[fmt.Sprintf("%d %s", r.VSID, r.CA)]
+		return ok
+	})
 	settled(t, gatewayds...)
 }
 

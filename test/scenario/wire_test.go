@@ -88,8 +88,19 @@ func traffic(t *testing.T, name string) {
 	}
 }
 
-// judgeAll holds what is true of either encapsulation.
+// judgeAll holds what is true of either encapsulation over IPv4.
 func judgeAll(t *testing.T, file string) {
+	t.Helper()
+	for _, r := range judgeTunnels(t, file, "ip.flags.df") {
+		if !strings.HasPrefix(r[1], "1") && !strings.HasPrefix(r[1], "True") {
+			t.Fatalf("frame %s: the outer packet may be fragmented", r[0])
+		}
+	}
+}
+
+// judgeTunnels holds what is true of either over IPv6 too. It gives the packets'
+// numbers and fields.
+func judgeTunnels(t *testing.T, file string, fields ...string) (rows [][]string) {
 	t.Helper()
 	if rows := dissect(t, file, "!(gre || udp.dstport==4789)", "frame.number"); len(rows) > 0 {
 		t.Errorf("%d packets are neither NVGRE nor VXLAN:\n%s", len(rows), inFull(t, file, rows[0][0]))
@@ -97,18 +108,18 @@ func judgeAll(t *testing.T, file string) {
 	if rows := dissect(t, file, "_ws.malformed", "frame.number", "frame.protocols"); len(rows) > 0 {
 		t.Errorf("tshark finds %d packets malformed: %v\n%s", len(rows), rows[0], inFull(t, file, rows[0][0]))
 	}
-	for _, r := range judgeSums(t, file, "", "frame.number", "frame.len", "ip.flags.df") {
-		if n, err := strconv.Atoi(r[1]); err != nil || n > 14+1500 {
-			t.Fatalf("frame %s has %s bytes: the outer packet exceeds the MTU", r[0], r[1])
+	for _, r := range judgeSums(t, file, "", append(fields, "frame.len")...) {
+		last := len(r) - 1
+		if n, err := strconv.Atoi(r[last]); err != nil || n > 14+1500 {
+			t.Fatalf("frame %s has %s bytes: the outer packet exceeds the MTU", r[0], r[last])
 		}
-		if !strings.HasPrefix(r[2], "1") && !strings.HasPrefix(r[2], "True") {
-			t.Fatalf("frame %s: the outer packet may be fragmented", r[0])
-		}
+		rows = append(rows, r[:last])
 	}
+	return rows
 }
 
 // judgeSums wants the checksums of all packets that the filter passes to be good,
-// and gives these packets' fields.
+// and gives these packets' numbers and fields.
 func judgeSums(t *testing.T, file, filter string, fields ...string) (rows [][]string) {
 	t.Helper()
 	const bad = "0"
@@ -130,7 +141,7 @@ func judgeSums(t *testing.T, file, filter string, fields ...string) (rows [][]st
 				good[i]++
 			}
 		}
-		rows = append(rows, r[7:])
+		rows = append(rows, slices.Concat(r[4:5], r[7:]))
 	}
 	// The check must have seen what it checks.
 	for i, n := range good {
