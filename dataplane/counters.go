@@ -47,6 +47,7 @@ func (c *TenantCounters) add(o TenantCounters) {
 	for r, n := range o.DropsByReason {
 		c.DropsByReason[r] += n
 	}
+	c.LeftToStack += o.LeftToStack
 }
 
 // Drops is the number of packets dropped for whatever reason.

@@ -118,12 +118,12 @@ func TestCountersOfAFollowerAreAdded(t *testing.T) {
 	h.inject(nvgre(5555, goodInner(5000)))
 	h.inject(goodNVGRE())
 	h.sw.Follow(&follower{sw: h.sw, counters: []TenantCounters{
-		{DropsByReason: map[drop.Reason]uint64{drop.VSIDUnknown: 2}},
+		{DropsByReason: map[drop.Reason]uint64{drop.VSIDUnknown: 2}, LeftToStack: 1},
 		{RDID: contoso.RDID, FromFabric: Traffic{10, 1000}, ToPorts: Traffic{9, 900}, DropsByReason: map[drop.Reason]uint64{drop.SourcePAMismatch: 1}},
 	}})
 	all := h.sw.Counters()
-	if n := all[0].DropsByReason[drop.VSIDUnknown]; n != 3 {
-		t.Errorf("%d packets of no VSID, want 3", n)
+	if n := all[0].DropsByReason[drop.VSIDUnknown]; n != 3 || all[0].LeftToStack != 1 {
+		t.Errorf("%d packets of no VSID, want 3; %d of them the stack's, want 1", n, all[0].LeftToStack)
 	}
 	i := slices.IndexFunc(all, func(c TenantCounters) bool { return c.RDID == contoso.RDID })
 	if c := all[i]; c.FromFabric.Packets != 11 || c.FromFabric.Bytes != 1000+uint64(len(goodNVGRE())) || c.ToPorts.Packets != 10 || c.DropsByReason[drop.SourcePAMismatch] != 1 {

@@ -14,6 +14,7 @@ type totals struct {
 	traffic trafficValue
 	drops   map[drop.Reason]uint64
 	punts   map[Why]uint64
+	left    uint64 // to the machine's own stack
 }
 
 // add adds another processor's, or another virtual subnet's.
@@ -35,6 +36,7 @@ func (t *totals) add(o totals) {
 	for w, n := range o.punts {
 		t.event(punted+uint32(w), n)
 	}
+	t.left += o.left
 }
 
 // event adds n of an event.
@@ -42,9 +44,12 @@ func (t *totals) event(event uint32, n uint64) {
 	if t.drops == nil {
 		t.drops, t.punts = map[drop.Reason]uint64{}, map[Why]uint64{}
 	}
-	if event >= punted {
+	switch {
+	case event == leftToStack:
+		t.left += n
+	case event >= punted:
 		t.punts[Why(event-punted)] += n
-	} else {
+	default:
 		t.drops[drop.Reason(event)] += n
 	}
 }
@@ -95,7 +100,11 @@ func (m *mirror) Counters() []dp.TenantCounters {
 	if err != nil {
 		m.log.Warn("read the fast path's counters", "err", err)
 	}
-	out := []dp.TenantCounters{countersOf(hnv.RDID{}, *all[0])}
+	nobodys := countersOf(hnv.RDID{}, *all[0])
+	if m.sw.ProviderView().Hybrid {
+		nobodys.LeftToStack = all[0].left
+	}
+	out := []dp.TenantCounters{nobodys}
 	for r, t := range m.tenants {
 		sum := totals{}
 		sum.add(t.retired)

@@ -66,6 +66,14 @@ func newExampleRig(t *testing.T, all []example, mtu int) *exampleRig {
 			g.ports[id], g.boxes[id], g.ids[e.portName(v)] = l, box, id
 		}
 	}
+	// As on a machine whose own stack has what is no tenant's.
+	p := dataplane.Provider{Addrs: g.own, MTU: g.mtu, Hybrid: true}
+	for _, c := range g.tenants {
+		for _, s := range c.Subnets {
+			p.VSIDs = append(p.VSIDs, s.VSID)
+		}
+	}
+	g.sw.SetProvider(p)
 	g.checkTables()
 	return g
 }
@@ -247,6 +255,9 @@ func TestHostilePacketsAreRefusedByThePrograms(t *testing.T) {
 	}
 	c.check(t, 0, 0, 25)
 	g.checkCounters()
+	if n := g.counted[hnv.RDID{}].LeftToStack; n < 5 {
+		t.Errorf("%d packets were left to the machine's own stack", n)
+	}
 }
 
 // The committed corpora of the Switch's fuzz targets go through both.

@@ -130,7 +130,7 @@ func TestNumbersAreThoseOfThePrograms(t *testing.T) {
 		"SUBNET_SLOW": subnetSlow, "SUBNET_L2ONLY": subnetNameless,
 		"PORT_COMPARTMENT": portCompartment, "PORT_SLOW_OUT": portSlowOut, "PORT_SLOW_IN": portSlowIn, "PORT_PEER": portPeer, "PORT_SLOW": portSlow,
 		"DSCP_COPY": dscpCopy, "RECORD_HERE": recordHere, "RECORD_ROUTER": recordRouter, "RECORD_VM_MAC": recordVMMAC,
-		"ROUTE_ON_LINK": routeOnLink, "ROUTE_HOPS": routeHops, "MAX_HOPS": maxHops, "MAX_TEAM": maxTeam, "PUNTED": punted,
+		"ROUTE_ON_LINK": routeOnLink, "ROUTE_HOPS": routeHops, "MAX_HOPS": maxHops, "MAX_TEAM": maxTeam, "PUNTED": punted, "LEFT_TO_STACK": leftToStack,
 		"META_VERSION": metaVersion, "FROM_FABRIC": int64(FromFabric), "FROM_PORT": int64(FromPort), "QUEUE_ODD": queueOdd, "QUEUE_BULK": queueBulk,
 	}
 	for name, a := range map[string]action{"PASS": actionPass, "DROP": actionDrop, "PUNT": actionPunt, "PORT": actionPort, "FABRIC": actionFabric, "UPLINK": actionUplink} {

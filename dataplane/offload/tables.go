@@ -144,6 +144,8 @@ const (
 
 	// punted and more is an event of a packet that went to user space.
 	punted = 0x100
+	// leftToStack is that of one that was the machine's own.
+	leftToStack = 0x200
 
 	// ipv4Bits is how many bits an IPv4 address has before its own, and
 	// tableBits how many the table has in the key of a route.

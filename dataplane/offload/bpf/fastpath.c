@@ -131,6 +131,8 @@ int from_fabric(struct __sk_buff *skb)
 
 nobodys:
 	count_event(0, r);
+	if (r != DROP_OUTER_SOURCE_OURS && !is_claimed(skb))
+		count_event(0, LEFT_TO_STACK);
 	observe(ACTION_DROP, r, 0, 0);
 	return TC_ACT_UNSPEC;
 }

@@ -163,3 +163,49 @@ __global int parse_outer(struct __sk_buff *skb, struct outer *o)
 		return DROP_INNER_TRUNCATED;
 	return 0;
 }
+
+/* is_claimed tells, of a packet that no tenant is known of, whether the machine's own
+ * packet filter keeps it from the stack too: Claimed of package encap. Packets with
+ * IPv6 extension headers are not asked about here. */
+__global int is_claimed(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end, *l4;
+	__u32 len = skb->len - ETH_LEN, vsid, ihl, total;
+	__u8 proto;
+
+	if (skb->protocol == htons(ETH_P_IP)) {
+		struct iphdr *ip = data + ETH_LEN;
+		if ((void *)(ip + 1) > end || ip->version != 4)
+			return false;
+		ihl = ip->ihl * 4;
+		total = ntohs(ip->length);
+		if (ihl < IPV4_LEN || total < ihl || total > len)
+			return false;
+		proto = ip->protocol;
+		if (proto != IPPROTO_GRE && proto != IPPROTO_UDP)
+			return false;
+		if (ip->frag & htons(0x3fff))
+			return true;
+		l4 = (void *)ip + ihl;
+	} else {
+		struct ip6hdr *ip = data + ETH_LEN;
+		if ((void *)(ip + 1) > end || IPV6_LEN + ntohs(ip->payload) > len)
+			return false;
+		proto = ip->next;
+		l4 = ip + 1;
+	}
+	if (proto == IPPROTO_GRE) {
+		struct grehdr *gre = l4;
+		const __be16 read = htons(0xa007); /* checksum, key, version */
+		if ((void *)(gre + 1) > end || (gre->flags & read) != htons(0x2000) || gre->proto != htons(ETH_P_TEB))
+			return false;
+		vsid = ntohl(gre->key) >> 8;
+	} else {
+		struct udphdr *udp = l4;
+		struct vxlanhdr *vxlan = (void *)(udp + 1);
+		if (proto != IPPROTO_UDP || (void *)(vxlan + 1) > end || udp->dest != htons(VXLAN_PORT) || !(vxlan->flags & htonl(0x08000000)))
+			return false;
+		vsid = ntohl(vxlan->vni) >> 8;
+	}
+	return bpf_map_lookup_elem(&vsids, &vsid) != NULL;
+}

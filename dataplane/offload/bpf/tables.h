@@ -175,8 +175,9 @@ struct traffic {
 };
 
 /* events: packets of a virtual subnet that went no further here: the reasons of
- * reasons.h, or PUNTED and why. VSID 0 is where no tenant is known. */
-enum event { PUNTED = 0x100 };
+ * reasons.h, or PUNTED and why. VSID 0 is where no tenant is known; of those,
+ * LEFT_TO_STACK counts the packets that were the machine's own. */
+enum event { PUNTED = 0x100, LEFT_TO_STACK = 0x200 };
 
 struct event_key {
 	__u32 vsid;
