@@ -94,11 +94,16 @@ type PeerState struct {
 
 // FamilyState counts one family's prefixes.
 type FamilyState struct {
-	Received   uint64 `json:"received"`
-	Accepted   uint64 `json:"accepted"` // by the protocol's own checks, before policy
-	Advertised uint64 `json:"advertised"`
-	Limit      uint32 `json:"limit"`
+	Received uint64 `json:"received"`
+	Accepted uint64 `json:"accepted"` // by the protocol's own checks, before policy
+	// Advertised is left out where there are more than CountAdvertised routes, as
+	// counting would apply policies to all of them.
+	Advertised *uint64 `json:"advertised,omitempty"`
+	Limit      uint32  `json:"limit"`
 }
+
+// CountAdvertised is how many routes there may be for Advertised to be counted.
+const CountAdvertised = 10_000
 
 // Messages counts messages of one direction.
 type Messages struct {

@@ -32,6 +32,10 @@ func (s *Speaker) Apply(ctx context.Context, spec bgp.Spec) error {
 	if s.closed {
 		return ErrClosed
 	}
+	if s.srv != nil && s.whole && reflect.DeepEqual(s.spec, spec) {
+		return nil
+	}
+	s.whole = false
 	if err := s.serve(&spec); err != nil {
 		return fmt.Errorf("apply: %w", err)
 	}
@@ -58,7 +62,40 @@ func (s *Speaker) Apply(ctx context.Context, spec bgp.Spec) error {
 	if err != nil {
 		return fmt.Errorf("apply: %w", err)
 	}
+	s.whole = true
 	return nil
+}
+
+// Idle ends all sessions and takes all routes out of the FIB, until the next Apply.
+func (s *Speaker) Idle() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	if s.left > 0 {
+		s.eventMu.Lock()
+		s.restart, s.waiting = time.Now(), map[endOfRIB]bool{}
+		s.eventMu.Unlock()
+		s.rib.poke()
+	}
+	return s.reset()
+}
+
+// reset stops gobgp, and forgets what it had.
+func (s *Speaker) reset() error {
+	if s.srv == nil {
+		return nil
+	}
+	err := s.srv.Stop(false)
+	s.srv = nil
+	s.rib.clear()
+	s.spec, s.plan, s.known, s.whole = bgp.Spec{}, plan{}, nil, false
+	s.originated, s.resets = map[netip.Prefix]gobgp.Origination{}, map[string]direction{}
+	s.eventMu.Lock()
+	s.sessions, s.wanted = map[netip.Addr]*session{}, nil
+	s.eventMu.Unlock()
+	return err
 }
 
 // serve starts gobgp, anew where what a speaker is changed.
@@ -67,16 +104,8 @@ func (s *Speaker) serve(spec *bgp.Spec) error {
 	if s.srv != nil && same {
 		return nil
 	}
-	if s.srv != nil {
-		if err := s.srv.Stop(false); err != nil {
-			return err
-		}
-		s.srv = nil
-		s.rib.clear()
-		s.spec, s.originated, s.resets = bgp.Spec{}, map[netip.Prefix]gobgp.Origination{}, map[string]direction{}
-		s.eventMu.Lock()
-		s.sessions = map[netip.Addr]*session{}
-		s.eventMu.Unlock()
+	if err := s.reset(); err != nil {
+		return err
 	}
 	srv, err := gobgp.Start(spec, s.o.Log, gobgp.Handlers{Paths: s.rib.update, Peer: s.peerEvent, EndOfRIB: s.endOfRIB})
 	if err != nil {
@@ -171,7 +200,7 @@ func (s *Speaker) doResets(ctx context.Context) error {
 	if len(s.resets) == 0 {
 		return nil
 	}
-	states, err := s.srv.Peers(ctx)
+	states, err := s.srv.Peers(ctx, false)
 	if err != nil {
 		return err
 	}

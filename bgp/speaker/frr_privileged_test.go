@@ -43,11 +43,12 @@ func TestFRR(t *testing.T) {
   network 172.16.2.0/24
 `)
 	s := gw.speaker()
-	s.apply(bgp.Spec{
+	spec := bgp.Spec{
 		ASN: 65000, RouterID: addr("10.0.0.1"),
 		Peers:    []bgp.Peer{quick(bgp.Peer{Name: "hq", Address: addr("10.0.0.2"), ASN: 65001})},
 		Networks: []bgp.Network{{Prefix: prefix("10.1.1.0/24"), Attributes: bgp.Attributes{MED: ptr(uint32(50))}}},
-	})
+	}
+	s.apply(spec)
 	s.established("hq")
 	gw.routes("-4", "172.16.1.0/24", true, "via 10.0.0.2", "dev wan", "metric 20")
 	f.sees("show bgp ipv4 unicast 10.1.1.0/24 json", `"metric":50`, `"valid":true`, `"65000"`)
@@ -56,6 +57,21 @@ func TestFRR(t *testing.T) {
 
 	f.show("configure terminal", "router bgp 65001", "address-family ipv4 unicast", "no network 172.16.1.0/24")
 	gw.routes("-4", "172.16.1.0/24", false)
+	gw.routes("-4", "172.16.2.0/24", true)
+
+	// Another router ID is another speaker; none leaves nothing.
+	s.apply(spec)
+	spec.RouterID = addr("10.9.9.9")
+	s.apply(spec)
+	f.sees("show bgp neighbors 10.0.0.1", "10.9.9.9", "Established")
+	gw.routes("-4", "172.16.2.0/24", true)
+	s.do(ask{Op: "idle"})
+	gw.routes("-4", "172.16.2.0/24", false)
+	if st := s.state(); len(st.Peers) > 0 || st.FIB.Installed > 0 {
+		t.Errorf("idle: %s", say(st))
+	}
+	s.apply(spec)
+	s.established("hq")
 	gw.routes("-4", "172.16.2.0/24", true)
 
 	s.stop(false)

@@ -71,6 +71,12 @@ func (r *rib) update(paths []gobgp.BestPath) {
 	}
 }
 
+func (r *rib) size() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.best)
+}
+
 func (r *rib) poke() {
 	select {
 	case r.wake <- struct{}{}:

@@ -29,7 +29,7 @@ func (s *Speaker) Snapshot(ctx context.Context) (bgp.State, error) {
 	if s.srv == nil || s.closed {
 		return out, nil
 	}
-	peers, err := s.srv.Peers(ctx)
+	peers, err := s.srv.Peers(ctx, s.rib.size() <= bgp.CountAdvertised)
 	if err != nil {
 		return out, err
 	}
@@ -151,7 +151,7 @@ func (s *Speaker) SoftReset(ctx context.Context, peer string, in, out bool) erro
 	if s.srv == nil || s.closed {
 		return fmt.Errorf("peer %s: %w", peer, ErrNoPeer)
 	}
-	states, err := s.srv.Peers(ctx)
+	states, err := s.srv.Peers(ctx, false)
 	if err != nil {
 		return err
 	}

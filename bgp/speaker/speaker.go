@@ -60,6 +60,7 @@ type Speaker struct {
 	originated map[netip.Prefix]gobgp.Origination
 	known      map[netip.Prefix]bool // aggregates that are originated
 	resets     map[string]direction  // still to be done, by peer
+	whole      bool                  // spec was carried out without error
 	left       int                   // routes of an earlier process, while they stay
 
 	eventMu  sync.Mutex

@@ -94,6 +94,8 @@ func child(in io.Reader, out io.Writer) error {
 			a.Paths, err = s.Advertised(q.Peer, q.Filter)
 		case "reset":
 			err = s.SoftReset(ctx, q.Peer, q.In, q.Out)
+		case "idle":
+			err = s.Idle()
 		case "close":
 			err = s.Close(q.Keep)
 		}

@@ -84,11 +84,15 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	routes, err := newRouting(log)
+	if err != nil {
+		return err
+	}
 	log.Info("agent starts", "version", version, "pid", os.Getpid())
 	err = agentd.Run(ctx, agentd.Options{
 		Dir: f.dir, Tenant: f.tenant, Version: version, Key: key, Log: log,
 		Confined: append(strings.Split(f.confined, ","), "seccomp"),
-		Parts:    map[string]agentd.Part{agentapi.S2S: tunnels},
+		Parts:    map[string]agentd.Part{agentapi.S2S: tunnels, agentapi.BGP: routes},
 	}, confine.Filter)
 	log.Info("agent ends", "error", err)
 	return err

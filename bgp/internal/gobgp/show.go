@@ -30,17 +30,18 @@ func peerEvent(p apiutil.Peer) PeerEvent {
 	return e
 }
 
-// Peers tells of all sessions, also those that never came up.
-func (s *Server) Peers(ctx context.Context) ([]bgp.PeerState, error) {
+// Peers tells of all sessions, also those that never came up. With advertised, what
+// each is sent is counted, for which the export policy is applied to all routes.
+func (s *Server) Peers(ctx context.Context, advertised bool) ([]bgp.PeerState, error) {
 	var out []bgp.PeerState
-	err := s.lib.ListPeer(ctx, &api.ListPeerRequest{EnableAdvertised: true}, func(p *api.Peer) { out = append(out, s.peerState(p)) })
+	err := s.lib.ListPeer(ctx, &api.ListPeerRequest{EnableAdvertised: advertised}, func(p *api.Peer) { out = append(out, peerState(p, advertised)) })
 	if err != nil {
 		return nil, fmt.Errorf("list peers: %w", err)
 	}
 	return out, nil
 }
 
-func (s *Server) peerState(p *api.Peer) bgp.PeerState {
+func peerState(p *api.Peer, advertised bool) bgp.PeerState {
 	st := p.GetState()
 	address, _ := netip.ParseAddr(st.GetNeighborAddress())
 	out := bgp.PeerState{
@@ -73,8 +74,13 @@ func (s *Server) peerState(p *api.Peer) bgp.PeerState {
 			f = bgp.IPv6
 		}
 		out.Families[f] = bgp.FamilyState{
-			Received: a.GetState().GetReceived(), Accepted: a.GetState().GetAccepted(), Advertised: a.GetState().GetAdvertised(),
-			Limit: a.GetPrefixLimits().GetMaxPrefixes(),
+			Received: a.GetState().GetReceived(), Accepted: a.GetState().GetAccepted(), Limit: a.GetPrefixLimits().GetMaxPrefixes(),
+		}
+		if advertised {
+			n := a.GetState().GetAdvertised()
+			c := out.Families[f]
+			c.Advertised = &n
+			out.Families[f] = c
 		}
 	}
 	return out
