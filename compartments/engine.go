@@ -186,7 +186,24 @@ func (e *Engine) apply(ctx context.Context, s Spec) (Result, error) {
 	if made {
 		res.Repaired = []string{"compartment made"}
 	}
+	if err != nil {
+		return res, err
+	}
+	res.Exit, err = e.exit(w, upLink)
 	return res, err
+}
+
+func (e *Engine) exit(w want, uplink nl.Link) (Exit, error) {
+	port, ext := w.pairs[0], w.pairs[1]
+	p, err := e.out.Link(port.outer.name)
+	if err != nil {
+		return Exit{}, err
+	}
+	x, err := e.out.Link(ext.outer.name)
+	if err != nil {
+		return Exit{}, err
+	}
+	return Exit{Link: x.Index, Port: p.Index, Uplink: uplink.Index, MAC: ext.inner.mac, PeerMAC: x.MAC, MTU: x.MTU, Netns: x.ParentNetns}, nil
 }
 
 func (e *Engine) uplinkNames() string {

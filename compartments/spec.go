@@ -61,8 +61,21 @@ type Route struct {
 type Result struct {
 	Namespace string // path
 	Port      string // the gateway-side link of wnv<VSID>
+	Exit      Exit
 	// Repaired says in words what was changed; empty when all was right.
 	Repaired []string
+}
+
+// Exit is a compartment's way outside as the gateway's namespace has it: what a
+// fast path past the rules and routes there needs to know.
+type Exit struct {
+	Link    int     // index of the gateway-side end of ext
+	Port    int     // index of the gateway-side link of wnv<VSID>
+	Uplink  int     // index of the uplink's interface
+	MAC     [6]byte // of ext
+	PeerMAC [6]byte // of its gateway-side end
+	MTU     int     // of ext
+	Netns   int     // the number that the gateway's namespace has for the compartment's
 }
 
 // ProviderSpec is the whole of the provider side.

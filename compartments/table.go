@@ -7,11 +7,17 @@ import (
 	"github.com/hnvgate/hnvgate/internal/nft"
 )
 
+// The reasons that a fast path past these rules has as well.
+const (
+	DropSpoofed  = "spoofed"
+	DropFragment = "fragment"
+)
+
 // The counters of what is dropped in the gateway's namespace, with what they
 // mean. The inet table has the first ones, the netdev table the last four.
 const (
-	dropSpoofed    = "spoofed"     // from a compartment, not from an external address (or port) of its own
-	dropFragment   = "fragment"    // from a compartment that has only a part of an address: a fragment has no port
+	dropSpoofed    = DropSpoofed   // from a compartment, not from an external address (or port) of its own
+	dropFragment   = DropFragment  // from a compartment that has only a part of an address: a fragment has no port
 	dropAstray     = "astray"      // from a compartment, neither to its uplink nor to another's external address
 	dropToGateway  = "to-gateway"  // from a compartment to the gateway itself
 	dropToPA       = "to-pa"       // from outside to a provider address, or from anywhere but the fabric to one that stands for a CA

@@ -114,12 +114,31 @@ func (c *Controller) gatewayDrops() []v1.Drop {
 		c.o.Log.Warn("read the gateway's drop counters", "err", err)
 		return out
 	}
+	more := c.exitDrops()
 	for _, d := range all {
-		if d.Packets > 0 && !d.Routine() {
-			out = append(out, v1.Drop{Reason: d.Reason, Packets: d.Packets})
+		if n := d.Packets + more[d.Reason]; n > 0 && !d.Routine() {
+			out = append(out, v1.Drop{Reason: d.Reason, Packets: n})
 		}
 	}
 	sortDrops(out)
+	return out
+}
+
+// exitDrops are those of the kernel's programs, by the reasons that the rules have
+// too.
+func (c *Controller) exitDrops() map[string]uint64 {
+	out := map[string]uint64{}
+	if c.o.Exits == nil {
+		return out
+	}
+	all, err := c.o.Exits.Counters()
+	if err != nil {
+		c.o.Log.Warn("read the uplink's counters", "err", err)
+	}
+	for _, n := range all {
+		out[compartments.DropSpoofed] += n.Spoofed
+		out[compartments.DropFragment] += n.Fragment
+	}
 	return out
 }
 

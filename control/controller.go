@@ -20,6 +20,10 @@ type Options struct {
 	Dataplane    Dataplane
 	Wiring       Wiring
 	Sight        Sight
+	Exits        Exits // nil: the kernel's rules and routes take what they would
+	// NATOffload has the connections that compartments have established translated
+	// past them, by Exits.
+	NATOffload bool
 	// PAMTU gives the MTU of the fabric side.
 	PAMTU func() int
 	Log   *slog.Logger

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -24,7 +25,11 @@ func (c *Controller) settle(ctx context.Context) {
 			break
 		}
 	}
-	if err := c.o.Wiring.Settled(); err != nil {
+	err := c.o.Wiring.Settled()
+	if c.o.Exits != nil {
+		err = errors.Join(err, c.o.Exits.Settle())
+	}
+	if err != nil {
 		c.o.Log.Error("remove what an earlier process left in the fast path", "err", err)
 	}
 }

@@ -37,6 +37,7 @@ type tenant struct {
 	dirty           atomic.Bool // the dataplane's tables may lack something that the store has
 
 	status status
+	exit   exit // of the compartment; the runner's
 }
 
 func newTenant(c *Controller, n hnv.Name) *tenant {
@@ -155,6 +156,7 @@ func (t *tenant) build(ctx context.Context, d Desired) (repaired []string, err e
 // buildCompartment reports whether the compartment may be given packets: it may
 // not where its NAT could not be put in place.
 func (t *tenant) buildCompartment(ctx context.Context, d *Desired) (repaired []string, open bool, err error) {
+	t.restrict(d.Compartment.External)
 	res, err := t.c.o.Compartments.Apply(ctx, *d.Compartment)
 	if err != nil {
 		t.status.set(condCompartment, false, "Failed", err.Error())
@@ -165,6 +167,7 @@ func (t *tenant) buildCompartment(ctx context.Context, d *Desired) (repaired []s
 	repaired = res.Repaired
 	if d.NAT == nil {
 		t.status.drop(condNAT)
+		t.openExit(res.Exit, d.Compartment.External, false)
 		if err := t.c.o.NAT.Remove(ctx, res.Namespace); err != nil {
 			return repaired, true, fmt.Errorf("remove NAT: %w", err)
 		}
@@ -173,6 +176,10 @@ func (t *tenant) buildCompartment(ctx context.Context, d *Desired) (repaired []s
 	spec := *d.NAT
 	spec.Namespace = res.Namespace
 	nres, err := t.c.o.NAT.Apply(ctx, spec)
+	t.openExit(res.Exit, d.Compartment.External, err == nil)
+	if err != nil || len(nres.Repaired) > 0 {
+		t.renewExit()
+	}
 	if err != nil {
 		t.status.set(condNAT, false, "Failed", err.Error())
 		return repaired, false, fmt.Errorf("nat: %w", err)
@@ -266,6 +273,7 @@ func (t *tenant) plug(d Desired, open bool) error {
 
 func (t *tenant) removeCompartment(ctx context.Context) error {
 	t.c.o.Wiring.Detach(compartmentPort(t.name))
+	t.closeExit()
 	t.status.unplace()
 	if err := t.c.o.Compartments.Delete(ctx, t.name); err != nil {
 		return fmt.Errorf("delete compartment: %w", err)

@@ -25,6 +25,8 @@ const autoPath = config.PathGo
 type path struct {
 	fast   *offload.FastPath // nil: gatewayd itself
 	reason string
+	uplink *offload.Uplink // nil: the kernel's rules and routes
+	slow   string          // why, if there are uplinks and a fast path
 }
 
 // openPath opens the fast path, or finds out why there is none.
@@ -48,7 +50,7 @@ func openPath(c config.Config, log *slog.Logger, open func(offload.Options) (*of
 }
 
 func fastOptions(c config.Config, log *slog.Logger) offload.Options {
-	return offload.Options{Instance: c.Instance, Log: log}
+	return offload.Options{Instance: c.Instance, NATOffload: c.NATOffload, Log: log}
 }
 
 // wire tells the Wire of the path. Where gatewayd forwards, it takes over from what
@@ -69,11 +71,64 @@ func (p path) wire(c config.Config, o control.WireOptions) control.WireOptions {
 	return o
 }
 
+// openUplink has the fast path take the uplinks' packets too, if there are any.
+// Without it, the kernel's rules and routes do.
+func (p *path) openUplink(c config.Config, log *slog.Logger) {
+	if p.fast == nil || len(c.Uplinks) == 0 {
+		return
+	}
+	u, err := offload.OpenUplink(offload.UplinkOptions{Instance: c.Instance, FastPath: p.fast})
+	if err != nil {
+		log.Warn("the fast path does not take the uplinks", "err", err)
+		p.slow = err.Error()
+		return
+	}
+	p.uplink = u
+}
+
+// exits gives control the uplinks' side.
+func (p path) exits() control.Exits {
+	if p.uplink == nil {
+		return nil // and not an interface of nothing
+	}
+	return p.uplink
+}
+
 func (p path) close() error {
-	if p.fast == nil {
+	var err error
+	if p.uplink != nil {
+		err = p.uplink.Close()
+	}
+	if p.fast != nil {
+		err = errors.Join(err, p.fast.Close())
+	}
+	return err
+}
+
+// uplinkFeatures tell who forwards between compartments and the outside.
+func (p path) uplinkFeatures(c config.Config) []v1.Feature {
+	if len(c.Uplinks) == 0 {
 		return nil
 	}
-	return p.fast.Close()
+	up := v1.Feature{Name: "uplink", Path: "kernel", Reason: "the dataplane's path is " + config.PathGo}
+	nat := v1.Feature{Name: "nat-offload", Path: "kernel", Reason: "the configuration does not ask for it (natOffload: true)"}
+	switch {
+	case p.uplink != nil:
+		up.Path, up.Reason = config.PathEBPF, ""
+		if !c.NATOffload {
+			break
+		}
+		nat.Path, nat.Reason = config.PathEBPF, ""
+		if err := p.uplink.NATOffload(); err != nil {
+			nat.Path, nat.Reason = "kernel", err.Error()
+		}
+	case p.slow != "":
+		up.Reason = p.slow
+	}
+	if c.NATOffload && p.uplink == nil {
+		nat.Reason = "it needs the uplink's programs: " + up.Reason
+	}
+	return []v1.Feature{up, nat}
 }
 
 func (p path) features() []v1.Feature {

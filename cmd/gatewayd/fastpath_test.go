@@ -52,3 +52,22 @@ func TestOpenPath(t *testing.T) {
 		}
 	}
 }
+
+// The status tells who forwards at the uplinks, and why not the programs.
+func TestUplinkFeatures(t *testing.T) {
+	up := []config.Uplink{{Name: "internet", Interface: "eth1"}}
+	for _, c := range []struct {
+		path   path
+		config config.Config
+		want   string
+	}{
+		{path{}, config.Config{}, "[]"},
+		{path{}, config.Config{Uplinks: up}, "[{uplink kernel the dataplane's path is go} {nat-offload kernel the configuration does not ask for it (natOffload: true)}]"},
+		{path{slow: "no room"}, config.Config{Uplinks: up, NATOffload: true}, "[{uplink kernel no room} {nat-offload kernel it needs the uplink's programs: no room}]"},
+		{path{uplink: new(offload.Uplink)}, config.Config{Uplinks: up}, "[{uplink ebpf } {nat-offload kernel the configuration does not ask for it (natOffload: true)}]"},
+	} {
+		if got := fmt.Sprint(c.path.uplinkFeatures(c.config)); got != c.want {
+			t.Errorf("%s, not %s", got, c.want)
+		}
+	}
+}

@@ -74,6 +74,7 @@ func run(ctx context.Context, c config.Config) (err error) {
 	if err != nil {
 		return err
 	}
+	way.openUplink(c, log)
 	closers = append(closers, way.close)
 	wire, err := control.NewWire(sw, way.wire(c, control.WireOptions{MTU: mtu, Log: log}))
 	if err != nil {
@@ -83,13 +84,14 @@ func run(ctx context.Context, c config.Config) (err error) {
 
 	ctrl = control.New(control.Options{
 		Store: st, Compartments: engine, NAT: nat.New(log), Dataplane: sw, Wiring: wire, Sight: wire.Sight(), PAMTU: mtu, Log: log,
+		Exits: way.exits(), NATOffload: c.NATOffload,
 	})
 	x, err := newExchange(c, st, log)
 	if err != nil {
 		return err
 	}
 	closers = append(closers, x.Close)
-	backend := &gateway{Controller: ctrl, config: c, features: features(way, engine), path: way, remote: ends.remote, exchange: x}
+	backend := &gateway{Controller: ctrl, config: c, features: features(c, way, engine), path: way, remote: ends.remote, exchange: x}
 	return serve(ctx, ends, server.New(st, backend, log), log, ctrl.Run, x.Run,
 		func(ctx context.Context) error { sw.Run(ctx); return nil })
 }
@@ -192,8 +194,8 @@ func (g *gateway) uplinks() []v1.LinkStatus {
 	return out
 }
 
-func features(p path, e *compartments.Engine) []v1.Feature {
-	out := p.features()
+func features(c config.Config, p path, e *compartments.Engine) []v1.Feature {
+	out := append(p.features(), p.uplinkFeatures(c)...)
 	for _, f := range e.Features() {
 		path := "kernel"
 		if !f.OK {

@@ -91,6 +91,7 @@ type exits struct {
 	parts     map[addr]int // how many entries of shares an address has
 	nats      *nats
 	robbed    map[uint32]bool // links that another one has taken something from
+	retired   exitCount       // of links that are gone
 }
 
 // exit is what a link has in the tables, or had until another one got it.
@@ -200,7 +201,9 @@ func (x *exits) remove(link uint32) error {
 		return err
 	}
 	delete(x.links, link)
-	return erase(x.t.counts, link)
+	n, _, err := x.t.counts.get(link)
+	x.retired.add(n)
+	return errors.Join(err, erase(x.t.counts, link))
 }
 
 // Settle takes out the exits that an earlier process left and that were not set
@@ -306,14 +309,20 @@ func (x *exits) eraseShare(k shareKey) error {
 	return nil
 }
 
-// Counters gives, by link, what the programs did.
+// Counters gives, by link, what the programs did; under 0 for those that are gone.
 func (x *exits) Counters() (map[int]ExitCounters, error) {
-	out := map[int]ExitCounters{}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	out := map[int]ExitCounters{0: x.retired.counters()}
 	err := x.t.counts.all(func(link uint32, c exitCount) bool {
-		out[int(link)] = ExitCounters{dp.Traffic(c.In), dp.Traffic(c.Out), dp.Traffic(c.NATIn), dp.Traffic(c.NATOut), c.Spoofed, c.Fragment}
+		out[int(link)] = c.counters()
 		return true
 	})
 	return out, err
+}
+
+func (c exitCount) counters() ExitCounters {
+	return ExitCounters{dp.Traffic(c.In), dp.Traffic(c.Out), dp.Traffic(c.NATIn), dp.Traffic(c.NATOut), c.Spoofed, c.Fragment}
 }
 
 // ExitCounters are those of one exit. A super-packet counts as one packet.

@@ -36,6 +36,9 @@ type Config struct {
 	ACLDefault string `yaml:"aclDefault"`
 	// Path says who forwards packets: PathAuto, PathEBPF or PathGo.
 	Path string `yaml:"path"`
+	// NATOffload has the programs in the kernel translate the connections that
+	// compartments have established, where they forward.
+	NATOffload bool `yaml:"natOffload"`
 	// Peers are the machines that get what this one learns.
 	Peers []Peer `yaml:"peers"`
 }

@@ -166,6 +166,7 @@ func newRig(t *testing.T, tenants ...*tenant) *rig {
 	r.uplink, err = offload.OpenUplink(offload.UplinkOptions{Instance: r.instance, Namespace: netns.Path(r.gw), FastPath: r.fast})
 	must(t, err)
 	t.Cleanup(func() { must(t, r.uplink.Close()) })
+	must(t, r.uplink.NATOffload())
 	for _, n := range tenants {
 		n.fill(t)
 		must(t, r.sw.Apply(n.dataplane))

@@ -1,0 +1,111 @@
+package control
+
+import (
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"github.com/hnvgate/hnvgate/compartments"
+	"github.com/hnvgate/hnvgate/dataplane/offload"
+	"github.com/hnvgate/hnvgate/hnv"
+)
+
+// fakeExits notes what it is told.
+type fakeExits struct {
+	said   []string
+	exits  map[int]offload.Exit
+	refuse error
+}
+
+func (f *fakeExits) say(s string) { f.said = append(f.said, s) }
+
+func (f *fakeExits) Set(e offload.Exit) error {
+	f.say("set")
+	if f.refuse != nil {
+		return f.refuse
+	}
+	f.exits[e.Link] = e
+	return nil
+}
+
+func (f *fakeExits) Remove(link int) error {
+	f.say("remove")
+	delete(f.exits, link)
+	return nil
+}
+
+func (f *fakeExits) Renew(int) error  { f.say("renew"); return nil }
+func (f *fakeExits) Attach(int) error { f.say("attach"); return nil }
+func (f *fakeExits) Settle() error    { f.say("settle"); return nil }
+
+func (f *fakeExits) Counters() (map[int]offload.ExitCounters, error) {
+	return map[int]offload.ExitCounters{0: {Spoofed: 1}, 7: {Spoofed: 2, Fragment: 3}}, nil
+}
+
+func external(addrs ...string) (out []hnv.ExternalRange) {
+	for _, a := range addrs {
+		out = append(out, hnv.ExternalRange{Addr: netip.MustParseAddr(a)})
+	}
+	return out
+}
+
+func exitTenant() (*tenant, *fakeExits) {
+	f := &fakeExits{exits: map[int]offload.Exit{}}
+	return &tenant{c: &Controller{o: Options{Exits: f, NATOffload: true, Log: slog.New(slog.DiscardHandler)}}}, f
+}
+
+// What a compartment loses, it loses in the programs before anybody else may get it.
+func TestExitIsRestrictedFirst(t *testing.T) {
+	n, f := exitTenant()
+	at := compartments.Exit{Link: 7, Port: 8, Uplink: 2, MTU: 1500, Netns: 1}
+	n.restrict(external("203.0.113.10"))
+	n.openExit(at, external("203.0.113.10", "203.0.113.11"), true)
+	if e := f.exits[7]; len(e.External) != 2 || e.NAT == nil || e.NAT.Port != 8 || e.NAT.Netns != 1 {
+		t.Fatalf("the exit is %+v", e)
+	}
+	n.restrict(external("203.0.113.11", "203.0.113.12"))
+	if e := f.exits[7]; !slices.Equal(e.External, external("203.0.113.11")) {
+		t.Errorf("before the rules are changed, it has %v", e.External)
+	}
+	n.openExit(at, external("203.0.113.11", "203.0.113.12"), false)
+	if e := f.exits[7]; len(e.External) != 2 || e.NAT != nil {
+		t.Errorf("then it is %+v", e)
+	}
+	// A compartment that is made anew has another link.
+	at.Link = 9
+	n.openExit(at, external("203.0.113.11"), true)
+	if _, still := f.exits[7]; still || len(f.exits) != 1 {
+		t.Errorf("exits: %+v", f.exits)
+	}
+	n.renewExit()
+	n.closeExit()
+	n.closeExit()
+	want := []string{"set", "attach", "set", "set", "attach", "remove", "set", "attach", "renew", "remove"}
+	if !slices.Equal(f.said, want) {
+		t.Errorf("said %v, not %v", f.said, want)
+	}
+}
+
+// What the programs refuse is the rules' and routes'.
+func TestRefusedExitIsRemoved(t *testing.T) {
+	n, f := exitTenant()
+	f.refuse = errors.New("the table is full")
+	n.openExit(compartments.Exit{Link: 7, Uplink: 2, MTU: 1500}, external("203.0.113.10"), true)
+	if !slices.Equal(f.said, []string{"set", "remove"}) || n.exit.reason != "the table is full" {
+		t.Errorf("said %v, reason %q", f.said, n.exit.reason)
+	}
+	f.refuse = nil
+	n.openExit(compartments.Exit{Link: 7, Uplink: 2, MTU: 1500}, external("203.0.113.10"), true)
+	if n.exit.reason != "" || len(f.exits) != 1 {
+		t.Errorf("afterwards: %q, %v", n.exit.reason, f.exits)
+	}
+}
+
+func TestExitDropsAreTheRulesToo(t *testing.T) {
+	n, _ := exitTenant()
+	if d := n.c.exitDrops(); d[compartments.DropSpoofed] != 3 || d[compartments.DropFragment] != 3 {
+		t.Errorf("drops: %v", d)
+	}
+}
