@@ -35,6 +35,7 @@ type Uplink struct {
 	instance string
 	h        *nl.Handle
 	k        *uplinkKernel
+	made     table[uint32, uint8] // where FastPath notes what it made; nil without one
 }
 
 // The programs, as filters name them.
@@ -54,6 +55,7 @@ func OpenUplink(o UplinkOptions) (*Uplink, error) {
 	with, sizes := (*kernel)(nil), o.Sizes.fill()
 	if o.FastPath != nil {
 		with, sizes = o.FastPath.k, o.FastPath.sizes
+		u.made = o.FastPath.hooks.made
 	}
 	if u.k, err = loadUplink(uplinkOptions{sizes: sizes, with: with}); err == nil {
 		u.exits, err = newExits(u.k.tables(), sizes.Exits)
@@ -110,7 +112,7 @@ func (u *Uplink) attach(ifindex int, program string) error {
 	return u.hooks().set(ifindex, program, fd)
 }
 
-func (u *Uplink) hooks() hooks { return hooks{h: u.h, instance: u.instance} }
+func (u *Uplink) hooks() hooks { return hooks{h: u.h, instance: u.instance, made: u.made} }
 
 func (u *Uplink) detach(ifindex int) error {
 	if _, err := u.hooks().remove(ifindex, progUplink, progExternal); err != nil {

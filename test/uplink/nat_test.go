@@ -12,8 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
 	"github.com/hnvgate/hnvgate/dataplane/offload"
 	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/internal/netns"
+	"github.com/hnvgate/hnvgate/internal/nl"
 )
 
 func TestMain(m *testing.M) {
@@ -181,6 +186,52 @@ func TestUDP(t *testing.T) {
 	}
 	if n := sound(t, outside()); n < 240 {
 		t.Errorf("%d datagrams outside", n)
+	}
+}
+
+// A short frame that Ethernet has filled up is translated without what it was filled
+// up with.
+func TestFilledUpFrames(t *testing.T) {
+	n := contoso()
+	r := newRig(t, n)
+	run(t, n.vm, "ping -c1 -W2 %s", remote4)
+	at := netip.MustParseAddrPort(remote4 + ":7004")
+	a, b := udpPeer(t, n.vm, vm4+":5558"), udpPeer(t, r.outside, at.String())
+	for range 3 {
+		if !talk(a, b, at) {
+			t.Fatal("a datagram was lost")
+		}
+	}
+	h, err := nl.Open(netns.Path(r.outside))
+	must(t, err)
+	defer h.Close()
+	eth, err := h.Link("eth0")
+	must(t, err)
+	wire := capture(t, r.host, "pb0", "ip proto 47")
+	ip := &layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolUDP, SrcIP: net.ParseIP(remote4).To4(), DstIP: net.IPv4(203, 0, 113, 10).To4()}
+	u := &layers.UDP{SrcPort: 7004, DstPort: 5558}
+	must(t, u.SetNetworkLayerForChecksum(ip))
+	f := gopacket.NewSerializeBuffer()
+	must(t, gopacket.SerializeLayers(f, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
+		&layers.Ethernet{SrcMAC: eth.MAC[:], DstMAC: r.up0.MAC[:], EthernetType: layers.EthernetTypeIPv4}, ip, u, gopacket.Payload("short")))
+	if len(f.Bytes()) != 60 {
+		t.Fatalf("the frame has %d bytes", len(f.Bytes()))
+	}
+	before := r.counters(n)
+	must(t, h.SendFrame(eth.Index, f.Bytes()))
+	_ = a.SetReadDeadline(time.Now().Add(2 * time.Second))
+	got := make([]byte, 100)
+	m, err := a.Read(got)
+	if err != nil || string(got[:m]) != "short" {
+		t.Errorf("the VM got %q: %v", got[:m], err)
+	}
+	if now := r.counters(n); now.NATIn.Packets != before.NATIn.Packets+1 {
+		t.Errorf("it was not translated in eBPF: %+v", now)
+	}
+	for _, row := range fields(t, wire(), "udp.srcport==7004 and udp.length==13", "frame.len", "ip.len") {
+		if row[0] != "89" || row[1] != "75,33" { // Ethernet, IPv4, GRE, Ethernet, IPv4, UDP, five bytes
+			t.Errorf("on the fabric: %v", row)
+		}
 	}
 }
 

@@ -378,7 +378,7 @@ __global int nat_in(struct __sk_buff *skb, const struct headers *h)
 	struct subnet *v;
 	enum known known;
 
-	if (!w || !h || !plain(h) || h->ttl <= 3 || h->len + ETH_LEN != len)
+	if (!w || !h || !plain(h) || h->ttl <= 3 || (gso && h->len + ETH_LEN != len))
 		return NOT_TRANSLATED;
 	key = &w->key;
 	key_of(key, from, h);
@@ -403,6 +403,12 @@ __global int nat_in(struct __sk_buff *skb, const struct headers *h)
 			return NOT_TRANSLATED;
 	}
 
+	/* Ethernet fills short frames up. */
+	if (h->len + ETH_LEN != len) {
+		if (bpf_skb_change_tail(skb, h->len + ETH_LEN, 0))
+			return NOT_TRANSLATED;
+		len = skb->len;
+	}
 	w->d.h = *h;
 	w->d.h.src = w->flow.as.src;
 	w->d.h.dst = w->flow.as.dst;
