@@ -255,20 +255,32 @@ func TestLimits(t *testing.T) {
 	t.Parallel()
 	b := newBranches(t)
 	e := b.comp.engine()
-	apply(t, e, b.with(func(t *Tunnel) { t.OutboundKbps, t.InboundKbps = 4000, 4000 }))
-	c := b.comp.dial("10.1.1.1", "192.168.1.1:7")
-	const size = 400 << 10
-	start := time.Now()
-	must(t, say(c, string(make([]byte, size))))
-	if took, least := time.Since(start), time.Duration(size-50000)*2*time.Microsecond; took < least {
-		t.Errorf("%d bytes both ways took %v at 4 Mb/s, which takes at least %v", size, took, least)
-	}
-	s := e.Snapshot().Tunnels[0]
-	if s.OutboundDrops+s.InboundDrops == 0 {
-		t.Error("nothing was counted as dropped")
+	const kbps, size = 40000, 8 << 20
+	least := (size - 2*kbps/8*burst.Milliseconds()) * 8 / kbps // ms, after what may pass at once
+	apply(t, e, b.spec)
+	for _, set := range []func(*Tunnel){func(t *Tunnel) { t.OutboundKbps = kbps }, func(t *Tunnel) { t.InboundKbps = kbps }} {
+		apply(t, e, b.with(set))
+		before := e.Snapshot().Tunnels[0]
+		c := b.comp.dial("10.1.1.1", "192.168.1.1:7")
+		start := time.Now()
+		must(t, say(c, string(make([]byte, size))))
+		if took := time.Since(start).Milliseconds(); took < least {
+			t.Errorf("%d bytes took %d ms at %d kbps, which takes at least %d", size, took, kbps, least)
+		} else {
+			t.Logf("%d bytes took %d ms, ideally %d", size, took, size*8/kbps)
+		}
+		after := e.Snapshot().Tunnels[0]
+		if after.OutboundDrops+after.InboundDrops == before.OutboundDrops+before.InboundDrops {
+			t.Error("nothing was counted as dropped")
+		}
 	}
 	apply(t, e, b.spec)
-	must(t, say(c, string(make([]byte, 4<<20))))
+	before := e.Snapshot().Tunnels[0]
+	must(t, say(b.comp.dial("10.1.1.1", "192.168.1.1:7"), string(make([]byte, size))))
+	after := e.Snapshot().Tunnels[0]
+	if after.OutboundDrops != before.OutboundDrops || after.InboundDrops != before.InboundDrops {
+		t.Error("without limits there are drops")
+	}
 }
 
 // The MTU follows the path's, and a TCP segment announced by either side fits.

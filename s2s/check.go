@@ -14,6 +14,9 @@ const (
 	MaxPeers    = 256  // of one tunnel
 	MaxPrefixes = 1024 // of one peer
 	MaxMaps     = 64   // of one tunnel and side
+	// MaxAllPeers and MaxAllPrefixes bound those of all tunnels together.
+	MaxAllPeers    = 1024
+	MaxAllPrefixes = 16384
 	// MinMTU is IPv6's minimum.
 	MinMTU = 1280
 	MaxMTU = 9000
@@ -63,7 +66,13 @@ func (s Spec) Check() error {
 		}
 		t.check(p)
 	}
-	s.checkEndpoints(p)
+	p.where = "tunnels"
+	if peers, prefixes := s.size(); peers > MaxAllPeers || prefixes > MaxAllPrefixes {
+		p.bad("%d peers with %d prefixes are more than %d with %d", peers, prefixes, MaxAllPeers, MaxAllPrefixes)
+	}
+	if len(p.errs) == 0 {
+		s.checkEndpoints(p)
+	}
 	return errors.Join(p.errs...)
 }
 
@@ -203,11 +212,23 @@ func (t Tunnel) real(a netip.Addr) netip.Addr {
 	return a
 }
 
+// size counts all peers and their prefixes.
+func (s Spec) size() (peers, prefixes int) {
+	for _, t := range s.Tunnels {
+		for _, p := range t.Peers {
+			peers++
+			prefixes += len(p.Prefixes)
+		}
+	}
+	return peers, prefixes
+}
+
 // checkEndpoints refuses a peer that would be reached through a tunnel.
 func (s Spec) checkEndpoints(p *problems) {
+	ways := s.ways()
 	for _, t := range s.Tunnels {
 		for _, peer := range t.Peers {
-			for _, r := range s.ways() {
+			for _, r := range ways {
 				if peer.Endpoint.IsValid() && r.dst.Contains(peer.Endpoint.Addr()) {
 					p.where = fmt.Sprintf("tunnel %q, peer %q", t.Name, peer.Name)
 					p.bad("endpoint: %s is inside %s, which is reached through tunnel %q", peer.Endpoint, r.dst, r.tunnel)

@@ -47,7 +47,15 @@ func TestCheck(t *testing.T) {
 		`weight: 257 is out of range`:                          func(s *Spec) { s.Tunnels[0].Peers[0].Weight = 257 },
 		`name: use 1 to 63 printable characters`:               func(s *Spec) { s.Tunnels[0].Name = "h/q" },
 		`peer "": name:`:                                       func(s *Spec) { s.Tunnels[0].Peers[0].Name = "" },
-		`tunnels: 258 are more than 256`:                       func(s *Spec) { s.Tunnels = append(s.Tunnels, make([]Tunnel, 256)...) },
+		`tunnels: 4 peers with 16395 prefixes are more than`: func(s *Spec) {
+			for i := range 16 {
+				for j := range MaxPrefixes {
+					s.Tunnels[1].Peers[0].Prefixes = append(s.Tunnels[1].Peers[0].Prefixes, netip.PrefixFrom(netip.AddrFrom4([4]byte{11, byte(i), byte(j >> 8), byte(j)}), 32))
+				}
+			}
+			s.Tunnels[1].Peers = append(s.Tunnels[1].Peers, Peer{Name: "b", PublicKey: NewPrivateKey().Public(), Prefixes: prefixList("12.0.0.0/8 12.1.0.0/16 12.2.0.0/16 12.3.0.0/16 12.4.0.0/16 12.5.0.0/16 12.6.0.0/16")})
+		},
+		`tunnels: 258 are more than 256`: func(s *Spec) { s.Tunnels = append(s.Tunnels, make([]Tunnel, 256)...) },
 	} {
 		s := good()
 		spoil(&s)

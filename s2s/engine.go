@@ -37,6 +37,7 @@ type Engine struct {
 	tunnels map[string]*tunnel        // by interface
 	learned map[string][]netip.Prefix // by "tunnel/peer"
 	active  map[string]bool           // by "tunnel/peer"
+	shared  map[string]bool           // by "tunnel/peer": it has packets that could go another way
 	failed  map[string]error          // by tunnel's name
 }
 
@@ -95,7 +96,7 @@ func (e *Engine) Apply(ctx context.Context, s Spec) (Result, error) {
 }
 
 func (e *Engine) apply(ctx context.Context, r *Result) error {
-	e.failed = map[string]error{}
+	e.failed, e.shared = map[string]error{}, e.spec.redundant()
 	if err := e.prune(r); err != nil {
 		return err
 	}

@@ -76,7 +76,7 @@ func TestFailoverKeepsConnections(t *testing.T) {
 // Tunnels of one priority share the flows, and each flow keeps to one tunnel.
 func TestECMP(t *testing.T) {
 	t.Parallel()
-	r := newRedundant(t, [2]uint32{10, 10}, quick)
+	r := newRedundant(t, [2]uint32{10, 10}, Probe{IntervalMS: 50, Fall: 20, Rise: 3})
 	r.awaitActive(t, true, true)
 	r.site.echo("192.168.50.1:7")
 	sent := func() (out [2]uint64) {

@@ -195,11 +195,14 @@ func say(c net.Conn, word string) error {
 	if err := c.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(c, word); err != nil {
-		return err
-	}
+	written := make(chan error, 1)
+	go func() { // while it comes back: the buffers may be smaller than the word
+		_, err := io.WriteString(c, word)
+		written <- err
+	}()
 	b := make([]byte, len(word))
-	if _, err := io.ReadFull(c, b); err != nil {
+	_, err := io.ReadFull(c, b)
+	if err = errors.Join(err, <-written); err != nil {
 		return err
 	}
 	if string(b) != word {

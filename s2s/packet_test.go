@@ -212,9 +212,9 @@ func BenchmarkPolicy(b *testing.B) {
 	p.out, p.in = newRewriters(mapped)
 	buf := bytes.Clone(pkt)
 	b.ReportAllocs()
-	for b.Loop() {
+	for now := int64(0); b.Loop(); now += 1000 {
 		copy(buf, pkt[:40])
-		p.outbound(buf, 0)
+		p.outbound(buf, now)
 	}
 }
 

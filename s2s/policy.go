@@ -113,11 +113,12 @@ type limit struct {
 	full    atomic.Int64
 }
 
-// burst is how much may pass at once: what the rate gives in this time, and no
-// less than minBurst bytes, which is a few full packets.
+// burst is how much may pass at once: what the rate gives in this time, for TCP
+// gets little through a limit that drops the first packet over it, and no
+// less than minBurst bytes, which is one super-packet of TCP.
 const (
-	burst    = 100 * time.Millisecond
-	minBurst = 32 << 10
+	burst    = 500 * time.Millisecond
+	minBurst = 64 << 10
 )
 
 // newLimit makes a limit of kbps (1000 bits a second); nil for none.

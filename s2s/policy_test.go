@@ -44,7 +44,7 @@ func TestLimit(t *testing.T) {
 
 // Workers share the bucket.
 func TestLimitShared(t *testing.T) {
-	l := newLimit(8000) // 1 MB/s: 100 kB at once
+	l := newLimit(1600) // 200 kB/s: 100 kB at once
 	var passed atomic.Int64
 	var wg sync.WaitGroup
 	for range 8 {

@@ -99,3 +99,23 @@ func TestSeen(t *testing.T) {
 		}
 	}
 }
+
+// Where there is nothing to fail over to, probes are rare, unless said otherwise.
+func TestProbeOfPeer(t *testing.T) {
+	peer := Peer{Name: "p", Prefixes: prefixList("10.0.0.0/8")}
+	s := Spec{Tunnels: []Tunnel{{Name: "a", Peers: []Peer{peer}}, {Name: "b", Peers: []Peer{peer}}, {Name: "c", Peers: []Peer{{Name: "p", Prefixes: prefixList("10.0.0.0/9")}}}}}
+	r := s.redundant()
+	if !r["a/p"] || !r["b/p"] || r["c/p"] {
+		t.Errorf("redundant are %v", r)
+	}
+	if got := peer.probe(true).interval().Milliseconds(); got != DefaultIntervalMS {
+		t.Errorf("redundant: every %d ms", got)
+	}
+	if got := peer.probe(false).interval().Milliseconds(); got != AloneIntervalMS {
+		t.Errorf("alone: every %d ms", got)
+	}
+	peer.Probe.IntervalMS = 50
+	if got := peer.probe(false); got != peer.Probe {
+		t.Errorf("with an interval of its own: %+v", got)
+	}
+}

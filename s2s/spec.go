@@ -64,7 +64,8 @@ type Probe struct {
 	// the peer that is a single address, or the peer is not probed.
 	Target netip.Addr
 	// IntervalMS is the time between probes, 10 to 60000 ms; 0 is
-	// DefaultIntervalMS.
+	// DefaultIntervalMS where another peer offers one of the prefixes too, and
+	// else AloneIntervalMS.
 	IntervalMS int
 	// Fall is how many probes without an answer make the peer down, Rise how many
 	// answers in a row make it up again; 0 is the default.
@@ -78,13 +79,40 @@ const (
 	DefaultIntervalMS = 100
 	DefaultFall       = 4
 	DefaultRise       = 20
+	// AloneIntervalMS is enough where there is nothing to fail over to: it costs
+	// an idle tenant a tenth of the processor time.
+	AloneIntervalMS = 1000
+	aloneRise       = 3
 )
 
 func (p Probe) interval() time.Duration {
-	if p.IntervalMS == 0 {
-		return DefaultIntervalMS * time.Millisecond
+	return time.Duration(orDefault(p.IntervalMS, DefaultIntervalMS)) * time.Millisecond
+}
+
+// probe is how the peer is to be probed; redundant tells whether its packets
+// could go another way.
+func (p Peer) probe(redundant bool) Probe {
+	w := p.Probe
+	if w.IntervalMS == 0 && !redundant {
+		w.IntervalMS, w.Rise = AloneIntervalMS, orDefault(w.Rise, aloneRise)
 	}
-	return time.Duration(p.IntervalMS) * time.Millisecond
+	return w
+}
+
+// redundant tells, by "tunnel/peer", which peers share a prefix with another.
+func (s Spec) redundant() map[string]bool {
+	ways := s.ways()
+	count := map[netip.Prefix]int{}
+	for _, w := range ways {
+		count[w.dst]++
+	}
+	out := map[string]bool{}
+	for _, w := range ways {
+		if count[w.dst] > 1 {
+			out[w.tunnel+"/"+w.peer] = true
+		}
+	}
+	return out
 }
 
 func (p Probe) fall() int { return orDefault(p.Fall, DefaultFall) }

@@ -253,6 +253,7 @@ func (e *Engine) applyProbes(t Tunnel, run *tunnel) error {
 	var errs []error
 	wanted := map[string]bool{}
 	for _, p := range t.Peers {
+		probe := p.probe(e.shared[t.Name+"/"+p.Name])
 		target := p.probeTarget()
 		source := t.source(target.Is6())
 		if !target.IsValid() || !source.IsValid() || target == source {
@@ -260,13 +261,13 @@ func (e *Engine) applyProbes(t Tunnel, run *tunnel) error {
 		}
 		wanted[p.Name] = true
 		if old := run.probers[p.Name]; old != nil {
-			if old.target == target && old.source == source && old.key == p.PublicKey && old.probe == p.Probe {
+			if old.target == target && old.source == source && old.key == p.PublicKey && old.probe == probe {
 				continue
 			}
 			old.stop()
 			delete(run.probers, p.Name)
 		}
-		pr, err := startProber(e.ns, t.Interface, source, target, p.Probe, e.turned)
+		pr, err := startProber(e.ns, t.Interface, source, target, probe, e.turned)
 		if err != nil {
 			errs = append(errs, err)
 			continue

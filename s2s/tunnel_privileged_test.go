@@ -8,7 +8,7 @@ import (
 )
 
 // quick makes probes find out sooner, for tests.
-var quick = Probe{IntervalMS: 20, Fall: 5, Rise: 3}
+var quick = Probe{IntervalMS: 20, Fall: 10, Rise: 3}
 
 // Two tenants have the same addresses, inside and outside, and sites with the
 // same addresses, and each talks to its own over a peer that is not ours.

@@ -243,12 +243,14 @@ func (c *child) keyPipe() (*os.File, error) {
 	return r, nil
 }
 
-// environment keeps the heap small: most agents have little to do, and what
-// WireGuard keeps ready counts as heap though it is not touched.
+// environment has the runtime know the agent's bounds.
 func (c *child) environment() []string {
-	env := []string{"GOGC=50", "GOMAXPROCS=2"}
-	if c.s.o.MemoryMax > 0 {
-		env = append(env, "GOMEMLIMIT="+strconv.FormatInt(c.s.o.MemoryMax*8/10, 10))
+	var env []string
+	if n := c.s.o.CPUPercent; n > 0 {
+		env = append(env, "GOMAXPROCS="+strconv.Itoa((n+99)/100))
+	}
+	if n := c.s.o.MemoryMax; n > 0 {
+		env = append(env, "GOMEMLIMIT="+strconv.FormatInt(n*8/10, 10))
 	}
 	return env
 }
