@@ -31,7 +31,9 @@ type Options struct {
 	NATOffload bool
 	Log        *slog.Logger // nil: nobody is told
 
-	without []string // capabilities that are not to be used, for tests
+	// For tests: capabilities that are not to be used, and the programs.
+	without []string
+	object  []byte
 }
 
 // FastPath forwards a Switch's packets in the kernel. It is a dataplane.Follower:
@@ -97,7 +99,7 @@ func (f *FastPath) open(sw *dataplane.Switch, o Options) (err error) {
 		adopted = maps != nil
 		return maps, err
 	}
-	if f.k, err = load(loadOptions{sizes: o.Sizes, familyUnset: !has(f.capabilities, capDecap), find: find, nat: o.NATOffload}); err != nil {
+	if f.k, err = load(loadOptions{object: o.object, sizes: o.Sizes, familyUnset: !has(f.capabilities, capDecap), find: find, nat: o.NATOffload}); err != nil {
 		return missing([]Capability{capability(capPrograms, err)})
 	}
 	f.hooks = hooks{f.h, f.instance, kernelTable[uint32, uint8]{f.k.maps[hooksMap]}}

@@ -41,6 +41,8 @@ type loadOptions struct {
 	sizes Sizes
 	// observed lets the programs tell what they did, for tests.
 	observed bool
+	// object has the programs; nil is ours. Tests have others.
+	object []byte
 	// familyUnset is for kernels whose adjust_room does not set the packet's
 	// family.
 	familyUnset bool
@@ -52,7 +54,10 @@ type loadOptions struct {
 
 // load brings the programs and maps into the kernel.
 func load(o loadOptions) (*kernel, error) {
-	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
+	if o.object == nil {
+		o.object = object
+	}
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(o.object))
 	if err != nil {
 		return nil, fmt.Errorf("read the fast path's object: %w", err)
 	}

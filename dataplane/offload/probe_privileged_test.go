@@ -3,6 +3,7 @@
 package offload
 
 import (
+	"bytes"
 	"errors"
 	"strings"
 	"testing"
@@ -68,5 +69,31 @@ func TestFamilyUnset(t *testing.T) {
 				t.Errorf("punted: %v, taken: %+v", st.Punts, all)
 			}
 		})
+	}
+}
+
+// Where programs do not see what is unfinished of checksums, user space takes all
+// that VMs send, whose guests could have them written anywhere, and the programs
+// what they get, and all of compartments'.
+func TestChecksumsUnseen(t *testing.T) {
+	s := newFabric(t, examples[0], false)
+	s.gw.without = []string{capContext}
+	s.gw.object = bytes.ReplaceAll(object, []byte("bpf_cast_to_kern_ctx"), []byte("bpf_cast_to_kern_ctY"))
+	s.gw.start(s.c)
+	s.gw.plug(s.compVM, "w0", s.e.tunnelMTU())
+	s.gw.serve()
+	s.pings()
+	s.transfers(1 << 18)
+	st, err := s.gw.f.Status()
+	must(t, err)
+	if n := st.Punts[WhyShape]; n > 0 {
+		t.Fatalf("%d packets of a compartment went through user space", n)
+	}
+	ns, v := s.local("10.1.2.12")
+	run(t, ns, "ping -c 3 -i 0.01 -W 2 %s", s.hostVM.four)
+	transfer(t, ns, s.vm, s.hostVM.four, 1<<18)
+	transfer(t, s.vm, ns, v.four, 1<<18)
+	if st, err = s.gw.f.Status(); err != nil || st.Punts[WhyShape] < 20 {
+		t.Errorf("left to user space: %v, %v", st.Punts, err)
 	}
 }

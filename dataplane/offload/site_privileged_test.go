@@ -52,6 +52,7 @@ type machine struct {
 	own     netip.Addr
 	pa      nl.Link
 	without []string           // capabilities
+	object  []byte             // programs
 	readers []*port.PuntReader // where user space takes part: see serve
 	ids     sync.Map           // dataplane.PortID by interface index
 }
@@ -98,7 +99,7 @@ func (m *machine) startSized(c dataplane.Tenant, sizes Sizes) {
 	m.t.Helper()
 	m.sw = dataplane.New(dataplane.Options{})
 	var err error
-	m.f, err = Open(m.sw, Options{Instance: m.name, Namespace: netns.Path(m.ns), Sizes: sizes, without: m.without})
+	m.f, err = Open(m.sw, Options{Instance: m.name, Namespace: netns.Path(m.ns), Sizes: sizes, without: m.without, object: m.object})
 	must(m.t, err)
 	m.sw.Follow(m.f)
 	m.t.Cleanup(func() { must(m.t, m.f.Close()) })
