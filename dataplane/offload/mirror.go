@@ -54,6 +54,8 @@ type mirror struct {
 	// settled tells that the tables hold nothing of an earlier process that we
 	// were not told of as well.
 	settled bool
+	// inherited tells that there was something of an earlier process.
+	inherited bool
 
 	// Until the fabric's side is known, tenants wait: their records say which of
 	// them are here.
@@ -98,6 +100,7 @@ func newMirror(sw source, t tables, s Sizes, l Limits, log *slog.Logger) (*mirro
 // inherit reads what an earlier process has given out.
 func (m *mirror) inherit() error {
 	numbers := m.t.numbers.all(func(r rdid, n uint32) bool {
+		m.inherited = true
 		if m.last = max(m.last, n); r != (rdid{}) {
 			m.numbers[r] = n
 		}

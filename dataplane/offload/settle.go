@@ -3,6 +3,8 @@ package offload
 import (
 	"errors"
 	"slices"
+
+	"github.com/hnvgate/hnvgate/dataplane/lookup"
 )
 
 // Settle takes out what an earlier process left in the tables and we were not
@@ -12,6 +14,9 @@ func (m *mirror) Settle() error {
 	defer m.mu.Unlock()
 	if m.settled {
 		return nil
+	}
+	if !m.inherited {
+		return m.settleOwn()
 	}
 	err := m.sweep(func(uint32) bool { return true })
 	var gone []rdid
@@ -26,6 +31,24 @@ func (m *mirror) Settle() error {
 	return err
 }
 
+// settleOwn is for tables that nobody else ever wrote: only what could not be
+// written as a whole may have left something.
+func (m *mirror) settleOwn() error {
+	extra := map[uint32]bool{}
+	for _, t := range m.tenants {
+		if t.extra {
+			extra[t.number] = true
+		}
+	}
+	if len(extra) > 0 {
+		if err := m.sweep(func(n uint32) bool { return extra[n] }); err != nil {
+			return err
+		}
+	}
+	m.settled = true
+	return nil
+}
+
 func (m *mirror) has(r rdid) bool {
 	for t := range m.tenants {
 		if rdid(t.Bytes()) == r {
@@ -38,11 +61,16 @@ func (m *mirror) has(r rdid) bool {
 // release gives back the sets and teams that nothing names.
 func (m *mirror) release() error {
 	teams, sets := map[uint32]bool{}, map[uint32]bool{}
-	err := errors.Join(
-		m.t.records.all(func(_ recordKey, v recordValue) bool { teams[v.Team] = true; return true }),
-		m.t.routes.all(func(_ routeKey, v routeValue) bool { sets[v.Set] = true; return true }),
-		m.t.vsids.all(func(_ uint32, v subnetValue) bool { sets[v.Wild4], sets[v.Wild6] = true, true; return true }))
-	if err != nil {
+	var errs []error
+	if len(m.teams.taken) > 0 { // there may be a million records
+		errs = append(errs, m.t.records.all(func(_ recordKey, v recordValue) bool { teams[v.Team] = true; return true }))
+	}
+	if len(m.hopSets.taken) > 0 {
+		errs = append(errs,
+			m.t.routes.all(func(_ routeKey, v routeValue) bool { sets[v.Set] = true; return true }),
+			m.t.vsids.all(func(_ uint32, v subnetValue) bool { sets[v.Wild4], sets[v.Wild6] = true, true; return true }))
+	}
+	if err := errors.Join(errs...); err != nil {
 		return err
 	}
 	return errors.Join(m.teams.release(teams), m.hopSets.release(sets))
@@ -80,9 +108,12 @@ func (m *mirror) sweep(ours func(number uint32) bool) error {
 			}
 			return !prefixes[n][k]
 		}, func(a, b routeKey) int { return int(a.Bits) - int(b.Bits) }),
-		sweep(m.t.records, func(k recordKey, _ recordValue) bool {
+		sweep(m.t.records, func(k recordKey, v recordValue) bool {
 			t := byNumber[k.Tenant]
-			return ours(k.Tenant) && (t == nil || t.domain != nil && !isKnown(t.domain, k.CA.netip()))
+			if !ours(k.Tenant) || t != nil && (t.domain == nil || t.domain.At(lookup.KeyOf(v.VSID, k.CA.netip())) != nil) {
+				return false
+			}
+			return t == nil || !isKnown(t.domain, k.CA.netip())
 		}),
 		sweep(m.t.hosts, func(k hostKey, _ uint8) bool {
 			t := byNumber[k.Tenant]
