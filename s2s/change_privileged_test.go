@@ -255,7 +255,7 @@ func TestLimits(t *testing.T) {
 	t.Parallel()
 	b := newBranches(t)
 	e := b.comp.engine()
-	const kbps, size = 40000, 8 << 20
+	const kbps, size = 20000, 4 << 20
 	least := (size - 2*kbps/8*burst.Milliseconds()) * 8 / kbps // ms, after what may pass at once
 	apply(t, e, b.spec)
 	for _, set := range []func(*Tunnel){func(t *Tunnel) { t.OutboundKbps = kbps }, func(t *Tunnel) { t.InboundKbps = kbps }} {
