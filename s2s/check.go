@@ -153,6 +153,9 @@ func (t Tunnel) checkPeers(p *problems) {
 			p.bad("name: it is given twice, empty, too long or has a slash")
 		}
 		names[peer.Name], keys[peer.PublicKey] = true, peer.Name
+		if peer.FromBGP && len(t.Peers) > 1 {
+			p.bad("prefixes from BGP: the tunnel has other peers, among whom nothing would choose: give the peer a tunnel of its own")
+		}
 		if len(peer.Prefixes) > MaxPrefixes {
 			p.bad("%d prefixes are more than %d", len(peer.Prefixes), MaxPrefixes)
 		}

@@ -31,7 +31,7 @@ func good() Spec {
 			Peers: []Peer{
 				{Name: "a", PublicKey: NewPrivateKey().Public(), PresharedKey: NewPresharedKey(), Endpoint: netip.MustParseAddrPort("203.0.113.20:51820"),
 					Prefixes: prefixList("169.254.10.2/32 10.1.7.0/24"), Keepalive: 25},
-				{Name: "b", PublicKey: NewPrivateKey().Public(), FromBGP: true, Prefixes: prefixList("fd10::2/128"), Probe: Probe{Target: netip.MustParseAddr("fd10::2")}},
+				{Name: "b", PublicKey: NewPrivateKey().Public(), Prefixes: prefixList("fd10::2/128"), Probe: Probe{Target: netip.MustParseAddr("fd10::2")}},
 			},
 		},
 		{

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"slices"
 	"sync"
 
@@ -34,18 +33,17 @@ type Engine struct {
 	mu      sync.Mutex
 	closed  bool
 	spec    Spec
-	tunnels map[string]*tunnel        // by interface
-	learned map[string][]netip.Prefix // by "tunnel/peer"
-	active  map[string]bool           // by "tunnel/peer"
-	shared  map[string]bool           // by "tunnel/peer": it has packets that could go another way
-	failed  map[string]error          // by tunnel's name
+	tunnels map[string]*tunnel // by interface
+	active  map[string]bool    // by "tunnel/peer"
+	shared  map[string]bool    // by "tunnel/peer": it has packets that could go another way
+	failed  map[string]error   // by tunnel's name
 }
 
 // New makes an engine. Tunnels that an earlier process left are adopted by the
 // first Apply, which also removes those that are no longer wanted.
 func New(o Options) (*Engine, error) {
 	e := &Engine{log: o.Log, kick: make(chan struct{}, 1), done: make(chan struct{}),
-		tunnels: map[string]*tunnel{}, learned: map[string][]netip.Prefix{}}
+		tunnels: map[string]*tunnel{}}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
 	}
@@ -141,13 +139,6 @@ func (e *Engine) prune(r *Result) error {
 			r.add("link %s removed", l.Name)
 		}
 	}
-	for key := range e.learned {
-		if !slices.ContainsFunc(e.spec.Tunnels, func(t Tunnel) bool {
-			return slices.ContainsFunc(t.Peers, func(p Peer) bool { return p.FromBGP && t.Name+"/"+p.Name == key })
-		}) {
-			delete(e.learned, key)
-		}
-	}
 	return nil
 }
 
@@ -230,28 +221,6 @@ func (e *Engine) turned() {
 	case e.kick <- struct{}{}:
 	default: // it will be looked at anyway
 	}
-}
-
-// SetLearned tells the prefixes that BGP learned from behind a peer with
-// FromBGP: packets to and from them may pass its tunnel.
-func (e *Engine) SetLearned(tunnel, peer string, prefixes []netip.Prefix) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return ErrClosed
-	}
-	i := slices.IndexFunc(e.spec.Tunnels, func(t Tunnel) bool { return t.Name == tunnel })
-	if i < 0 || !slices.ContainsFunc(e.spec.Tunnels[i].Peers, func(p Peer) bool { return p.FromBGP && p.Name == peer }) {
-		return fmt.Errorf("tunnel %s has no peer %s that learns prefixes from BGP", tunnel, peer)
-	}
-	for _, q := range prefixes {
-		if !plain(q) {
-			return fmt.Errorf("tunnel %s, peer %s: learned prefix %s is malformed", tunnel, peer, q)
-		}
-	}
-	e.learned[tunnel+"/"+peer] = slices.Clone(prefixes)
-	var r Result
-	return e.applyTunnel(e.spec.Tunnels[i], &r)
 }
 
 // Snapshot tells what is.

@@ -32,6 +32,9 @@ type way struct {
 	link         string
 	priority     uint32
 	weight       int
+	// connected: the prefix is that of the link, whose own route leads there.
+	// Another would be in the way of next hops in it.
+	connected bool
 }
 
 // ways lists what the Spec's peers offer.
@@ -40,11 +43,17 @@ func (s Spec) ways() []way {
 	for _, t := range s.Tunnels {
 		for _, p := range t.Peers {
 			for _, dst := range t.seen(p.Prefixes) {
-				out = append(out, way{dst, t.Name, p.Name, t.Interface, p.Priority, p.weight()})
+				out = append(out, way{dst: dst, tunnel: t.Name, peer: p.Name, link: t.Interface,
+					priority: p.Priority, weight: p.weight(), connected: t.connected(dst)})
 			}
 		}
 	}
 	return out
+}
+
+// connected tells whether the prefix lies within that of an address of the link.
+func (t Tunnel) connected(p netip.Prefix) bool {
+	return slices.ContainsFunc(t.Addresses, func(a netip.Prefix) bool { return a.Bits() <= p.Bits() && a.Overlaps(p) })
 }
 
 // seen gives the prefixes as the tenant sees them.
@@ -100,6 +109,10 @@ func choose(ways []way, alive func(way) bool) chosen {
 	c := chosen{active: map[string]bool{}}
 	by := map[netip.Prefix][]way{}
 	for _, w := range ways {
+		if w.connected {
+			c.active[w.tunnel+"/"+w.peer] = true
+			continue
+		}
 		by[w.dst] = append(by[w.dst], w)
 	}
 	for dst, ws := range by {

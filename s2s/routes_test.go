@@ -100,6 +100,16 @@ func TestSeen(t *testing.T) {
 	}
 }
 
+// What lies within the link's own prefix has a route already.
+func TestChooseConnected(t *testing.T) {
+	s := Spec{Tunnels: []Tunnel{{Name: "a", Interface: "if-a", Addresses: prefixList("169.254.1.1/30 fd10::1/126"), Peers: []Peer{{
+		Name: "p", FromBGP: true, Prefixes: prefixList("169.254.1.2/32 fd10::2/128 169.254.0.0/16")}}}}}
+	c := choose(s.ways(), func(way) bool { return true })
+	if len(c.routes) != 1 || c.routes[0].dst != netip.MustParsePrefix("169.254.0.0/16") || !c.active["a/p"] {
+		t.Errorf("routes %v, active %v", c.routes, c.active)
+	}
+}
+
 // Where there is nothing to fail over to, probes are rare, unless said otherwise.
 func TestProbeOfPeer(t *testing.T) {
 	peer := Peer{Name: "p", Prefixes: prefixList("10.0.0.0/8")}

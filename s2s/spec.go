@@ -45,8 +45,8 @@ type Peer struct {
 	Endpoint netip.AddrPort
 	// Prefixes behind the peer, as it has them. Each gets a route.
 	Prefixes []netip.Prefix
-	// FromBGP: more prefixes are told by SetLearned. They get no routes here:
-	// BGP makes them.
+	// FromBGP: what else is behind the peer, BGP says, and makes the routes. Such
+	// a peer is the only one of its tunnel.
 	FromBGP bool
 	// Keepalive in seconds; 0 is none.
 	Keepalive uint16

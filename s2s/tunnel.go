@@ -213,11 +213,7 @@ func (e *Engine) applyAddresses(t Tunnel, index int, r *Result) error {
 // configure brings keys, port and peers in line. WireGuard opens its sockets in
 // the calling thread's namespace.
 func (e *Engine) configure(t Tunnel, run *tunnel, r *Result) error {
-	learned := map[string][]netip.Prefix{}
-	for _, p := range t.Peers {
-		learned[p.Name] = e.learned[t.Name+"/"+p.Name]
-	}
-	want := t.wanted(learned)
+	want := t.wanted()
 	text, err := run.wg.IpcGet()
 	if err != nil {
 		return err

@@ -176,31 +176,28 @@ func missing(a, b map[netip.Prefix]bool) []netip.Prefix {
 	return out
 }
 
-// wanted is the device that a tunnel asks for; learned has the prefixes that
-// BGP told, by peer.
-func (t Tunnel) wanted(learned map[string][]netip.Prefix) wgDevice {
+// everything is what a peer that speaks BGP may send and be sent: which of it is
+// good, BGP's policy says, and there is no other peer to be taken for.
+var everything = []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
+
+// wanted is the device that a tunnel asks for.
+func (t Tunnel) wanted() wgDevice {
 	// The device keeps the key clamped, and would take any other for a new one.
 	private := t.PrivateKey
 	private.key[0] &= 248
 	private.key[31] = private.key[31]&127 | 64
 	d := wgDevice{private: private, port: t.ListenPort, peers: map[Key]wgPeer{}}
-	taken := map[netip.Prefix]bool{}
 	for _, p := range t.Peers {
 		w := wgPeer{preshared: p.PresharedKey, endpoint: p.Endpoint, keepalive: p.Keepalive, prefixes: map[netip.Prefix]bool{}}
 		for _, q := range p.Prefixes {
-			w.prefixes[q], taken[q] = true, true
+			w.prefixes[q] = true
 		}
-		d.peers[p.PublicKey] = w
-	}
-	for _, p := range t.Peers {
-		if !p.FromBGP {
-			continue
-		}
-		for _, q := range learned[p.Name] {
-			if !taken[q] { // what is configured, or an earlier peer's, stays
-				d.peers[p.PublicKey].prefixes[q], taken[q] = true, true
+		if p.FromBGP {
+			for _, q := range everything {
+				w.prefixes[q] = true
 			}
 		}
+		d.peers[p.PublicKey] = w
 	}
 	return d
 }

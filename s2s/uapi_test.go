@@ -157,18 +157,15 @@ func TestParseDevice(t *testing.T) {
 	}
 }
 
-// What BGP told does not take a prefix from a peer that has it by configuration.
-func TestWantedLearned(t *testing.T) {
-	tun := Tunnel{PrivateKey: NewPrivateKey(), Peers: []Peer{
-		{Name: "a", PublicKey: key(1), FromBGP: true, Prefixes: prefixList("10.0.0.1/32")},
-		{Name: "b", PublicKey: key(2), FromBGP: true, Prefixes: prefixList("10.0.0.2/32")},
-		{Name: "c", PublicKey: key(3), Prefixes: prefixList("10.3.0.0/16")},
-	}}
-	d := tun.wanted(map[string][]netip.Prefix{
-		"a": prefixList("10.3.0.0/16 10.9.0.0/16"), "b": prefixList("10.9.0.0/16 10.8.0.0/16"), "c": prefixList("10.7.0.0/16")})
-	for k, want := range map[Key]string{key(1): "10.0.0.1/32 10.9.0.0/16", key(2): "10.0.0.2/32 10.8.0.0/16", key(3): "10.3.0.0/16"} {
-		if diff := cmp.Diff(set(want), d.peers[k].prefixes, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
-			t.Errorf("peer %x: %s", k[0], diff)
-		}
+// A peer that speaks BGP may be sent everything; the device keeps a private key
+// clamped.
+func TestWanted(t *testing.T) {
+	tun := Tunnel{PrivateKey: Secret{key(7)}, Peers: []Peer{{Name: "a", PublicKey: key(1), FromBGP: true, Prefixes: prefixList("10.0.0.1/32")}}}
+	d := tun.wanted()
+	if diff := cmp.Diff(set("10.0.0.1/32 0.0.0.0/0 ::/0"), d.peers[key(1)].prefixes, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
+		t.Error(diff)
+	}
+	if d.private.key[0] != 0 || d.private.key[31] != 64 {
+		t.Errorf("private key begins with %d and ends with %d", d.private.key[0], d.private.key[31])
 	}
 }

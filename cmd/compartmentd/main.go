@@ -92,7 +92,8 @@ func run() error {
 	err = agentd.Run(ctx, agentd.Options{
 		Dir: f.dir, Tenant: f.tenant, Version: version, Key: key, Log: log,
 		Confined: append(strings.Split(f.confined, ","), "seccomp"),
-		Parts:    map[string]agentd.Part{agentapi.S2S: tunnels, agentapi.BGP: routes},
+		// Sessions go through tunnels, and next hops are at their other ends.
+		Parts: []agentd.Named{{Name: agentapi.S2S, Part: tunnels}, {Name: agentapi.BGP, Part: routes}},
 	}, confine.Filter)
 	log.Info("agent ends", "error", err)
 	return err

@@ -58,7 +58,7 @@ func beAgent(dir, tenant string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	return agentd.Run(ctx, agentd.Options{Dir: dir, Tenant: tenant, Version: "test", Key: key,
-		Repair: 50 * time.Millisecond, Parts: map[string]agentd.Part{"notes": notes{dir}}}, func() error { return nil })
+		Repair: 50 * time.Millisecond, Parts: []agentd.Named{{Name: "notes", Part: notes{dir}}}}, func() error { return nil })
 }
 
 type notes struct{ dir string }

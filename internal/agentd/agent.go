@@ -38,13 +38,19 @@ type Part interface {
 	Close(keep bool) error
 }
 
+// Named is a part and its name, of the agent's Desired.
+type Named struct {
+	Name string
+	Part Part
+}
+
 // Options of an agent.
 type Options struct {
 	Dir      string // the run folder, for this agent alone
 	Tenant   string
 	Version  string
 	Key      seal.Key
-	Parts    map[string]Part
+	Parts    []Named  // in the order in which they are applied; closed in reverse
 	Confined []string // what binds the process
 	Log      *slog.Logger
 	// Repair is how often the state is compared with what is wanted; 0 is
@@ -168,9 +174,9 @@ func (a *agent) close(keep bool) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var errs []error
-	for _, name := range a.names() {
-		if err := a.Parts[name].Close(keep); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", name, err))
+	for _, p := range slices.Backward(a.Parts) {
+		if err := p.Part.Close(keep); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", p.Name, err))
 		}
 	}
 	if !keep {
@@ -182,8 +188,6 @@ func (a *agent) close(keep bool) error {
 	errs = append(errs, os.Remove(filepath.Join(a.Dir, agentapi.SocketName)))
 	return errors.Join(slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, fs.ErrNotExist) })...)
 }
-
-func (a *agent) names() []string { return slices.Sorted(maps.Keys(a.Parts)) }
 
 func (a *agent) file() string { return filepath.Join(a.Dir, agentapi.DesiredName) }
 
@@ -216,15 +220,15 @@ func (a *agent) restore() error {
 // accept takes a desired state that all parts can do something with.
 func (a *agent) accept(d agentapi.Desired) error {
 	for name := range d.Parts {
-		if a.Parts[name] == nil {
+		if !slices.ContainsFunc(a.Parts, func(p Named) bool { return p.Name == name }) {
 			return fmt.Errorf("this agent has no part %q", name)
 		}
 	}
 	var errs []error
-	for _, name := range a.names() {
-		if raw := d.Parts[name]; raw != nil {
-			if err := a.Parts[name].Check(raw); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", name, err))
+	for _, p := range a.Parts {
+		if raw := d.Parts[p.Name]; raw != nil {
+			if err := p.Part.Check(raw); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", p.Name, err))
 			}
 		}
 	}
@@ -257,28 +261,28 @@ func (a *agent) apply(ctx context.Context) {
 	if a.digest == "" {
 		return
 	}
-	for _, name := range a.names() {
-		err := a.Parts[name].Apply(ctx, a.desired.Parts[name])
+	for _, p := range a.Parts {
+		err := p.Part.Apply(ctx, a.desired.Parts[p.Name])
 		if err == nil {
-			delete(a.errs, name)
+			delete(a.errs, p.Name)
 			continue
 		}
-		if a.errs[name] != err.Error() {
-			a.Log.Error("not as wanted", "tenant", a.Tenant, "part", name, "error", err)
+		if a.errs[p.Name] != err.Error() {
+			a.Log.Error("not as wanted", "tenant", a.Tenant, "part", p.Name, "error", err)
 		}
-		a.errs[name] = err.Error()
+		a.errs[p.Name] = err.Error()
 	}
 }
 
 func (a *agent) state() (agentapi.State, error) {
 	s := agentapi.State{Version: a.Version, Tenant: a.Tenant, PID: os.Getpid(), Started: a.started, Digest: a.digest,
 		Confined: a.Confined, Parts: map[string]json.RawMessage{}, Errors: maps.Clone(a.errs)}
-	for _, name := range a.names() {
-		raw, err := a.Parts[name].State()
+	for _, p := range a.Parts {
+		raw, err := p.Part.State()
 		if err != nil {
-			return s, fmt.Errorf("%s: %w", name, err)
+			return s, fmt.Errorf("%s: %w", p.Name, err)
 		}
-		s.Parts[name] = raw
+		s.Parts[p.Name] = raw
 	}
 	return s, nil
 }

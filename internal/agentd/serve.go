@@ -18,9 +18,9 @@ func (a *agent) handler() http.Handler {
 	mux.HandleFunc("PUT /v1/desired", a.putDesired)
 	mux.HandleFunc("GET /v1/state", a.getState)
 	mux.HandleFunc("DELETE /v1/agent", a.deleteAgent)
-	for name, part := range a.Parts {
-		if h := part.Handler(); h != nil {
-			prefix := "/v1/" + name
+	for _, p := range a.Parts {
+		if h := p.Part.Handler(); h != nil {
+			prefix := "/v1/" + p.Name
 			mux.Handle(prefix+"/", http.StripPrefix(prefix, h))
 		}
 	}
