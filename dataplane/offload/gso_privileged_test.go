@@ -92,19 +92,25 @@ func TestSuperPacketsToUserSpace(t *testing.T) {
 // retransmitted tells how many TCP segments the namespace has sent again.
 func retransmitted(t *testing.T, ns string) int {
 	t.Helper()
+	return snmp(t, ns, "Tcp:", "RetransSegs")
+}
+
+// snmp gives a counter of the namespace's stack.
+func snmp(t *testing.T, ns, group, name string) int {
+	t.Helper()
 	var names []string
 	for line := range strings.Lines(run(t, ns, "cat /proc/net/snmp")) {
 		f := strings.Fields(line)
-		if f[0] != "Tcp:" {
+		if f[0] != group {
 			continue
 		}
 		if names == nil {
 			names = f
 			continue
 		}
-		return number(t, f[slices.Index(names, "RetransSegs")])
+		return number(t, f[slices.Index(names, name)])
 	}
-	t.Fatal("the kernel does not count TCP segments")
+	t.Fatalf("the kernel does not count %s %s", group, name)
 	return 0
 }
 
