@@ -125,10 +125,11 @@ func (f *FastPath) PuntLink() string { return f.punt.in.Name }
 
 // SetFabric sets which addresses of the fabric are ours, and on which interfaces.
 func (f *FastPath) SetFabric(fabric Fabric) error {
+	err := letAsk(f.h, f.punt.out)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fabric = &fabric
-	return f.provider()
+	return errors.Join(err, f.provider())
 }
 
 // AttachFabric has the programs take what arrives for our PAs on the interface.

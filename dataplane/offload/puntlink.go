@@ -97,6 +97,21 @@ func setPuntEnd(h *nl.Handle, instance string, l nl.Link) error {
 	return h.SetLink(l.Index, nl.LinkChange{Alias: puntAlias(instance), MTU: puntMTU, NoARP: true, AddrGenNone: true, Up: true})
 }
 
+// letAsk has the programs ask on behalf of the link which way a packet goes: the
+// kernel tells it of links that forward alone, and those of the fabric must not.
+// Nothing comes out of this one that could be forwarded. Whoever changes the setting
+// of all links changes this one's, too, so it is put right again and again.
+func letAsk(h *nl.Handle, l nl.Link) error {
+	err := h.SetLink(l.Index, nl.LinkChange{Conf4: map[nl.Conf4]int{nl.Forwarding4: 1}})
+	if six := h.SetSysctl("ipv6/conf/"+l.Name+"/forwarding", "1"); !errors.Is(six, nl.ErrNotFound) { // as without IPv6
+		err = errors.Join(err, six)
+	}
+	if err != nil {
+		return fmt.Errorf("have the kernel tell the ways over the fabric: %w", err)
+	}
+	return nil
+}
+
 // quiet keeps the machine's own stack from saying anything on the link.
 func quiet(h *nl.Handle, link string) error {
 	if err := h.SetSysctl("ipv6/conf/"+link+"/disable_ipv6", "1"); err != nil && !errors.Is(err, nl.ErrNotFound) {

@@ -204,16 +204,19 @@ static __always_inline bool put_vxlan6(struct __sk_buff *skb, const struct depar
 }
 
 /* leave_by finds the interface that leads to the other end of the tunnel, where the
- * PAs are on several: it need not be the one that the source is on. Where the kernel
- * does not tell, as it forwards nothing, user space asks it. */
+ * PAs are on several: it need not be the one that the source is on. The kernel tells
+ * of interfaces that forward alone, which those of the fabric must not; so it is
+ * asked on behalf of the link to user space, which does, and which carries nothing
+ * that could be forwarded. Where it does not tell, user space asks it. */
 __global int leave_by(struct __sk_buff *skb, struct tunnel *t)
 {
+	struct settings *s = get_settings();
 	struct bpf_fib_lookup fib = { .ifindex = 0 };
 	long r;
 
-	if (!t)
+	if (!t || !s)
 		return PUNT_NEIGHBOR;
-	fib.ifindex = t->ifindex;
+	fib.ifindex = s->punt;
 	fib.family = t->ipv6 ? AF_INET6 : AF_INET;
 	if (t->ipv6) {
 		for (int i = 0; i < 4; i++) {
