@@ -89,7 +89,8 @@ type Peer struct {
 	// GracefulRestart: neither side's restart stops traffic (RFC 4724).
 	GracefulRestart *GracefulRestart `json:"graceful_restart,omitempty"`
 	// MaxPrefixes are the most prefixes taken per family; where nothing is said,
-	// DefaultMaxPrefixes. One more ends the session.
+	// DefaultMaxPrefixes. One more ends the session: at once, or where the limit is
+	// above a thousand, when they are counted next, in a second or two.
 	MaxPrefixes map[Family]uint32 `json:"max_prefixes,omitempty"`
 	// ReEnable is how long after that the session is tried again; 0 is 5 min.
 	ReEnable time.Duration `json:"re_enable,omitempty"`

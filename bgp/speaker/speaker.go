@@ -78,6 +78,7 @@ type session struct {
 	reason    string
 	overLimit bool
 	retry     time.Time
+	watch     watch
 }
 
 type endOfRIB struct {

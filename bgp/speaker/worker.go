@@ -12,9 +12,10 @@ import (
 
 const (
 	batch = 4096 // routes handed on at once
-	tick  = time.Second
-	// Once in so many ticks the FIB is looked through for what others changed.
-	repairTicks = 60
+	tick  = 250 * time.Millisecond
+	// Once in so many ticks next hops that were not reachable are looked up again,
+	// and the FIB is looked through for what others changed.
+	resolveTicks, repairTicks = 4, 240
 )
 
 // work hands changed routes on and does what is due.
@@ -31,9 +32,10 @@ func (s *Speaker) work(ctx context.Context) {
 		case <-s.o.FIB.Changes():
 			s.report("mend routes", s.o.FIB.Repair())
 		case <-every.C:
-			if st := s.o.FIB.State(); st.Unresolved > 0 || n%repairTicks == 0 {
+			if n%repairTicks == 0 || n%resolveTicks == 0 && s.o.FIB.State().Unresolved > 0 {
 				s.report("mend routes", s.o.FIB.Repair())
 			}
+			s.watchLimits(ctx, time.Now())
 			n++
 		}
 		s.due(ctx)
@@ -104,7 +106,7 @@ func (s *Speaker) due(ctx context.Context) {
 	}
 	for _, a := range again {
 		s.o.Log.Info("peer may try again", "peer", a)
-		s.report("enable peer", s.srv.Enable(ctx, a))
+		s.report("enable peer", s.enable(ctx, a))
 	}
 	for _, a := range surplus {
 		if err := s.srv.DeleteNeighbor(ctx, a); err != nil {
@@ -123,6 +125,7 @@ func (s *Speaker) peerEvent(e gobgp.PeerEvent) {
 		s.sessions[e.Peer] = ss
 	}
 	if ss.up != e.Established {
+		ss.watch = watch{}
 		s.o.Log.Info("session changed", "peer", e.Peer, "established", e.Established, "reason", e.Reason)
 	}
 	ss.up, ss.overLimit = e.Established, e.OverLimit && !e.Established

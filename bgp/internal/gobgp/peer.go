@@ -16,8 +16,24 @@ func family(f bgp.Family) *api.Family {
 	return &api.Family{Afi: afi, Safi: api.Family_SAFI_UNICAST}
 }
 
+// countedLimit is the highest prefix limit that is left to the library: it counts
+// all prefixes of a neighbour with each message, which for large numbers is most of
+// the work there is. Higher limits are package speaker's to watch.
+const countedLimit = 1000
+
+// Watched tells whether a peer's limit of the family is package speaker's to watch,
+// and what it is.
+func Watched(p *bgp.Peer, f bgp.Family) (limit uint32, watched bool) {
+	limit = p.MaxPrefixes[f]
+	if limit == 0 {
+		limit = bgp.DefaultMaxPrefixes
+	}
+	return limit, limit > countedLimit && p.Address.IsValid()
+}
+
 // peer is a bgp.Peer with an address in the library's terms. Policies are not in it.
-func peer(p *bgp.Peer) *api.Peer {
+// Watched limits are in it with enforce.
+func peer(p *bgp.Peer, enforce bool) *api.Peer {
 	m := &api.Peer{
 		Conf: &api.PeerConf{
 			NeighborAddress: p.Address.String(), PeerAsn: p.ASN, AuthPassword: string(p.Password), Description: p.Name,
@@ -25,7 +41,7 @@ func peer(p *bgp.Peer) *api.Peer {
 			AdminDown: p.Disabled,
 		},
 		Timers: timers(p), Transport: &api.Transport{RemotePort: uint32(p.Port), PassiveMode: p.Passive},
-		EbgpMultihop: multihop(p), TtlSecurity: ttlSecurity(p), GracefulRestart: gracefulRestart(p), AfiSafis: afiSafis(p), Bfd: bfd(p),
+		EbgpMultihop: multihop(p), TtlSecurity: ttlSecurity(p), GracefulRestart: gracefulRestart(p), AfiSafis: afiSafis(p, enforce), Bfd: bfd(p),
 	}
 	if p.Local.IsValid() {
 		m.Transport.LocalAddress = p.Local.String()
@@ -41,7 +57,7 @@ func group(p *bgp.Peer) *api.PeerGroup {
 			RemovePrivate: removePrivate(p.RemovePrivateAS), AllowOwnAsn: uint32(p.AllowOwnAS), ReplacePeerAsn: p.ASOverride,
 		},
 		Timers: timers(p), Transport: &api.Transport{RemotePort: uint32(p.Port), PassiveMode: true},
-		EbgpMultihop: multihop(p), TtlSecurity: ttlSecurity(p), GracefulRestart: gracefulRestart(p), AfiSafis: afiSafis(p), Bfd: bfd(p),
+		EbgpMultihop: multihop(p), TtlSecurity: ttlSecurity(p), GracefulRestart: gracefulRestart(p), AfiSafis: afiSafis(p, true), Bfd: bfd(p),
 	}
 }
 
@@ -97,16 +113,12 @@ func gracefulRestart(p *bgp.Peer) *api.GracefulRestart {
 	}
 }
 
-func afiSafis(p *bgp.Peer) []*api.AfiSafi {
+func afiSafis(p *bgp.Peer, enforce bool) []*api.AfiSafi {
 	var out []*api.AfiSafi
 	for _, f := range p.Exchanged() {
-		limit := p.MaxPrefixes[f]
-		if limit == 0 {
-			limit = bgp.DefaultMaxPrefixes
-		}
-		a := &api.AfiSafi{
-			Config:       &api.AfiSafiConfig{Family: family(f), Enabled: true},
-			PrefixLimits: &api.PrefixLimit{Family: family(f), MaxPrefixes: limit, ShutdownThresholdPct: 90},
+		a := &api.AfiSafi{Config: &api.AfiSafiConfig{Family: family(f), Enabled: true}, PrefixLimits: &api.PrefixLimit{Family: family(f)}}
+		if limit, watched := Watched(p, f); enforce || !watched {
+			a.PrefixLimits.MaxPrefixes, a.PrefixLimits.ShutdownThresholdPct = limit, 90
 		}
 		if g := p.GracefulRestart; g != nil {
 			a.MpGracefulRestart = &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: true}}

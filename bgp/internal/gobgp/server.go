@@ -124,7 +124,7 @@ func (s *Server) AddPeer(ctx context.Context, p bgp.Peer, restarting bool) error
 	if p.Prefix.IsValid() {
 		return s.addGroup(ctx, p)
 	}
-	m := peer(&p)
+	m := peer(&p, false)
 	m.GracefulRestart.LocalRestarting = restarting && p.GracefulRestart != nil
 	if err := s.lib.AddPeer(ctx, &api.AddPeerRequest{Peer: m}); err != nil {
 		return fmt.Errorf("add peer %s: %w", p.Name, err)
@@ -159,7 +159,7 @@ func (s *Server) DeletePeer(ctx context.Context, name string) error {
 		if p.Password != "" {
 			bare := p
 			bare.Password, bare.Disabled = "", true
-			if _, err := s.lib.UpdatePeer(ctx, &api.UpdatePeerRequest{Peer: peer(&bare)}); err != nil {
+			if _, err := s.lib.UpdatePeer(ctx, &api.UpdatePeerRequest{Peer: peer(&bare, false)}); err != nil {
 				return fmt.Errorf("delete peer %s: %w", name, err)
 			}
 		}
@@ -206,12 +206,27 @@ func (s *Server) ChangeLimits(ctx context.Context, p bgp.Peer) error {
 	if p.Prefix.IsValid() {
 		_, err = s.lib.UpdatePeerGroup(ctx, &api.UpdatePeerGroupRequest{PeerGroup: group(&p)})
 	} else {
-		_, err = s.lib.UpdatePeer(ctx, &api.UpdatePeerRequest{Peer: peer(&p)})
+		_, err = s.lib.UpdatePeer(ctx, &api.UpdatePeerRequest{Peer: peer(&p, false)})
 	}
 	if err != nil {
 		return fmt.Errorf("change peer %s: %w", p.Name, err)
 	}
 	s.peers[p.Name] = p
+	return nil
+}
+
+// Received counts the prefixes of a family that a neighbour sent.
+func (s *Server) Received(ctx context.Context, a netip.Addr, f bgp.Family) (uint64, error) {
+	r, err := s.lib.GetTable(ctx, &api.GetTableRequest{TableType: api.TableType_TABLE_TYPE_ADJ_IN, Name: a.String(), Family: family(f)})
+	return r.GetNumDestination(), err
+}
+
+// EnforceLimits puts a peer's watched limits in force, which ends the session of one
+// that is over, or takes them out of force before it tries again.
+func (s *Server) EnforceLimits(ctx context.Context, p bgp.Peer, on bool) error {
+	if _, err := s.lib.UpdatePeer(ctx, &api.UpdatePeerRequest{Peer: peer(&p, on)}); err != nil {
+		return fmt.Errorf("limit peer %s: %w", p.Name, err)
+	}
 	return nil
 }
 

@@ -34,14 +34,14 @@ func peerEvent(p apiutil.Peer) PeerEvent {
 // each is sent is counted, for which the export policy is applied to all routes.
 func (s *Server) Peers(ctx context.Context, advertised bool) ([]bgp.PeerState, error) {
 	var out []bgp.PeerState
-	err := s.lib.ListPeer(ctx, &api.ListPeerRequest{EnableAdvertised: advertised}, func(p *api.Peer) { out = append(out, peerState(p, advertised)) })
+	err := s.lib.ListPeer(ctx, &api.ListPeerRequest{EnableAdvertised: advertised}, func(p *api.Peer) { out = append(out, s.peerState(p, advertised)) })
 	if err != nil {
 		return nil, fmt.Errorf("list peers: %w", err)
 	}
 	return out, nil
 }
 
-func peerState(p *api.Peer, advertised bool) bgp.PeerState {
+func (s *Server) peerState(p *api.Peer, advertised bool) bgp.PeerState {
 	st := p.GetState()
 	address, _ := netip.ParseAddr(st.GetNeighborAddress())
 	out := bgp.PeerState{
@@ -73,9 +73,9 @@ func peerState(p *api.Peer, advertised bool) bgp.PeerState {
 		if a.GetConfig().GetFamily().GetAfi() == api.Family_AFI_IP6 {
 			f = bgp.IPv6
 		}
-		out.Families[f] = bgp.FamilyState{
-			Received: a.GetState().GetReceived(), Accepted: a.GetState().GetAccepted(), Limit: a.GetPrefixLimits().GetMaxPrefixes(),
-		}
+		known := s.peers[out.Name]
+		limit, _ := Watched(&known, f)
+		out.Families[f] = bgp.FamilyState{Received: a.GetState().GetReceived(), Accepted: a.GetState().GetAccepted(), Limit: limit}
 		if advertised {
 			n := a.GetState().GetAdvertised()
 			c := out.Families[f]
