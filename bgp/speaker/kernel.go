@@ -262,9 +262,10 @@ func message(p netip.Prefix, r *route) nl.Route {
 
 // changes gathers what goes to the kernel in one go.
 type changes struct {
-	k    *Kernel
-	list []nl.RouteChange
-	of   []*route // whose; nil where failing means nothing
+	k     *Kernel
+	list  []nl.RouteChange
+	of    []*route // whose; nil where failing means nothing
+	quiet bool     // a refusal is no news
 }
 
 func (c *changes) add(op nl.RouteOp, m nl.Route, r *route) {
@@ -289,7 +290,7 @@ func (c *changes) carryOut() error {
 		} else {
 			c.k.mark(r, unresolved)
 		}
-		if c.k.last = err; len(errs) < 3 {
+		if c.k.last = err; len(errs) < 3 && !c.quiet {
 			errs = append(errs, err)
 		}
 	})

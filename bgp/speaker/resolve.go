@@ -55,6 +55,31 @@ func (k *Kernel) way(h bgp.NextHop) (nl.NextHop, bool) {
 	return out, out.Via.IsValid() && out.Link != 0
 }
 
+// Retry looks next hops up anew that were not reachable, and tries for places that
+// somebody else's routes had.
+func (k *Kernel) Retry() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	seen := map[*hopSet]bool{}
+	b := &changes{k: k, quiet: true}
+	for p, r := range k.routes {
+		if r.state != unresolved && r.state != conflict {
+			continue
+		}
+		if r.set != nil && !seen[r.set] {
+			seen[r.set] = true
+			if len(r.set.resolved) == 0 {
+				r.set.resolved = k.resolve(r.set.hops)
+			}
+		}
+		if r.set == nil || len(r.set.resolved) > 0 {
+			b.add(nl.RouteAdd, message(p, r), r)
+			k.mark(r, installed)
+		}
+	}
+	return b.carryOut()
+}
+
 // Repair looks next hops up anew, compares the table with what should be in it, and
 // mends what differs.
 func (k *Kernel) Repair() error {

@@ -20,11 +20,13 @@ type FIB interface {
 	Start() (left int, err error)
 	// Change puts each route in place of what is there for its prefix; one without
 	// next hops that is not Unreachable removes it. What cannot be done now is tried
-	// again by Repair.
+	// again by Retry and Repair.
 	Change(routes []bgp.Route) error
 	// Prune removes what Start found and Change did not confirm.
 	Prune() error
-	// Repair compares with what really is, and mends it.
+	// Retry tries again what could not be done.
+	Retry() error
+	// Repair compares all with what really is, and mends it.
 	Repair() error
 	// Changes tells when Repair should be called.
 	Changes() <-chan struct{}
@@ -158,6 +160,7 @@ type nowhere struct{}
 func (nowhere) Start() (int, error)      { return 0, nil }
 func (nowhere) Change([]bgp.Route) error { return nil }
 func (nowhere) Prune() error             { return nil }
+func (nowhere) Retry() error             { return nil }
 func (nowhere) Repair() error            { return nil }
 func (nowhere) Changes() <-chan struct{} { return nil }
 func (nowhere) State() bgp.FIBState      { return bgp.FIBState{} }

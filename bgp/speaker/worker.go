@@ -13,9 +13,9 @@ import (
 const (
 	batch = 4096 // routes handed on at once
 	tick  = 250 * time.Millisecond
-	// Once in so many ticks next hops that were not reachable are looked up again,
-	// and the FIB is looked through for what others changed.
-	resolveTicks, repairTicks = 4, 240
+	// Once in so many ticks what could not be put into the FIB is tried again, and the
+	// FIB is looked through for what others changed.
+	retryTicks, repairTicks = 4, 240
 )
 
 // work hands changed routes on and does what is due.
@@ -32,8 +32,11 @@ func (s *Speaker) work(ctx context.Context) {
 		case <-s.o.FIB.Changes():
 			s.report("mend routes", s.o.FIB.Repair())
 		case <-every.C:
-			if n%repairTicks == 0 || n%resolveTicks == 0 && s.o.FIB.State().Unresolved > 0 {
+			switch st := s.o.FIB.State(); {
+			case n%repairTicks == 0:
 				s.report("mend routes", s.o.FIB.Repair())
+			case n%retryTicks == 0 && st.Unresolved+st.Conflicts > 0:
+				s.report("try routes again", s.o.FIB.Retry())
 			}
 			s.watchLimits(ctx, time.Now())
 			n++
