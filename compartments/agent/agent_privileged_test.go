@@ -78,8 +78,8 @@ func (n notes) Apply(_ context.Context, d json.RawMessage) error {
 }
 
 func (n notes) State() (json.RawMessage, error) {
-	b, err := os.ReadFile(filepath.Join(n.dir, "applied"))
-	if err != nil || len(b) == 0 {
+	b, _ := os.ReadFile(filepath.Join(n.dir, "applied")) // not there: nothing was applied yet
+	if len(b) == 0 {
 		return json.RawMessage(`null`), nil
 	}
 	return b, nil
@@ -178,8 +178,8 @@ func (r *rig) comesUp(s *Supervisor, old int) agentapi.State {
 }
 
 func gone(pid int) error {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil || strings.Contains(string(b), ") Z ") {
+	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat") // not there: it is gone
+	if len(b) == 0 || strings.Contains(string(b), ") Z ") {
 		return nil
 	}
 	return fmt.Errorf("process %d is still there", pid)

@@ -89,7 +89,7 @@ func (f *FastPath) open(sw *dataplane.Switch, o Options) (err error) {
 	if err := missing(f.capabilities); err != nil {
 		return err
 	}
-	made := false
+	var made bool
 	if f.punt, made, err = makePuntLink(f.h, f.instance); err != nil {
 		return err
 	}
