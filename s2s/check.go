@@ -90,6 +90,9 @@ func (t Tunnel) check(p *problems) {
 	if t.MTU != 0 && (t.MTU < MinMTU || t.MTU > MaxMTU) {
 		p.bad("MTU: %d is out of range: use %d to %d, or 0 to derive it", t.MTU, MinMTU, MaxMTU)
 	}
+	if t.DSCP > 63 {
+		p.bad("DSCP: %d is out of range: use 0 to 63", t.DSCP)
+	}
 	for what, k := range map[string]uint64{"inbound": t.InboundKbps, "outbound": t.OutboundKbps} {
 		if k != 0 && (k < MinKbps || k > MaxKbps) {
 			p.bad("%s limit: %d kbps is out of range: use %d to %d", what, k, MinKbps, uint64(MaxKbps))

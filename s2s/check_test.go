@@ -30,6 +30,7 @@ func TestCheck(t *testing.T) {
 		`endpoint: 203.0.113.20:0 is not`:                           func(s *Spec) { s.Tunnels[0].Peers[0].Endpoint = ap("203.0.113.20:0") },
 		`endpoint: 224.0.0.1:5 is not`:                              func(s *Spec) { s.Tunnels[0].Peers[0].Endpoint = ap("224.0.0.1:5") },
 		`peer "b": prefixes from BGP: the tunnel has other peers`:   func(s *Spec) { s.Tunnels[0].Peers[1].FromBGP = true },
+		`DSCP: 64 is out of range`:                                  func(s *Spec) { s.Tunnels[0].DSCP = 64 },
 		`MTU: 1279 is out of range`:                                 func(s *Spec) { s.Tunnels[0].MTU = 1279 },
 		`outbound limit: 63 kbps is out of range`:                   func(s *Spec) { s.Tunnels[0].OutboundKbps = 63 },
 		`inbound limit: 100000001 kbps is out of range`:             func(s *Spec) { s.Tunnels[0].InboundKbps = 1e8 + 1 },

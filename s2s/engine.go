@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/hnvgate/hnvgate/internal/netns"
+	"github.com/hnvgate/hnvgate/internal/nft"
 	"github.com/hnvgate/hnvgate/internal/nl"
 )
 
@@ -26,6 +27,7 @@ type Engine struct {
 	log   *slog.Logger
 	ns    netns.NS
 	nl    *nl.Handle
+	nft   *nft.Conn
 	kick  chan struct{} // a peer has turned
 	done  chan struct{}
 	ended sync.WaitGroup
@@ -51,7 +53,12 @@ func New(o Options) (*Engine, error) {
 	if e.nl, err = nl.Open(o.Namespace); err != nil {
 		return nil, fmt.Errorf("tunnels: %w", err)
 	}
-	if e.ns, err = netns.Open(e.nl.Namespace()); err != nil {
+	if e.ns, err = netns.Open(e.nl.Namespace()); err == nil {
+		if e.nft, err = nft.Open(o.Namespace); err != nil {
+			_ = e.ns.Close()
+		}
+	}
+	if err != nil {
 		e.nl.Close()
 		return nil, fmt.Errorf("tunnels: %w", err)
 	}
@@ -112,7 +119,7 @@ func (e *Engine) apply(ctx context.Context, r *Result) error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(errs, e.route(r))...)
+	return errors.Join(append(errs, e.route(r), e.mark(r))...)
 }
 
 // prune takes down what is ours and not wanted: first, so that its port and
@@ -257,12 +264,12 @@ func (e *Engine) Close(keep bool) error {
 	if !keep {
 		var r Result
 		e.spec = Spec{}
-		err = errors.Join(e.prune(&r), e.route(&r))
+		err = errors.Join(e.prune(&r), e.route(&r), e.mark(&r))
 	}
 	e.closed = true
 	close(e.done)
 	e.mu.Unlock()
 	e.ended.Wait()
 	e.nl.Close()
-	return errors.Join(err, e.ns.Close())
+	return errors.Join(err, e.nft.Close(), e.ns.Close())
 }

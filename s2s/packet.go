@@ -82,7 +82,7 @@ func upper(next uint8, b []byte) (proto uint8, l4 []byte) {
 // checksum gives the field of the upper layer's checksum, and whether the
 // addresses count in it; nil where there is none.
 func (p *packet) checksum() (field []byte, pseudo bool) {
-	at := 0
+	var at int
 	switch p.proto {
 	case protoTCP:
 		at = 16

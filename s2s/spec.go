@@ -27,6 +27,8 @@ type Tunnel struct {
 	// InboundKbps and OutboundKbps limit what the tunnel carries, in 1000 bits a
 	// second of packets before encryption; 0 is no limit. What is over is dropped.
 	InboundKbps, OutboundKbps uint64
+	// DSCP of the packets outside, 0 to 63.
+	DSCP uint8
 	// LocalMaps translate the tenant's prefixes into what the site sees,
 	// RemoteMaps the site's prefixes into what the tenant sees.
 	LocalMaps, RemoteMaps []Map

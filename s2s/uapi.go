@@ -41,7 +41,7 @@ func parseDevice(text string) (wgDevice, error) {
 			d.peers[at] = p
 		}
 	}
-	var sec, nsec int64
+	var sec int64
 	for lines := bufio.NewScanner(strings.NewReader(text)); lines.Scan(); {
 		key, value, _ := strings.Cut(lines.Text(), "=")
 		var err error
@@ -52,7 +52,7 @@ func parseDevice(text string) (wgDevice, error) {
 			d.port, err = parsePort(value)
 		case "public_key":
 			keep()
-			p, sec, nsec = wgPeer{prefixes: map[netip.Prefix]bool{}}, 0, 0
+			p, sec = wgPeer{prefixes: map[netip.Prefix]bool{}}, 0
 			var k [keyLen]byte
 			k, err = parseHex(value)
 			at = k
@@ -69,6 +69,7 @@ func parseDevice(text string) (wgDevice, error) {
 		case "last_handshake_time_sec":
 			sec, err = strconv.ParseInt(value, 10, 64)
 		case "last_handshake_time_nsec":
+			var nsec int64
 			nsec, err = strconv.ParseInt(value, 10, 64)
 			if sec != 0 || nsec != 0 {
 				p.handshake = time.Unix(sec, nsec)

@@ -130,7 +130,7 @@ func attempts(dir string) map[string]string {
 			return err
 		}
 		defer ns.Close()
-		return unix.Setns(int(mustFD(ns.Path())), unix.CLONE_NEWNET)
+		return unix.Setns(mustFD(ns.Path()), unix.CLONE_NEWNET)
 	})
 	try("- make a namespace", func() error { return unix.Unshare(unix.CLONE_NEWNET) })
 	try("- mount", func() error { return unix.Mount("none", dir, "tmpfs", 0, "") })

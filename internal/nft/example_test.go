@@ -62,6 +62,10 @@ func everything() Table {
 				R(In("ports4", SAddr4, ProtoField, SPortField), Drop()),
 				R(NotIn("external4", DAddr4), Drop()),
 			}},
+			{Name: "marking", Hook: &Hook{Type: Filter, At: Output, Priority: PriorityMangle}, Rules: []Rule{
+				R(SPort(ProtoUDP, 51820), SetDSCP(IPv4, 46)),
+				R(SPort(ProtoUDP, 51820), SetDSCP(IPv6, 10)),
+			}},
 			{Name: "srcnat", Hook: &Hook{Type: NAT, At: Postrouting, Priority: PrioritySrcNAT}, Rules: []Rule{
 				R(L4Proto(ProtoTCP), HashBelow(SAddr4, 3, 7, 1), SNAT(a4, 1024, 65535)),
 				R(L4Proto(ProtoUDP), HashBelow(SAddr6, 3, 7, 2), SNAT(a6, 2000, 2000)),

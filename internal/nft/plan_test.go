@@ -100,7 +100,7 @@ func TestPlanTouchesWhatDiffers(t *testing.T) {
 			o.objects = append(o.objects, observedObject{name: "more", typ: 2})
 		}, []string{"empty chain more", "delete set more", "delete chain more", "delete object more"},
 			[]string{"set more removed", "chain more removed", "object more removed"}},
-		{func(o *observed) { o.chains = o.chains[:4] },
+		{func(o *observed) { o.chains = o.chains[:len(o.chains)-1] },
 			[]string{"add chain srcnat", "add rule to chain srcnat"}, []string{"chain srcnat made"}},
 		{func(o *observed) { o.sets = o.sets[1:] },
 			[]string{"add set inside4", "add elements to set inside4"}, []string{"set inside4 made"}},

@@ -1,0 +1,41 @@
+package nft
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"github.com/google/nftables/expr"
+)
+
+// SPort matches a source port of TCP or UDP.
+func SPort(p Protocol, port uint16) Stmt {
+	return Stmt{text: fmt.Sprintf("%s sport %d", p, port), build: func(c *compiler) {
+		c.needL4(p)
+		c.load(SPortField, 0)
+		c.cmp(expr.CmpOpEq, binary.BigEndian.AppendUint16(nil, port))
+	}}
+}
+
+// SetDSCP writes the DSCP (6 bits, RFC 2474) of packets of the family; ECN stays.
+func SetDSCP(f Family, dscp uint8) Stmt {
+	word := "ip"
+	if f == IPv6 {
+		word = "ip6"
+	}
+	return Stmt{text: fmt.Sprintf("%s dscp set 0x%02x", word, dscp&63), build: func(c *compiler) {
+		c.needL3(f)
+		// The first two bytes: version, header length, DSCP and ECN; or version,
+		// traffic class, and a part of the flow label.
+		keep, bits := uint16(0xff03), uint16(dscp&63)<<2
+		w := &expr.Payload{OperationType: expr.PayloadWrite, SourceRegister: 1, Base: expr.PayloadBaseNetworkHeader, Len: 2,
+			CsumType: expr.CsumTypeInet, CsumOffset: 10}
+		if f == IPv6 {
+			keep, bits = 0xf03f, uint16(dscp&63)<<6
+			w.CsumType, w.CsumOffset = expr.CsumTypeNone, 0
+		}
+		c.payload(expr.PayloadBaseNetworkHeader, 0, 2, 0)
+		c.add(&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 2,
+			Mask: binary.BigEndian.AppendUint16(nil, keep), Xor: binary.BigEndian.AppendUint16(nil, bits)})
+		c.add(w)
+	}}
+}
