@@ -17,10 +17,6 @@ import (
 	"github.com/hnvgate/hnvgate/internal/config"
 )
 
-// autoPath is what is chosen where the configuration leaves the choice: the scenarios
-// have not all passed by the programs yet.
-const autoPath = config.PathGo
-
 // path is who forwards packets on this machine.
 type path struct {
 	fast   *offload.FastPath // nil: gatewayd itself
@@ -29,19 +25,20 @@ type path struct {
 	slow   string          // why, if there are uplinks and a fast path
 }
 
-// openPath opens the fast path, or finds out why there is none.
+// openPath opens the fast path, or finds out why there is none. Where the
+// configuration leaves the choice, there need not be one.
 func openPath(c config.Config, log *slog.Logger, open func(offload.Options) (*offload.FastPath, error)) (path, error) {
-	want, chosen := c.Path, "the configuration says so (path: "+c.Path+")"
-	if want == config.PathAuto {
-		want, chosen = autoPath, "the configuration leaves the choice (path: auto)"
-	}
-	if want == config.PathGo {
-		return path{reason: chosen}, nil
+	said := "the configuration says so (path: " + c.Path + ")"
+	switch c.Path {
+	case config.PathGo:
+		return path{reason: said}, nil
+	case config.PathAuto:
+		said = "the kernel can (path: auto)"
 	}
 	f, err := open(fastOptions(c, log))
 	switch {
 	case err == nil:
-		return path{fast: f, reason: chosen}, nil
+		return path{fast: f, reason: said}, nil
 	case c.Path == config.PathAuto:
 		log.Warn("there is no fast path", "err", err)
 		return path{reason: err.Error()}, nil

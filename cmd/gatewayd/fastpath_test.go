@@ -25,7 +25,8 @@ func TestOpenPath(t *testing.T) {
 		{config.PathGo, nil, false, "go", "path: go"},
 		{config.PathEBPF, nil, true, "ebpf", "path: ebpf"},
 		{config.PathEBPF, none, true, "", "this kernel is too old"},
-		{config.PathAuto, nil, autoPath == config.PathEBPF, autoPath, "path: auto"},
+		{config.PathAuto, nil, true, "ebpf", "path: auto"},
+		{config.PathAuto, none, true, "go", "this kernel is too old"},
 	} {
 		asked := false
 		p, err := openPath(config.Config{Instance: "gw1", Path: c.path}, slog.New(slog.DiscardHandler), func(o offload.Options) (*offload.FastPath, error) {

@@ -45,8 +45,8 @@ a compartment (network namespace) with NAT to an uplink, and serves the API
 for gatewayctl on a unix socket.
 
 Stopping it, or killing it, leaves compartments, addresses and NAT in the
-kernel; the next start adopts them. With path: ebpf, packets of established
-and of new flows go on meanwhile; --uninstall, while gatewayd does not run,
+kernel; the next start adopts them. Where the fast path is on, packets of
+established and of new flows go on meanwhile; --uninstall, while gatewayd does not run,
 removes the programs, tables and links that do that.`,
 		Example: "  gatewayd --config /etc/hnvgate/gatewayd.yaml\n  gatewayd --config gatewayd.yaml --check\n  gatewayd --config gatewayd.yaml --uninstall",
 		Args:    cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,

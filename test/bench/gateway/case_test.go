@@ -88,6 +88,17 @@ func TestWhatIsNotThereIsSaid(t *testing.T) {
 	}
 }
 
+func TestChosen(t *testing.T) {
+	for _, c := range [][3]string{
+		{"paInterfaces: [pa0]\npath: auto\nuplinks: []\n", "path: go", "paInterfaces: [pa0]\nuplinks: []\npath: go\n"},
+		{"paInterfaces: [pa0]\n", "path: go", "paInterfaces: [pa0]\npath: go\n"},
+	} {
+		if got := chosen(c[0], c[1]); got != c[2] {
+			t.Errorf("%q with %q is %q, want %q", c[0], c[1], got, c[2])
+		}
+	}
+}
+
 func TestIperfResult(t *testing.T) {
 	rate, bits, err := iperfResult([]byte(`{"end":{"sum_sent":{"bytes":2000,"bits_per_second":16000},"sum_received":{"bytes":1000,"bits_per_second":8000}}}`))
 	if err != nil || rate != 8000 || bits != 8000 {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -86,12 +87,25 @@ func (r *rig) newDaemon() (*daemon, error) {
 	}
 	text := r.lab.Config(gwMachine)
 	for _, w := range r.ways {
-		if line := w.setting + "\n"; known(text + line) {
-			text += line
+		if with := chosen(text, w.setting); known(with) {
+			text = with
 		}
 	}
 	d := &daemon{rig: r, file: filepath.Join(dir, "gatewayd.yaml"), client: client.New(r.lab.Socket(gwMachine))}
 	return d, os.WriteFile(d.file, []byte(text), 0o644)
+}
+
+// chosen gives the configuration with the line, in the place of what is said of the
+// same.
+func chosen(text, line string) string {
+	field, _, _ := strings.Cut(line, ":")
+	var out strings.Builder
+	for l := range strings.Lines(text) {
+		if !strings.HasPrefix(l, field+":") {
+			out.WriteString(l)
+		}
+	}
+	return out.String() + line + "\n"
 }
 
 func known(text string) bool {
