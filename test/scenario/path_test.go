@@ -6,10 +6,14 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -59,10 +63,25 @@ func TestPathsSwitched(t *testing.T) {
 					t.Errorf("%s: %v, %+v", name, err, r)
 				}
 			}
-			if out, err := world.Exec(t.Context(), machine, "tc", "qdisc", "show"); err != nil || clsact.MatchString(out) {
-				t.Errorf("programs are left: %v\n%s", err, out)
-			}
+			unprogrammed(t, machine)
 		})
+	}
+}
+
+// unprogrammed waits until the machine has no programs at its interfaces.
+func unprogrammed(t *testing.T, machine string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		out, err := world.Exec(t.Context(), machine, "tc", "qdisc", "show")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !clsact.MatchString(out) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("programs are left:\n%s", out)
+		}
 	}
 }
 
@@ -154,5 +173,62 @@ func lossless(t *testing.T, what string, f func()) {
 	close(running)
 	if err := g.Wait(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestUninstall removes what the fast path has in a host's kernel: nothing of it is
+// left, and nothing else is touched. While gatewayd runs, it is refused.
+func TestUninstall(t *testing.T) {
+	const machine = "h2"
+	began := pathOf(t, machine)
+	links := func() []string {
+		t.Helper()
+		out, err := world.Exec(t.Context(), machine, "ip", "-br", "link")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for l := range strings.Lines(out) {
+			name, _, _ := strings.Cut(l, " ")
+			name, _, _ = strings.Cut(name, "@")
+			names = append(names, name)
+		}
+		slices.Sort(names)
+		return names
+	}
+	uninstall := func() (string, error) {
+		return world.Exec(t.Context(), machine, filepath.Join(world.Bin(), "gatewayd"), "--config",
+			filepath.Join(world.Dir(), machine, "gatewayd.yaml"), "--uninstall")
+	}
+	t.Cleanup(func() {
+		world.SetPath(machine, "")
+		restart(t, machine, syscall.SIGTERM, began)
+	})
+	world.SetPath(machine, "go")
+	restart(t, machine, syscall.SIGTERM, "go")
+	unprogrammed(t, machine)
+	before := links()
+
+	world.SetPath(machine, "ebpf")
+	restart(t, machine, syscall.SIGTERM, "ebpf")
+	if out, err := uninstall(); err == nil || !strings.Contains(err.Error(), "stop it first") {
+		t.Errorf("while gatewayd runs: %v\n%s", err, out)
+	}
+	if slices.Equal(links(), before) {
+		t.Error("the fast path has no link: the test tests nothing")
+	}
+	if err := world.Daemon(machine).Kill(t.Context(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for _, says := range []string{"removed:", "there was nothing to remove"} {
+		if out, err := uninstall(); err != nil || !strings.Contains(out, says) {
+			t.Errorf("want %q: %v\n%s", says, err, out)
+		}
+		if after := links(); !slices.Equal(after, before) {
+			t.Errorf("interfaces %v, want %v", after, before)
+		}
+		if out, err := world.Exec(t.Context(), machine, "tc", "qdisc", "show"); err != nil || clsact.MatchString(out) {
+			t.Errorf("programs are left: %v\n%s", err, out)
+		}
 	}
 }
