@@ -152,11 +152,11 @@ func tell(t *testing.T, v lab.VM) {
 	}
 }
 
-// known makes the VM again what it was: on h2, with its addresses configured.
+// known makes the VM again what it was: at home, with its addresses configured.
 func known(t *testing.T, v lab.VM) error {
 	ctx := later(t)
-	if world.Where(v.Name) != "h2" {
-		if err := world.Move(ctx, v.Name, "h2"); err != nil {
+	if world.Where(v.Name) != v.Host {
+		if err := world.Move(ctx, v.Name, v.Host); err != nil {
 			return err
 		}
 	}

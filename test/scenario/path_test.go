@@ -137,7 +137,8 @@ func lossless(t *testing.T, what string, f func()) {
 	running := make(chan struct{})
 	var all []ends
 	for _, name := range []string{"c11", "f11"} {
-		all = append(all, ends{name, internet()}, ends{name, vm(t, name[:1]+"21").CA}, ends{name, vm(t, name[:1]+"12").CA})
+		// VMs on hosts of gatewayd: Open vSwitch in user space drops some under load.
+		all = append(all, ends{name, internet()}, ends{name, vm(t, name[:1]+"13").CA}, ends{name, vm(t, name[:1]+"22").CA})
 	}
 	for _, e := range all {
 		// The way is known before it is tried.
