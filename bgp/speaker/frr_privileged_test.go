@@ -55,8 +55,13 @@ func TestFRR(t *testing.T) {
 	gw.ip("addr add 10.1.1.1/24 dev lo")
 	site.run("ping", "-c1", "-W2", "-I", "172.16.1.1", "10.1.1.1")
 
+	told := func() bgp.Route { return s.do(ask{Op: "told", Filter: Filter{Within: prefix("172.16.1.0/24")}}).Route }
+	if r := told(); len(r.NextHops) != 1 || r.NextHops[0] != (bgp.NextHop{Address: addr("10.0.0.2"), Peer: addr("10.0.0.2"), Direct: true}) {
+		t.Errorf("told: %s", say(r))
+	}
 	f.show("configure terminal", "router bgp 65001", "address-family ipv4 unicast", "no network 172.16.1.0/24")
 	gw.routes("-4", "172.16.1.0/24", false)
+	wait(t, "word of the withdrawal", func() (bool, string) { r := told(); return r.Prefix.IsValid() && len(r.NextHops) == 0, say(r) })
 	gw.routes("-4", "172.16.2.0/24", true)
 
 	// Another router ID is another speaker; none leaves nothing.

@@ -183,3 +183,41 @@ protocol static { ipv4; route 172.16.` + string(rune('0'+i)) + `.0/24 blackhole;
 	gw.routes("-4", "0.0.0.0/0", true, "via 10.0.0.2", "metric 20")
 	sites["c"].sees("show route all 0.0.0.0/0", "BGP.as_path: 65000\n", "BGP.next_hop: 10.0.2.1")
 }
+
+// A neighbour two hops away, from and to addresses that no link has, and paths in
+// which our AS is already.
+func TestMultihopAndOwnAS(t *testing.T) {
+	gw, site := newNode(t, "gw"), newNode(t, "site")
+	router := newNode(t, "router")
+	wire(t, gw, "wan 10.0.0.1/30", router, "r0 10.0.0.2/30")
+	wire(t, router, "r1 10.0.1.1/30", site, "eth0 10.0.1.2/30")
+	gw.ip("addr add 10.8.8.8/32 dev lo")
+	site.ip("addr add 10.9.9.9/32 dev lo")
+	gw.ip("route add 10.9.9.9/32 via 10.0.0.2")
+	router.ip("route add 10.9.9.9/32 via 10.0.1.2")
+	router.ip("route add 10.8.8.8/32 via 10.0.0.1")
+	site.ip("route add 10.8.8.8/32 via 10.0.1.1")
+	site.bird(`
+protocol static { ipv4; route 172.16.0.0/24 blackhole; route 172.16.1.0/24 blackhole; }
+` + birdPeer("hub", "10.9.9.9", "10.8.8.8", `multihop 2; ipv4 { import all; export filter {
+  if source != RTS_STATIC then reject;
+  if net = 172.16.1.0/24 then bgp_path.prepend(65000);
+  accept; }; };`))
+	peer := quick(bgp.Peer{Name: "hq", Address: addr("10.9.9.9"), Local: addr("10.8.8.8"), ASN: 65002, MultihopTTL: 2})
+	spec := bgp.Spec{ASN: 65000, RouterID: addr("10.8.8.8"), Peers: []bgp.Peer{peer}}
+	s := gw.speaker()
+	s.apply(spec)
+	s.established("hq")
+	gw.routes("-4", "172.16.0.0/24", true, "via 10.0.0.2 dev wan")
+	if got := s.do(ask{Op: "received", Peer: "hq", Filter: Filter{Within: prefix("172.16.1.0/24")}}).Paths; len(got) != 1 || !got[0].Rejected {
+		t.Errorf("a path with the own AS: %s", say(got))
+	}
+	gw.routes("-4", "172.16.1.0/24", false)
+	spec.Peers = slices.Clone(spec.Peers)
+	spec.Peers[0].AllowOwnAS = 1
+	s.apply(spec)
+	gw.routes("-4", "172.16.1.0/24", true, "via 10.0.0.2 dev wan")
+	if st := s.peer("hq"); st.Local != addr("10.8.8.8") || st.RouterID == (netip.Addr{}) || st.Hold.Seconds() != 9 {
+		t.Errorf("state: %s", say(st))
+	}
+}

@@ -189,6 +189,9 @@ type plan struct {
 // route is pure: the same paths always make the same route.
 func (p plan) route(prefix netip.Prefix, hops []hop) bgp.Route {
 	out := bgp.Route{Prefix: prefix}
+	if martian(prefix) {
+		return out
+	}
 	learned := make([]hop, 0, len(hops))
 	for _, h := range hops {
 		if !h.peer.IsValid() {
@@ -214,6 +217,18 @@ func (p plan) route(prefix netip.Prefix, hops []hop) bgp.Route {
 		out.NextHops = append(out.NextHops, bgp.NextHop{Address: h.via, Peer: h.peer, Direct: !h.internal && p.isDirect(h.peer)})
 	}
 	return out
+}
+
+// martian tells of destinations that no neighbour can have: this network, loopback,
+// multicast, reserved, and of one link (RFC 6890, RFC 4291).
+func martian(p netip.Prefix) bool {
+	a := p.Addr()
+	if a.Is4() {
+		first := a.As4()[0]
+		return p.Bits() >= 8 && (first == 0 || first == 127) || p.Bits() >= 4 && first >= 224
+	}
+	return p.Bits() >= 8 && a.IsMulticast() || p.Bits() >= 10 && a.IsLinkLocalUnicast() ||
+		p.Bits() >= 96 && (a.Is4In6() || netip.PrefixFrom(netip.IPv6Unspecified(), 96).Contains(a))
 }
 
 func (p plan) isDirect(peer netip.Addr) bool {

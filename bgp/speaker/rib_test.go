@@ -44,6 +44,20 @@ func TestRouteOfPaths(t *testing.T) {
 	}
 }
 
+func TestMartians(t *testing.T) {
+	for _, p := range []string{"127.0.0.0/8", "127.0.0.1/32", "224.0.0.0/4", "239.1.1.1/32", "255.255.255.255/32", "240.0.0.0/8", "0.0.0.0/8", "0.1.0.0/16",
+		"ff02::/16", "ff00::/8", "fe80::/10", "fe80::1/128", "::1/128", "::/128", "::/96", "::ffff:10.0.0.0/104"} {
+		if r := (plan{}).route(netip.MustParsePrefix(p), []hop{{peer: netip.MustParseAddr("10.0.0.1"), via: netip.MustParseAddr("10.0.0.1")}}); len(r.NextHops) > 0 {
+			t.Errorf("%s has a route", p)
+		}
+	}
+	for _, p := range []string{"0.0.0.0/0", "10.0.0.0/8", "128.0.0.0/1", "192.0.0.0/2", "1.0.0.0/8", "::/0", "fd00::/8", "2000::/3", "fe00::/9", "64:ff9b::/96"} {
+		if martian(netip.MustParsePrefix(p)) {
+			t.Errorf("%s is taken for a martian", p)
+		}
+	}
+}
+
 // After any news in any order, the mirror holds what was said last, aggregates
 // count what they cover, and each changed prefix is handed on.
 func TestRIBMirrors(t *testing.T) {

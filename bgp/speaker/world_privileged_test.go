@@ -57,6 +57,7 @@ type answer struct {
 	Err   string
 	State bgp.State
 	Paths []bgp.Path
+	Route bgp.Route
 }
 
 func child(in io.Reader, out io.Writer) error {
@@ -70,7 +71,12 @@ func child(in io.Reader, out io.Writer) error {
 		return err
 	}
 	ctx := context.Background()
-	s, err := New(ctx, Options{Log: log, FIB: fib})
+	var told sync.Map // by prefix
+	s, err := New(ctx, Options{Log: log, FIB: fib, OnRoutes: func(routes []bgp.Route) {
+		for _, r := range routes {
+			told.Store(r.Prefix.String(), r)
+		}
+	}})
 	if err != nil {
 		return err
 	}
@@ -94,6 +100,10 @@ func child(in io.Reader, out io.Writer) error {
 			a.Paths, err = s.Advertised(q.Peer, q.Filter)
 		case "reset":
 			err = s.SoftReset(ctx, q.Peer, q.In, q.Out)
+		case "told":
+			if r, ok := told.Load(q.Filter.Within.String()); ok {
+				a.Route = r.(bgp.Route)
+			}
 		case "idle":
 			err = s.Idle()
 		case "close":
