@@ -108,7 +108,11 @@ func (f *FastPath) open(sw *dataplane.Switch, o Options) (err error) {
 			return err
 		}
 	}
-	if f.mirror, err = newMirror(sw, f.k.tables(), o.Sizes, o.Limits, o.Log); err != nil {
+	e, err := newEpoch(kernelTable[uint32, uint64]{f.k.maps["epoch"]})
+	if err != nil {
+		return err
+	}
+	if f.mirror, err = newMirror(sw, f.k.tables().date(e), o.Sizes, o.Limits, o.Log); err != nil {
 		return err
 	}
 	f.puntIndex = f.punt.out.Index

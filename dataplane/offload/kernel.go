@@ -26,7 +26,7 @@ type kernel struct {
 var kept = []string{
 	"pas", "vsids", "ports", "stations", "records", "hosts", "teams", "routes", "hop_sets", "settings", "settings_now",
 	"buckets", "traffic", "events", numbersMap, hooksMap,
-	"externals", "shares", "exit_counts", "nat_exits", "nat_slots",
+	"externals", "shares", "exit_counts", "nat_exits", "nat_slots", "epoch",
 }
 
 // These are for user space alone.

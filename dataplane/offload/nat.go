@@ -45,16 +45,41 @@ type (
 	flowValue struct {
 		Key              flowKey
 		Slot             uint32
-		Generation, Pad  uint32
+		Generation       uint32
+		As               flowEnds
+		Hop              flowHop
+		Pad              uint32
 		Checked, Touched uint64
-		As               struct {
-			Src, Dst     addr
-			Sport, Dport uint16
-		}
-		Hop struct {
-			Family uint32
-			Hop    [4]uint32
-		}
+		Epoch            uint64
+		Arrived          flowArrived
+		Way              flowWay
+	}
+
+	flowEnds struct {
+		Src, Dst     addr
+		Sport, Dport uint16
+	}
+
+	flowHop struct {
+		Family uint32
+		Hop    [4]uint32
+	}
+
+	flowArrived struct {
+		PA        addr
+		SMAC      [6]byte
+		Rule, Pad uint8
+	}
+
+	flowWay struct {
+		Src, Dst      addr
+		Ifindex       uint32
+		Overhead      uint16
+		VXLAN, IPv6   uint8
+		MTU, Hash     uint32
+		VSID, Slot    uint32
+		MAC           [6]byte
+		Free, KeepMAC uint8
 	}
 )
 

@@ -24,7 +24,7 @@ const (
 
 	DefaultExternals = 1 << 16
 	DefaultExits     = 1 << 14
-	DefaultFlows     = 1 << 17 // a quarter of a kilobyte each, whether it is there or not
+	DefaultFlows     = 1 << 16 // some 300 bytes each, whether it is there or not
 )
 
 func (s Sizes) fill() Sizes {

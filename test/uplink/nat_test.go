@@ -400,6 +400,18 @@ func TestChanges(t *testing.T) {
 	must(t, r.sw.Apply(n.dataplane))
 	flows(true)
 
+	// It is said to be at another host: this one may not send for it any more.
+	d.Records = slices.Clone(n.dataplane.Records)
+	for i, r := range d.Records {
+		if r.CA == netip.MustParseAddr(vm4) {
+			d.Records[i].PA = netip.MustParseAddr("192.168.1.99")
+		}
+	}
+	must(t, r.sw.Apply(d))
+	stops("with the VM elsewhere")
+	must(t, r.sw.Apply(n.dataplane))
+	flows(true)
+
 	// The external address is gone.
 	exit = n.exit
 	exit.External = exit.External[1:]

@@ -46,7 +46,7 @@ int from_fabric(struct __sk_buff *skb)
 	struct traffic *t;
 	struct port to = {};
 	__u32 frame, slot;
-	bool found, slow;
+	bool found, slow, known = false;
 	int r;
 
 	make_linear(skb);
@@ -90,13 +90,20 @@ int from_fabric(struct __sk_buff *skb)
 		r = decide_shape(skb, &a.h, frame);
 	if (!r)
 		r = check_addresses(&a.h);
-	if (!r)
+	/* The same way as before, by the same tables: all is well with it. */
+	if (nat_offload && !r && found && to.flags & PORT_COMPARTMENT)
+		known = nat_known(&a, &to);
+	if (known) {
+		a.src_rule = a.o.rule;
+		a.far = true;
+	}
+	if (!r && !known)
 		r = check_source(&a);
 	if ((r == DROP_SOURCE_PA_MISMATCH || r == DROP_SOURCE_CA_UNKNOWN) && !is_host(a.tenant, &a.o.src))
 		r = DROP_SOURCE_PA_UNKNOWN;
 	if (!r && !found)
 		r = DROP_NOT_LOCAL;
-	if (!r)
+	if (!r && !known)
 		r = check_destination(&a, &to);
 	if (!r && (a.src_rule == RULE_REWRITE || a.dst_rule == RULE_REWRITE))
 		r = PUNT_REWRITE;

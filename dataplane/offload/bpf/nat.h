@@ -39,16 +39,45 @@ struct flow_key {
 	__be16 sport, dport;
 };
 
+/* What was found of a flow by the tables, and holds as long as none of them is
+ * written: how a packet to the outside came, or how one from there goes on. */
+struct arrived {
+	struct addr pa; /* outer source */
+	__u8 smac[6];
+	__u8 rule;
+	__u8 pad;
+};
+
+struct way {
+	struct addr src, dst; /* as in tunnel */
+	__u32 ifindex;
+	__u16 overhead;
+	__u8 vxlan, ipv6;
+	__u32 mtu; /* the fabric's */
+	__u32 hash;
+	__u32 vsid; /* of the destination's record */
+	__u32 slot; /* in traffic, of that */
+	__u8 mac[6];
+	__u8 free, keep_mac; /* see rewrite */
+};
+
 struct flow {
 	struct flow_key key; /* again: the kernel may hand the place to another flow while it is read */
 	__u32 slot;
 	__u32 generation;
+	struct ends as;
+	struct bpf_redir_neigh hop; /* to the outside */
 	__u32 pad;
 	__u64 checked; /* when conntrack was asked; nanoseconds */
 	__u64 touched; /* when it was told that the connection lives */
-	struct ends as;
-	struct bpf_redir_neigh hop; /* to the outside */
+	__u64 epoch;   /* of the tables, when what follows was found */
+	struct arrived arrived; /* of a flow to the outside */
+	struct way way;         /* of one from there */
 };
+
+/* epoch is another number after each write to a table by which packets find their
+ * way. */
+TABLE(epoch, BPF_MAP_TYPE_ARRAY, __u32, __u64, 1, 0);
 
 TABLE(nat_exits, BPF_MAP_TYPE_ARRAY, __u32, struct nat_exit, 1024, 0);
 TABLE(nat_slots, BPF_MAP_TYPE_HASH, __u32, __u32, 1024, BPF_F_NO_PREALLOC);
@@ -65,6 +94,9 @@ struct nat_work {
 	struct departure d;
 	struct tunnel t;
 	__u64 bytes[5]; /* of headers, as they are written */
+	__u64 now;
+	__u64 epoch; /* read before anything is looked up */
+	__u32 known; /* of a packet from the fabric: enum known */
 };
 
 TABLE(nat_work, BPF_MAP_TYPE_PERCPU_ARRAY, __u32, struct nat_work, 1, 0);
@@ -96,20 +128,19 @@ static __always_inline void key_of(struct flow_key *k, __u32 from, const struct 
 	k->dport = htons(h->dport);
 }
 
-/* forget takes a flow out, and that of the answers. */
-static __always_inline void forget(const struct flow_key *k, const struct flow *f, __u32 back)
+/* forget takes a flow out, and that of the answers, which come by the interface
+ * back. */
+static __always_inline void forget(struct nat_work *w, __u32 back)
 {
-	struct flow_key r = {
-		.from = back,
-		.proto = k->proto,
-		.src = f->as.dst,
-		.dst = f->as.src,
-		.sport = htons(f->as.dport),
-		.dport = htons(f->as.sport),
-	};
+	const struct ends *as = &w->flow.as;
 
-	bpf_map_delete_elem(&nat_flows, &r);
-	bpf_map_delete_elem(&nat_flows, k);
+	bpf_map_delete_elem(&nat_flows, &w->key);
+	w->key.from = back;
+	w->key.src = as->dst;
+	w->key.dst = as->src;
+	w->key.sport = htons(as->dport);
+	w->key.dport = htons(as->sport);
+	bpf_map_delete_elem(&nat_flows, &w->key);
 }
 
 /* What is known of a flow. */
@@ -132,7 +163,7 @@ static __always_inline enum known recall(const struct flow_key *k, struct nat_wo
 	return now - w->flow.checked < revalidate ? KNOWN_FLOW : OLD_FLOW;
 }
 
-/* learn asks conntrack about a flow, and remembers it. Outwards, only the source
+/* learn asks conntrack about a flow, which the caller remembers then. Outwards, only the source
  * may become another, which must be one of the exit's; inwards only the destination:
  * what else is translated does not leave the compartment, or does not enter it. */
 static __always_inline bool learn(struct __sk_buff *skb, const struct headers *h, const struct flow_key *k, struct nat_work *w, __u64 now,
@@ -175,7 +206,6 @@ static __always_inline bool learn(struct __sk_buff *skb, const struct headers *h
 	f->checked = now;
 	if (touch)
 		f->touched = now;
-	bpf_map_update_elem(&nat_flows, k, f, 0);
 	return true;
 }
 
@@ -279,39 +309,80 @@ static __always_inline struct nat_exit *exit_at(__u32 ifindex, struct nat_work *
 	return x && x->on && (x->port == ifindex || x->link == ifindex) ? x : NULL;
 }
 
+/* begin starts with a packet: what is found from now on is of this epoch, or of a
+ * later one. */
+static __always_inline struct nat_work *begin(void)
+{
+	struct nat_work *w = get_work();
+	__u32 zero = 0;
+	__u64 *e = bpf_map_lookup_elem(&epoch, &zero);
+
+	if (!w || !e)
+		return NULL;
+	w->now = bpf_ktime_get_coarse_ns();
+	w->epoch = *(volatile __u64 *)e;
+	barrier();
+	return w;
+}
+
+/* nat_known tells whether a packet from the fabric to the compartment behind the
+ * port is of a flow that came the same way before, so that nothing about it is to
+ * be looked up: the tables are the same. Whatever it tells, nat_out is for the same
+ * packet. */
+__global int nat_known(struct arrival *a, const struct port *to)
+{
+	struct nat_work *w = begin();
+	struct nat_exit *x = NULL;
+
+	if (!w || !a || !to)
+		return false;
+	w->known = NEW_FLOW;
+	if (!plain(&a->h))
+		return false;
+	key_of(&w->key, to->ifindex, &a->h);
+	w->known = recall(&w->key, w, w->now, &x);
+	return w->known == KNOWN_FLOW && w->flow.epoch == w->epoch && same_addr(&w->flow.arrived.pa, &a->o.src) &&
+	       same_mac(w->flow.arrived.smac, a->h.smac) && w->flow.arrived.rule == a->o.rule;
+}
+
 /* nat_out translates a packet from the fabric that leads out of the routing domain
  * through the compartment behind the port, which has room for it, and sends it to
  * the outside. The compartment and the gateway would have forwarded it, each with
  * one TTL less. */
 __global int nat_out(struct __sk_buff *skb, struct arrival *a, const struct port *to)
 {
-	__u64 now = bpf_ktime_get_ns();
 	struct nat_work *w = get_work();
 	struct nat_exit *x = NULL;
 	struct exit_count *c;
-	struct flow_key *key;
+	struct flow *f;
 	struct traffic *t;
-	enum known known;
 	__u32 bytes;
 
 	if (!w || !a || !to || !plain(&a->h) || a->h.ttl <= 2)
 		return NOT_TRANSLATED;
-	key = &w->key;
-	key_of(key, to->ifindex, &a->h);
-	known = recall(key, w, now, &x);
+	f = &w->flow;
+	if (w->known != NEW_FLOW)
+		x = bpf_map_lookup_elem(&nat_exits, &f->slot);
 	if (opens_or_closes(&a->h)) {
-		if (known != NEW_FLOW && x)
-			forget(key, &w->flow, x->uplink);
+		if (x)
+			forget(w, x->uplink);
 		return NOT_TRANSLATED;
 	}
-	if (known == NEW_FLOW)
+	if (!x)
 		x = exit_at(to->ifindex, w);
 	if (!x || wire_len(skb, &a->h) > x->mtu || (to->mtu && wire_len(skb, &a->h) > to->mtu))
 		return NOT_TRANSLATED;
-	if (known != KNOWN_FLOW && !learn(skb, &a->h, key, w, now, true, known, x))
+	if (w->known != KNOWN_FLOW && !learn(skb, &a->h, &w->key, w, w->now, true, w->known, x))
 		return NOT_TRANSLATED;
 	if (ecn_of(a->o.tos, a->h.tos) < 0)
 		return NOT_TRANSLATED;
+	if (w->known != KNOWN_FLOW || f->epoch != w->epoch || !same_addr(&f->arrived.pa, &a->o.src)) {
+		f->epoch = w->epoch;
+		f->arrived.pa = a->o.src;
+		memcpy(f->arrived.smac, a->h.smac, 6);
+		f->arrived.rule = a->o.rule;
+		bpf_map_update_elem(&nat_flows, &w->key, f, 0);
+	}
 
 	bytes = skb->len - a->o.inner;
 	if (shrink(skb, a) || !translate(skb, &a->h, w, 2))
@@ -323,32 +394,95 @@ __global int nat_out(struct __sk_buff *skb, struct arrival *a, const struct port
 	if (c)
 		add(&c->nat_out, 1, a->h.len);
 	observe(ACTION_UPLINK, 0, a->o.vsid, x->uplink);
-	return bpf_redirect_neigh(x->uplink, &w->flow.hop, sizeof(w->flow.hop), 0);
+	return bpf_redirect_neigh(x->uplink, &f->hop, sizeof(f->hop), 0);
 }
 
 /* depart finds the way of a translated packet as the Switch would: it came from the
- * compartment's port. */
-__global int depart(struct __sk_buff *skb, struct nat_work *w, __u32 port)
+ * compartment's port, which is w->d.in. */
+__global int depart(struct __sk_buff *skb, struct nat_work *w)
+{
+	struct settings *s = get_settings();
+	struct way *way;
+	struct subnet *v;
+
+	if (!w || !s)
+		return NOT_TRANSLATED;
+	w->d.free = false;
+	if (check_port_source(&w->d))
+		return NOT_TRANSLATED;
+	w->d.hash = flow_hash(&w->d.h);
+	if (find_way(&w->d) || w->d.to.flags & RECORD_HERE || choose_tunnel(skb, &w->d, &w->t))
+		return NOT_TRANSLATED;
+	v = bpf_map_lookup_elem(&vsids, &w->d.to.vsid);
+	if (!v)
+		return NOT_TRANSLATED;
+	way = &w->flow.way;
+	way->src = w->t.src;
+	way->dst = w->t.dst;
+	way->ifindex = w->t.ifindex;
+	way->overhead = w->t.overhead;
+	way->vxlan = w->t.vxlan;
+	way->ipv6 = w->t.ipv6;
+	way->mtu = s->mtu;
+	way->hash = w->d.hash;
+	way->vsid = w->d.to.vsid;
+	way->slot = v->slot;
+	memcpy(way->mac, w->d.to.mac, 6);
+	way->free = w->d.free;
+	way->keep_mac = w->d.src.flags & RECORD_VM_MAC;
+	w->flow.epoch = w->epoch;
+	return 0;
+}
+
+/* depart_again takes the way that was found before: what choose_tunnel looks at for
+ * each packet. */
+static __always_inline int depart_again(struct __sk_buff *skb, struct nat_work *w)
+{
+	const struct way *way = &w->flow.way;
+	struct tunnel *t = &w->t;
+
+	t->src = way->src;
+	t->dst = way->dst;
+	t->ifindex = way->ifindex;
+	t->overhead = way->overhead;
+	t->vxlan = way->vxlan;
+	t->ipv6 = way->ipv6;
+	t->tos = (w->d.in.dscp == DSCP_COPY ? w->d.h.tos & ~3 : w->d.in.dscp << 2) | (w->d.h.tos & 3);
+	t->len = skb->len + t->overhead;
+	w->d.hash = way->hash;
+	w->d.to.vsid = way->vsid;
+	memcpy(w->d.to.mac, way->mac, 6);
+	w->d.free = way->free;
+	w->d.src.flags = way->keep_mac;
+	if (wire_len(skb, &w->d.h) + t->overhead + ETH_LEN > way->mtu || t->len > 0xffff)
+		return NOT_TRANSLATED;
+	if (t->ipv6 && t->vxlan && (skb->gso_size || skb->len != ETH_LEN + w->d.h.len))
+		return NOT_TRANSLATED;
+	return 0;
+}
+
+/* enter makes the packet one that the compartment's port has sent. */
+static __always_inline bool enter(struct __sk_buff *skb, struct nat_work *w, const struct headers *h, __u32 port)
 {
 	struct port *in = bpf_map_lookup_elem(&ports, &port);
 
-	if (!in || !w)
-		return NOT_TRANSLATED;
+	if (!in)
+		return false;
 	w->d.in = *in;
 	barrier(); /* see lookup_record */
 	if (w->d.in.ifindex != port || *(volatile __u32 *)&in->ifindex != port)
-		return NOT_TRANSLATED;
-	if (w->d.in.flags & (PORT_SLOW | PORT_SLOW_OUT) || !(w->d.in.flags & PORT_COMPARTMENT) ||
-	    (w->d.in.mtu && wire_len(skb, &w->d.h) > w->d.in.mtu))
-		return NOT_TRANSLATED;
-	w->d.free = false;
+		return false;
+	w->d.h = *h;
+	w->d.h.src = w->flow.as.src;
+	w->d.h.dst = w->flow.as.dst;
+	w->d.h.sport = w->flow.as.sport;
+	w->d.h.dport = w->flow.as.dport;
+	w->d.h.ttl = h->ttl - 2;
+	memcpy(w->d.h.smac, w->d.in.mac, 6);
+	memcpy(w->d.h.dmac, router_mac, 6);
 	w->d.routed = true;
-	if (check_addresses(&w->d.h) || check_port_source(&w->d))
-		return NOT_TRANSLATED;
-	w->d.hash = flow_hash(&w->d.h);
-	if (find_way(&w->d) || w->d.to.flags & RECORD_HERE)
-		return NOT_TRANSLATED;
-	return choose_tunnel(skb, &w->d, &w->t) ? NOT_TRANSLATED : 0;
+	return !(w->d.in.flags & (PORT_SLOW | PORT_SLOW_OUT)) && w->d.in.flags & PORT_COMPARTMENT &&
+	       (!w->d.in.mtu || wire_len(skb, h) <= w->d.in.mtu) && !check_addresses(&w->d.h);
 }
 
 /* is_marked tells whether the kernel has marked a packet as tunnelled already, and
@@ -369,23 +503,19 @@ static __always_inline bool is_marked(struct __sk_buff *skb)
 __global int nat_in(struct __sk_buff *skb, const struct headers *h)
 {
 	__u32 len = skb->len, gso = skb->gso_size, from = skb->ifindex, n;
-	__u64 now = bpf_ktime_get_ns();
-	struct nat_work *w = get_work();
+	struct nat_work *w = begin();
 	struct nat_exit *x = NULL;
 	struct exit_count *c;
-	struct flow_key *key;
 	struct traffic *t;
-	struct subnet *v;
 	enum known known;
 
 	if (!w || !h || !plain(h) || h->ttl <= 3 || (gso && h->len + ETH_LEN != len))
 		return NOT_TRANSLATED;
-	key = &w->key;
-	key_of(key, from, h);
-	known = recall(key, w, now, &x);
+	key_of(&w->key, from, h);
+	known = recall(&w->key, w, w->now, &x);
 	if (opens_or_closes(h)) {
 		if (known != NEW_FLOW && x)
-			forget(key, &w->flow, x->port);
+			forget(w, x->port);
 		return NOT_TRANSLATED;
 	}
 	if (known == NEW_FLOW) {
@@ -399,34 +529,32 @@ __global int nat_in(struct __sk_buff *skb, const struct headers *h)
 		/* As from_uplink asks: see there. */
 		if (forwarding(skb, &w->fib, from, h, &h->dst, &h->src, IPV4_LEN, &w->flow.hop) != from)
 			return NOT_TRANSLATED;
-		if (!learn(skb, h, key, w, now, false, known, x))
+		if (!learn(skb, h, &w->key, w, w->now, false, known, x))
 			return NOT_TRANSLATED;
 	}
-
 	/* Ethernet fills short frames up. */
 	if (h->len + ETH_LEN != len) {
 		if (bpf_skb_change_tail(skb, h->len + ETH_LEN, 0))
 			return NOT_TRANSLATED;
 		len = skb->len;
 	}
-	w->d.h = *h;
-	w->d.h.src = w->flow.as.src;
-	w->d.h.dst = w->flow.as.dst;
-	w->d.h.sport = w->flow.as.sport;
-	w->d.h.dport = w->flow.as.dport;
-	w->d.h.ttl = h->ttl - 2;
-	if (spare_headers(skb, 0, h) || is_marked(skb) || depart(skb, w, x->port))
+	if (spare_headers(skb, 0, h) || is_marked(skb) || !enter(skb, w, h, x->port))
 		return NOT_TRANSLATED;
+	if (known == KNOWN_FLOW && w->flow.epoch == w->epoch) {
+		if (depart_again(skb, w))
+			return NOT_TRANSLATED;
+	} else {
+		if (depart(skb, w))
+			return NOT_TRANSLATED;
+		bpf_map_update_elem(&nat_flows, &w->key, &w->flow, 0);
+	}
 	if (!translate(skb, h, w, 2) || encap(skb, &w->d, &w->t))
 		return drop_packet(w->d.in.vsid, DROP_NO_BUFFER);
 
 	t = traffic_of(w->d.in.slot);
 	if (t)
 		add(&t->from_ports, 1, len);
-	if (w->d.to.vsid != w->d.in.vsid) {
-		v = bpf_map_lookup_elem(&vsids, &w->d.to.vsid);
-		t = v ? traffic_of(v->slot) : NULL;
-	}
+	t = traffic_of(w->flow.way.slot);
 	if (t) {
 		n = pieces(gso, &w->d.h);
 		add(&t->to_fabric, n, w->t.len + (n - 1) * (w->t.overhead + ETH_LEN + w->d.h.l4 - w->d.h.l3 + w->d.h.l4_len));

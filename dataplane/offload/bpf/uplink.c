@@ -69,7 +69,8 @@ int from_uplink(struct __sk_buff *skb)
 	if (e->uplink != skb->ifindex || wire_len(skb, h) > e->mtu ||
 	    forwarding(skb, &w->fib, skb->ifindex, h, &h->dst, &h->src, IPV4_LEN, &w->flow.hop) != skb->ifindex)
 		return to_stack();
-	if (!lower_ttl(skb, ETH_LEN, h->version) || bpf_skb_store_bytes(skb, 0, e->mac, 6, 0) || bpf_skb_store_bytes(skb, 6, e->peer, 6, 0))
+	/* Both MACs, which follow each other. */
+	if (!lower_ttl(skb, ETH_LEN, h->version) || bpf_skb_store_bytes(skb, 0, e->mac, sizeof(e->mac) + sizeof(e->peer), 0))
 		return TC_ACT_SHOT;
 	c = counts_of(e->link);
 	if (c)
