@@ -284,6 +284,15 @@ func TestRefusalsAndFailures(t *testing.T) {
 			t.Errorf("a refused state changed something: %+v", now)
 		}
 	}
+	// Where no copy can be kept, nothing changes: it would be lost with the process.
+	must(t, os.Mkdir(r.file(agentapi.DesiredName+".new"), 0o700))
+	if _, err := s.Apply(context.Background(), r.comp, word("lost")); err == nil || !strings.Contains(err.Error(), "keep the desired state") {
+		t.Errorf("got %v", err)
+	}
+	if now, err := s.State(context.Background(), r.comp.Tenant); err != nil || now.Digest != st.Digest || string(now.Parts["notes"]) != `{"Word":"hello"}` {
+		t.Errorf("state is %+v, %v", now, err)
+	}
+	must(t, os.Remove(r.file(agentapi.DesiredName+".new")))
 	// What cannot be brought about is told, now and in the state.
 	if _, err := s.Apply(context.Background(), r.comp, word("impossible")); err == nil || !strings.Contains(err.Error(), "notes: cannot be done now") {
 		t.Errorf("got %v", err)

@@ -35,13 +35,17 @@ func (a *agent) putDesired(w http.ResponseWriter, r *http.Request) {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	before, digest := a.desired, a.digest
 	if err := a.accept(d); err != nil {
 		fail(w, http.StatusUnprocessableEntity, err)
 		return
 	}
-	if err := a.keep(); err != nil {
-		fail(w, http.StatusInternalServerError, fmt.Errorf("keep the desired state: %w", err))
-		return
+	if a.digest != digest { // else the copy is there
+		if err := a.keep(); err != nil {
+			a.desired, a.digest = before, digest
+			fail(w, http.StatusInternalServerError, fmt.Errorf("keep the desired state: %w", err))
+			return
+		}
 	}
 	a.apply(r.Context())
 	a.answerState(w)
