@@ -3,6 +3,7 @@ package gobgp
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -112,11 +113,33 @@ func (s *Server) Known() []bgp.Peer {
 // Stop ends all sessions. With graceful, those that agreed on graceful restart are
 // cut without a word, so that the neighbours keep the routes.
 func (s *Server) Stop(graceful bool) error {
-	err := s.lib.StopBgp(context.Background(), &api.StopBgpRequest{AllowGracefulRestart: graceful})
-	s.stop()
-	s.lib.Stop()
-	return err
+	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		// One by one: the library can block for ever where several BFD sessions end in one
+		// step while one of them has just failed.
+		for _, p := range s.Known() {
+			if p.BFD != nil && p.Address.IsValid() {
+				p.BFD = nil
+				_, _ = s.lib.UpdatePeer(ctx, &api.UpdatePeerRequest{Peer: peer(&p, false)})
+			}
+		}
+		err := s.lib.StopBgp(ctx, &api.StopBgpRequest{AllowGracefulRestart: graceful})
+		s.stop()
+		s.lib.Stop()
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return errors.New("the speaker did not stop")
+	}
 }
+
+// stopPatience is how long ending all sessions may take.
+const stopPatience = 10 * time.Second
 
 // AddPeer makes a peer. restarting tells it that we kept its routes over our own
 // restart.
