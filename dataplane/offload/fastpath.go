@@ -99,7 +99,9 @@ func (f *FastPath) open(sw *dataplane.Switch, o Options) (err error) {
 		adopted = maps != nil
 		return maps, err
 	}
-	if f.k, err = load(loadOptions{object: o.object, sizes: o.Sizes, familyUnset: !has(f.capabilities, capDecap), find: find, nat: o.NATOffload}); err != nil {
+	l := loadOptions{object: o.object, sizes: o.Sizes, find: find, nat: o.NATOffload}
+	l.use(f.capabilities)
+	if f.k, err = load(l); err != nil {
 		return missing([]Capability{capability(capPrograms, err)})
 	}
 	f.hooks = hooks{f.h, f.instance, kernelTable[uint32, uint8]{f.k.maps[hooksMap]}}

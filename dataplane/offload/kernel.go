@@ -46,6 +46,8 @@ type loadOptions struct {
 	// familyUnset is for kernels whose adjust_room does not set the packet's
 	// family.
 	familyUnset bool
+	// unmarks is for those whose adjust_room takes the mark of a tunnel off.
+	unmarks bool
 	// find gives the maps of an earlier process that fit, if there are any.
 	find func(specs map[string]*ebpf.MapSpec) (map[string]*ebpf.Map, error)
 	// nat has established connections translated.
@@ -67,7 +69,7 @@ func load(o loadOptions) (*kernel, error) {
 		o.sizes.Flows = 1
 	}
 	o.sizes.set(spec)
-	for name, value := range map[string]bool{"observed": o.observed, "decap_sets_family": !o.familyUnset, "nat_offload": o.nat} {
+	for name, value := range map[string]bool{"observed": o.observed, "decap_sets_family": !o.familyUnset, "decap_unmarks": o.unmarks, "nat_offload": o.nat} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("set %s: %w", name, err)
 		}

@@ -25,6 +25,7 @@ const (
 	capEncap    = "encapsulation of Ethernet frames"
 	capFilters  = "filters at interfaces (clsact, cls_bpf)"
 	capDecap    = "decapsulation across address families"
+	capUnmark   = "unmarking of what was decapsulated"
 	capContext  = "sight of unfinished checksums"
 	capSockets  = "merging of VXLAN packets (vxlan)"
 	capPrograms = "the programs"
@@ -50,6 +51,7 @@ func probe(without []string) []Capability {
 		capability(capEncap, tryEncap()),
 		capability(capFilters, filters),
 		instead(capability(capDecap, tryDecap()), "IPv6 in tunnels over IPv4, and IPv4 in those over IPv6, go through user space"),
+		instead(capability(capUnmark, tryUnmark()), "super-packets that go into another tunnel go through user space, and a NIC that offloads tunnels may take them for tunnelled"),
 		instead(capability(capContext, tryContext()), "what VMs of this machine send goes through user space"),
 		instead(capability(capSockets, sockets), "there is less throughput"),
 	}
@@ -93,4 +95,9 @@ func missing(all []Capability) error {
 
 func has(all []Capability, name string) bool {
 	return slices.ContainsFunc(all, func(c Capability) bool { return c.Name == name && c.OK })
+}
+
+// use loads the programs for these capabilities.
+func (l *loadOptions) use(all []Capability) {
+	l.familyUnset, l.unmarks = !has(all, capDecap), has(all, capUnmark)
 }

@@ -57,6 +57,8 @@ const (
 	encapEther = 1<<6 | etherHeader<<56 // ENCAP_L2_ETH, with an Ethernet header's length
 	decapIPv4  = 1 << 7
 	decapIPv6  = 1 << 8
+	decapGRE   = 1 << 9
+	decapUDP   = 1 << 10
 
 	etherHeader = 14
 )
@@ -74,6 +76,15 @@ func tryDecap() error {
 	for _, flags := range []uint64{decapIPv4, decapIPv6} {
 		if err := adjustRoom(-(20 + 8 + etherHeader), fixedGSO|flags); err != nil {
 			return fmt.Errorf("bpf_skb_adjust_room does not do it (Linux 6.3): %w", err)
+		}
+	}
+	return nil
+}
+
+func tryUnmark() error {
+	for _, flags := range []uint64{decapGRE, decapUDP} {
+		if err := adjustRoom(-(20 + 8 + 8 + etherHeader), fixedGSO|decapIPv4|flags); err != nil {
+			return fmt.Errorf("bpf_skb_adjust_room does not do it (Linux after 6.18): %w", err)
 		}
 	}
 	return nil
@@ -169,10 +180,9 @@ func trySocket(h *nl.Handle) error {
 
 // tryPrograms loads the programs as they would be with these capabilities.
 func tryPrograms(all []Capability) error {
-	k, err := load(loadOptions{
-		sizes:       Sizes{VSIDs: 1, Ports: 1, Records: 1, Hosts: 1, Routes: 1, Teams: 1, HopSets: 1, Tenants: 1, PAs: 1},
-		familyUnset: !has(all, capDecap),
-	})
+	l := loadOptions{sizes: Sizes{VSIDs: 1, Ports: 1, Records: 1, Hosts: 1, Routes: 1, Teams: 1, HopSets: 1, Tenants: 1, PAs: 1}}
+	l.use(all)
+	k, err := load(l)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@
  * and source.go of package dataplane decide. */
 
 const volatile bool decap_sets_family = true; /* the kernel knows DECAP_L3 */
+const volatile bool decap_unmarks = false;    /* and DECAP_L4: else super-packets stay marked as tunnelled */
 
 static const __u8 router_mac[6] = { 0x02, 0x68, 0x6e, 0, 0, 1 };
 
@@ -195,18 +196,23 @@ static __always_inline int to_port(struct __sk_buff *skb, const struct port *to,
 }
 
 /* shrink takes the outer headers off, but for the Ethernet header, which becomes
- * the inner one. */
+ * the inner one, without the tag that it may have, of no VLAN. */
 static __always_inline int shrink(struct __sk_buff *skb, struct arrival *a)
 {
-	__u64 family = a->h.version == 6 ? BPF_F_ADJ_ROOM_DECAP_L3_IPV6 : BPF_F_ADJ_ROOM_DECAP_L3_IPV4;
+	__u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO;
 	int ecn = ecn_of(a->o.tos, a->h.tos);
 
 	if (ecn < 0)
 		return DROP_ECN_INVALID;
 	if (ecn != (a->h.tos & 3) && !set_ecn(skb, a, ecn))
 		return DROP_NO_BUFFER;
-	if (bpf_skb_adjust_room(skb, -(__s32)a->o.inner, BPF_ADJ_ROOM_MAC,
-				BPF_F_ADJ_ROOM_FIXED_GSO | (decap_sets_family ? family : 0)))
+	if (decap_sets_family)
+		flags |= a->h.version == 6 ? BPF_F_ADJ_ROOM_DECAP_L3_IPV6 : BPF_F_ADJ_ROOM_DECAP_L3_IPV4;
+	if (decap_unmarks)
+		flags |= a->o.rule == RULE_VXLAN ? BPF_F_ADJ_ROOM_DECAP_L4_UDP : BPF_F_ADJ_ROOM_DECAP_L4_GRE;
+	if (skb->vlan_present && bpf_skb_vlan_pop(skb))
+		return DROP_NO_BUFFER;
+	if (bpf_skb_adjust_room(skb, -(__s32)a->o.inner, BPF_ADJ_ROOM_MAC, flags))
 		return DROP_NO_BUFFER;
 	return 0;
 }

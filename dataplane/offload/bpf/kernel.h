@@ -79,6 +79,8 @@ enum {
 	BPF_F_ADJ_ROOM_ENCAP_L2_ETH = 1 << 6,
 	BPF_F_ADJ_ROOM_DECAP_L3_IPV4 = 1 << 7,
 	BPF_F_ADJ_ROOM_DECAP_L3_IPV6 = 1 << 8,
+	BPF_F_ADJ_ROOM_DECAP_L4_GRE = 1 << 9,
+	BPF_F_ADJ_ROOM_DECAP_L4_UDP = 1 << 10,
 };
 #define BPF_F_ADJ_ROOM_ENCAP_L2(len) (((__u64)(len) & 0xff) << 56)
 
@@ -155,6 +157,7 @@ static __u64 (*const bpf_ktime_get_coarse_ns)(void) = (void *)160;
 static long (*const bpf_skb_store_bytes)(struct __sk_buff *skb, __u32 offset, const void *from, __u32 len, __u64 flags) = (void *)9;
 static long (*const bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
 static long (*const bpf_l4_csum_replace)(struct __sk_buff *skb, __u32 offset, __u64 from, __u64 to, __u64 flags) = (void *)11;
+static long (*const bpf_skb_vlan_pop)(struct __sk_buff *skb) = (void *)19;
 static long (*const bpf_redirect)(__u32 ifindex, __u64 flags) = (void *)23;
 static long (*const bpf_skb_load_bytes)(struct __sk_buff *skb, __u32 offset, void *to, __u32 len) = (void *)26;
 static long (*const bpf_skb_change_tail)(struct __sk_buff *skb, __u32 len, __u64 flags) = (void *)38;
