@@ -146,3 +146,17 @@ func (o *ovsHost) removeRecord(ctx context.Context, _ Tenant, r Record) error {
 	delete(o.state.records, recordKey{r.VSID, r.CA})
 	return o.install(ctx)
 }
+
+// AskOthers has an Open vSwitch host pass on ARP requests that it has no record to
+// answer by to the other hosts of the virtual subnet, as the kernel's vxlan hosts
+// always do, or no longer.
+func (l *Lab) AskOthers(ctx context.Context, machine string, asks bool) error {
+	o, ok := l.hosts[machine].(*ovsHost)
+	if !ok {
+		return fmt.Errorf("ask others: %s is no Open vSwitch host of the lab", machine)
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.state.asks = asks
+	return o.install(ctx)
+}

@@ -16,6 +16,7 @@ type hostState struct {
 	tenants []Tenant
 	records map[recordKey]Record
 	local   map[string]VM // by port
+	asks    bool          // other hosts, what no record answers
 }
 
 type recordKey struct {
@@ -139,10 +140,14 @@ func (s *hostState) floodFlows(t Tenant, add func(string, ...any)) {
 				pas[r.PA.String()] = true
 			}
 		}
-		away := slices.Clone(here)
+		var tunnels []string
 		for _, pa := range sortedKeys(pas) {
-			away = append(away, fmt.Sprintf("set_field:%#x->tun_id,set_field:%s->tun_dst,output:nvgre0", n.VSID.Uint32()<<8, pa))
+			tunnels = append(tunnels, fmt.Sprintf("set_field:%#x->tun_id,set_field:%s->tun_dst,output:nvgre0", n.VSID.Uint32()<<8, pa))
 		}
+		if len(tunnels) > 0 && s.asks {
+			add("table=%d,priority=60,arp,reg0=%s,arp_op=1 actions=%s", flowFromVM, n.VSID, strings.Join(tunnels, ","))
+		}
+		away := slices.Concat(here, tunnels)
 		if len(away) > 0 {
 			add("table=%d,priority=120,ip,reg0=%s,%s actions=%s", flowDeliver, n.VSID, group, strings.Join(away, ","))
 		}

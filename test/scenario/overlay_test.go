@@ -3,6 +3,8 @@
 package scenario
 
 import (
+	"context"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -119,15 +121,54 @@ func TestRouterAndCompartmentAnswer(t *testing.T) {
 	}
 }
 
+// TestTimeExceeded sends packets of VMs that have one or two hops to live: the
+// distributed router says so, in the name of the address that the VM has of it, and
+// to every VM the compartment behind it.
+func TestTimeExceeded(t *testing.T) {
+	var wg sync.WaitGroup
+	for _, v := range world.Topology().VMs {
+		x := tenant(t, v.Tenant)
+		s, _ := x.Subnet(v.VSID)
+		h, err := world.Topology().Host(v.Host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		expires := func(hops string, to, at netip.Addr) {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), patience) // a kernel may be about to check its address
+				defer cancel()
+				said := false
+				var last string
+				for !said && ctx.Err() == nil {
+					last, _ = world.Exec(ctx, v.Name, "ping", "-n", "-c", "1", "-W", "1", "-t", hops, to.String())
+					said = strings.Contains(last, "From "+at.String()+" ") && strings.Contains(strings.ToLower(last), "exceeded")
+				}
+				if !said {
+					t.Errorf("%s to %s in %s hops: want %s to say that time is exceeded\n%s", v.Name, to, hops, at, last)
+				}
+			})
+		}
+		expires("2", internet(), x.GatewayCA)
+		if h.Implementation != lab.Gatewayd {
+			continue // the router is not ours
+		}
+		expires("1", internet(), s.Router())
+		for _, other := range world.VMs(v.Tenant) {
+			if other.VSID != v.VSID {
+				expires("1", other.CA, s.Router())
+				expires("1", other.CA6, s.Router6())
+			}
+		}
+	}
+	wg.Wait()
+}
+
 // TestUnknownAddressStaysSilent asks for an address of the VM's subnet that
 // nobody has.
 func TestUnknownAddressStaysSilent(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, v := range world.Topology().VMs {
-		s, _ := tenant(t, v.Tenant).Subnet(v.VSID)
-		nobody := s.Prefix.Addr().As4()
-		nobody[3] = 99
-		ca := addr4(nobody)
+		ca := nobodyBeside(t, v)
 		wg.Go(func() {
 			if err := world.Ping(t.Context(), v.Name, ca, silence); err == nil {
 				t.Errorf("%s: %s answers", v.Name, ca)
@@ -139,4 +180,13 @@ func TestUnknownAddressStaysSilent(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// nobodyBeside is an address of the VM's virtual subnet that nobody has.
+func nobodyBeside(t *testing.T, v lab.VM) netip.Addr {
+	t.Helper()
+	s, _ := tenant(t, v.Tenant).Subnet(v.VSID)
+	b := s.Prefix.Addr().As4()
+	b[3] = 99
+	return addr4(b)
 }
