@@ -273,6 +273,25 @@ func TestDeathHalfWay(t *testing.T) {
 	}
 }
 
+// Links that were only just made when their maker died are removed too.
+func TestUninstallOfLinksHalfMade(t *testing.T) {
+	m := newMachine(t, "gw", netip.MustParseAddr("192.168.1.1"))
+	out, in := puntNames(m.name)
+	must(t, m.h.AddVeth(nl.LinkEnd{Name: out}, nl.LinkEnd{Name: in}))
+	want := []string{"link " + out}
+	for name, local := range socketNames(m.name) {
+		must(t, m.h.AddVXLAN(nl.LinkEnd{Name: name}, nl.VXLAN{VNI: socketVNI, Local: local}))
+		want = append(want, "link "+name)
+	}
+	got, err := Uninstall(Options{Instance: m.name, Namespace: netns.Path(m.ns)})
+	must(t, err)
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("removed %q, want %q", got, want)
+	}
+}
+
 // What somebody else took away is put back, and nothing besides.
 func TestRepair(t *testing.T) {
 	s := newSite(t, examples[0], false)

@@ -36,6 +36,10 @@ func hash4(instance string) string {
 
 func puntAlias(instance string) string { return "hnv:" + instance + "::punt" }
 
+// isOurs tells whether a link with a name of ours is ours: it has the alias, or was
+// only just made when the process that made it died.
+func isOurs(l nl.Link, alias string) bool { return l.Alias == alias || l.Alias == "" && !l.Up }
+
 // findPuntLink looks for it; nl.ErrNotFound if it is not there, or is not ours.
 func findPuntLink(h *nl.Handle, instance string) (p puntLink, err error) {
 	out, in := puntNames(instance)
@@ -45,7 +49,7 @@ func findPuntLink(h *nl.Handle, instance string) (p puntLink, err error) {
 	if p.in, err = h.Link(in); err != nil {
 		return p, err
 	}
-	if p.out.Alias != puntAlias(instance) {
+	if !isOurs(p.out, puntAlias(instance)) {
 		return p, fmt.Errorf("interface %s is another's: %w", out, nl.ErrNotFound)
 	}
 	return p, nil
@@ -64,7 +68,7 @@ func makePuntLink(h *nl.Handle, instance string) (p puntLink, made bool, err err
 		to   *nl.Link
 	}{{in, &p.in}, {out, &p.out}} {
 		l, err := h.Link(end.name)
-		if err == nil && !made && l.Alias != puntAlias(instance) && l.Alias != "" {
+		if err == nil && !made && !isOurs(l, puntAlias(instance)) {
 			err = fmt.Errorf("interface %s is another's: it must be renamed", end.name)
 		}
 		if err == nil {

@@ -53,7 +53,7 @@ func (f *FastPath) openSocket(name string, local netip.Addr) (index int, err err
 	if err == nil && l.Alias == socketAlias(f.instance) && l.Up {
 		return l.Index, nil
 	}
-	if err == nil && l.Alias != socketAlias(f.instance) && l.Alias != "" {
+	if err == nil && !isOurs(l, socketAlias(f.instance)) {
 		return 0, fmt.Errorf("interface %s is another's", name)
 	}
 	if errors.Is(err, nl.ErrNotFound) {
@@ -83,7 +83,7 @@ func removeSockets(h *nl.Handle, instance string) (removed []string, err error) 
 	var errs []error
 	for name := range socketNames(instance) {
 		l, err := h.Link(name)
-		if errors.Is(err, nl.ErrNotFound) || err == nil && l.Alias != socketAlias(instance) {
+		if errors.Is(err, nl.ErrNotFound) || err == nil && !isOurs(l, socketAlias(instance)) {
 			continue
 		}
 		if err == nil {
