@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/hnvgate/hnvgate/internal/netns"
 	"github.com/hnvgate/hnvgate/internal/nft"
@@ -201,22 +202,31 @@ func (e *Engine) route(r *Result) error {
 	return errors.Join(errs...)
 }
 
-// follow moves routes when a peer turns.
+// pathLook is how often the paths' MTUs are looked at: what is too big for a path
+// is lost meanwhile.
+const pathLook = time.Second
+
+// follow moves routes when a peer turns, and MTUs when a path's has changed.
 func (e *Engine) follow() {
+	look := time.NewTicker(pathLook)
+	defer look.Stop()
 	for {
+		do := e.route
 		select {
 		case <-e.done:
 			return
 		case <-e.kick:
+		case <-look.C:
+			do = e.followPaths
 		}
 		e.mu.Lock()
 		if !e.closed {
 			var r Result
-			if err := e.route(&r); err != nil {
-				e.log.Error("routes do not follow the tunnels", "error", err)
+			if err := do(&r); err != nil {
+				e.log.Error("the kernel does not follow the tunnels", "error", err)
 			}
 			if len(r.Changed) > 0 {
-				e.log.Info("routes follow the tunnels", "changes", r.Changed)
+				e.log.Info("the kernel follows the tunnels", "changes", r.Changed)
 			}
 		}
 		e.mu.Unlock()

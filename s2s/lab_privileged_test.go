@@ -211,6 +211,21 @@ func say(c net.Conn, word string) error {
 	return nil
 }
 
+// datagrams sends so many of 1000 bytes.
+func (p *place) datagrams(from, to string, n int) {
+	p.t.Helper()
+	d := net.Dialer{LocalAddr: &net.UDPAddr{IP: net.ParseIP(from)}}
+	var c net.Conn
+	must(p.t, netns.Do(p.path(), func() (err error) {
+		c, err = d.Dial("udp", to)
+		return err
+	}))
+	defer c.Close()
+	for range n {
+		_, _ = c.Write(make([]byte, 1000)) // nobody listens there, and some will be told
+	}
+}
+
 // engine makes an engine in the place.
 func (p *place) engine() *Engine {
 	p.t.Helper()

@@ -11,9 +11,8 @@ import (
 
 // Many tunnels of one compartment come up together, and one change among them
 // is one change.
-func TestManyTunnels(t *testing.T) {
-	t.Parallel()
-	const many = 20
+func TestManyTunnels(t *testing.T) { // not beside others: it is enough by itself
+	const many = 12
 	comp, site := newPlace(t, "comp"), newPlace(t, "site")
 	connect(t, comp, "ext", "203.0.113.10/24", site, "wan", "203.0.113.20/24")
 	var near, far Spec
@@ -41,7 +40,7 @@ func TestManyTunnels(t *testing.T) {
 		t.Errorf("the same again changed %v", r.Changed)
 	}
 	t.Logf("the same again took %v", time.Since(start))
-	near.Tunnels[10].Peers[0].Keepalive = 7
+	near.Tunnels[5].Peers[0].Keepalive = 7
 	if r := apply(t, e, near); len(r.Changed) != 1 {
 		t.Errorf("one change made %v", r.Changed)
 	}

@@ -3,10 +3,15 @@
 package s2s
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hnvgate/hnvgate/internal/nl"
 )
 
 const (
@@ -19,13 +24,32 @@ const (
 	ethernetMTU = 1500
 )
 
-// mtu gives the tunnel's MTU: what the Spec says, or what the narrowest of the
-// ways to its peers leaves, as far as the kernel knows them: it knows the MTU of
-// the link, and of a path of which a router complained.
-func (e *Engine) mtu(t Tunnel) int {
+// keepNarrow is how long a narrow path counts as one after it was found out, as
+// RFC 1191 (6.3) has it. The kernel forgets what it knows of paths as soon as any
+// link's MTU changes: the tunnel's own, for one.
+const keepNarrow = 10 * time.Minute
+
+// mtuOf gives the running tunnel's MTU: what the Spec says, or what is derived.
+func (e *Engine) mtuOf(t Tunnel, run *tunnel, now time.Time) int {
 	if t.MTU != 0 {
+		run.narrowed = time.Time{}
 		return t.MTU
 	}
+	mtu := e.derive(t)
+	switch {
+	case run.mtu == 0:
+	case mtu < run.mtu:
+		run.narrowed = now
+	case mtu > run.mtu && now.Sub(run.narrowed) < keepNarrow:
+		return run.mtu
+	}
+	return mtu
+}
+
+// derive gives what the narrowest of the ways to the peers leaves, as far as the
+// kernel knows them: it knows the MTU of the link, and of a path of which a router
+// complained.
+func (e *Engine) derive(t Tunnel) int {
 	least := MaxMTU
 	for _, p := range t.Peers {
 		path := ethernetMTU
@@ -40,6 +64,28 @@ func (e *Engine) mtu(t Tunnel) int {
 		least = room(ethernetMTU, netip.AddrPort{})
 	}
 	return max(least, MinMTU)
+}
+
+// followPaths brings the MTUs in line that are derived.
+func (e *Engine) followPaths(r *Result) error {
+	var errs []error
+	for _, t := range e.spec.Tunnels {
+		run := e.tunnels[t.Interface]
+		if t.MTU != 0 || run == nil {
+			continue
+		}
+		mtu := e.mtuOf(t, run, time.Now())
+		if mtu == run.mtu {
+			continue
+		}
+		run.setPolicy(t, mtu)
+		if err := e.nl.SetLink(run.index, nl.LinkChange{MTU: mtu}); err != nil {
+			errs = append(errs, fmt.Errorf("tunnel %s: %w", t.Name, err))
+			continue
+		}
+		r.add("MTU of %s is %d", t.Interface, mtu)
+	}
+	return errors.Join(errs...)
 }
 
 // room is what a path leaves for a tunnel. A path that is narrower than Ethernet

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"golang.zx2c4.com/wireguard/conn"
 	wg "golang.zx2c4.com/wireguard/device"
@@ -30,6 +31,7 @@ type tunnel struct {
 	told              map[Key]netip.AddrPort // endpoints that were set
 	probers           map[string]*prober     // by peer
 	mtu               int
+	narrowed          time.Time // when a path was last found to be narrower
 	inKbps, outKbps   uint64
 	inDrops, outDrops atomic.Uint64
 }
@@ -45,7 +47,7 @@ func (e *Engine) applyTunnel(t Tunnel, r *Result) error {
 	if err != nil {
 		return err
 	}
-	run.setPolicy(t, e.mtu(t))
+	run.setPolicy(t, e.mtuOf(t, run, time.Now()))
 	if err := e.applyLink(t, run, r); err != nil {
 		return err
 	}
