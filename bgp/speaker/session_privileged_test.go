@@ -64,6 +64,13 @@ func TestSecured(t *testing.T) {
 	b.reconfigure(t, `password "k3y"; ttl security on;`, "")
 	change(func(p *bgp.Peer) { p.Password, p.Passive = "", true })
 	s.established("hq")
+
+	// What is wrong is told.
+	change(func(p *bgp.Peer) { p.ASN = 65009 })
+	wait(t, "reason", func() (bool, string) {
+		st := s.peer("hq")
+		return st.Session != "established" && strings.Contains(st.Reason, "AS"), say(st)
+	})
 }
 
 // One prefix too many ends the session; it comes again by itself, and stays when

@@ -3,7 +3,6 @@ package gobgp
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/osrg/gobgp/v4/pkg/apiutil"
@@ -203,15 +202,4 @@ func originName(v uint8) string {
 	default:
 		return "incomplete"
 	}
-}
-
-// reasonText joins what the library says about a session's end.
-func reasonText(parts ...string) string {
-	var out []string
-	for _, p := range parts {
-		if p != "" {
-			out = append(out, p)
-		}
-	}
-	return strings.Join(out, ": ")
 }

@@ -23,9 +23,13 @@ func peerEvent(p apiutil.Peer) PeerEvent {
 		Idle:        p.State.SessionState == lib.BGP_FSM_IDLE,
 		Graceful:    p.State.DisconnectReason == api.PeerState_DISCONNECT_REASON_GRACEFUL_RESTART,
 	}
-	if !e.Established && p.State.DisconnectReason != api.PeerState_DISCONNECT_REASON_UNSPECIFIED {
-		reason := strings.TrimPrefix(p.State.DisconnectReason.String(), "DISCONNECT_REASON_")
-		e.Reason = reasonText(strings.ReplaceAll(strings.ToLower(reason), "_", " "), p.State.DisconnectMessage)
+	if !e.Established {
+		e.Reason = endName(p.State.DisconnectReason)
+		// Of a notification the message says which.
+		if _, detail, ok := strings.Cut(p.State.DisconnectMessage, "notification-"); ok && e.Reason != "" {
+			_, detail, _ = strings.Cut(detail, " ")
+			e.Reason += ": " + detail
+		}
 	}
 	return e
 }
@@ -46,7 +50,7 @@ func (s *Server) peerState(p *api.Peer, advertised bool) bgp.PeerState {
 	address, _ := netip.ParseAddr(st.GetNeighborAddress())
 	out := bgp.PeerState{
 		Address: address.Unmap(), ASN: st.GetPeerAsn(), Flaps: st.GetFlops(), OverLimit: st.GetAdminState() == api.PeerState_ADMIN_STATE_PFX_CT,
-		Session: strings.ToLower(strings.TrimPrefix(st.GetSessionState().String(), "SESSION_STATE_")), Families: map[bgp.Family]bgp.FamilyState{},
+		Session: sessionName(st.GetSessionState()), Families: map[bgp.Family]bgp.FamilyState{},
 		Received: messages(st.GetMessages().GetReceived()), Sent: messages(st.GetMessages().GetSent()),
 	}
 	out.Name = p.GetConf().GetDescription()
@@ -54,7 +58,7 @@ func (s *Server) peerState(p *api.Peer, advertised bool) bgp.PeerState {
 		out.Name, out.Dynamic = g, true
 	}
 	t := p.GetTimers().GetState()
-	if out.Session == "established" {
+	if out.Session == established {
 		out.RouterID, _ = netip.ParseAddr(st.GetRouterId())
 		out.Local, _ = netip.ParseAddr(p.GetTransport().GetLocalAddress())
 		out.Local = out.Local.Unmap()
@@ -65,8 +69,7 @@ func (s *Server) peerState(p *api.Peer, advertised bool) bgp.PeerState {
 		out.Since = moment(t.GetDowntime().GetSeconds())
 	}
 	if p.GetBfd().GetEnabled() {
-		state := strings.ToLower(strings.TrimPrefix(st.GetBfdState().GetSessionState().String(), "BFD_SESSION_STATE_"))
-		out.BFD = strings.ReplaceAll(state, "_", "-")
+		out.BFD = bfdName(st.GetBfdState().GetSessionState())
 	}
 	for _, a := range p.GetAfiSafis() {
 		f := bgp.IPv4
