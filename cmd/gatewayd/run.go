@@ -140,8 +140,8 @@ func site(c config.Config) hnv.Site {
 func paMTU(names []string) int {
 	least := 0
 	for _, n := range names {
-		if i, err := net.InterfaceByName(n); err == nil && (least == 0 || i.MTU < least) {
-			least = i.MTU
+		if mtu, _, err := linkState(n); err == nil && (least == 0 || mtu < least) {
+			least = mtu
 		}
 	}
 	if least == 0 {
@@ -179,16 +179,14 @@ func (g *gateway) uplinks() []v1.LinkStatus {
 	out := []v1.LinkStatus{}
 	for _, u := range g.config.Uplinks {
 		s := v1.LinkStatus{Name: u.Name, Interface: u.Interface, Phase: v1.PhaseReady}
-		i, err := net.InterfaceByName(u.Interface)
+		mtu, up, err := linkState(u.Interface)
 		switch {
 		case err != nil:
 			s.Phase, s.Message = v1.PhaseError, fmt.Sprintf("interface %s is not there: %v", u.Interface, err)
-		case i.Flags&net.FlagUp == 0:
+		case !up:
 			s.Phase, s.Message = v1.PhaseError, fmt.Sprintf("interface %s is down: set it up", u.Interface)
 		}
-		if err == nil {
-			s.MTU = i.MTU
-		}
+		s.MTU = mtu
 		out = append(out, s)
 	}
 	return out
