@@ -221,5 +221,5 @@ func (f *fakes) fromPort(p flow) decision {
 	if !ok || out.Tenant != in.Tenant || out.Ifindex == in.Ifindex {
 		return dropped("no port")
 	}
-	return decision{what: "port", out: out.Ifindex, flags: out.Flags, mtu: out.MTU}
+	return decision{what: "port", out: out.Ifindex, flags: out.Flags &^ portSlow, mtu: out.MTU} // what is slow is what it sends
 }

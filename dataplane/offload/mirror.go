@@ -36,9 +36,10 @@ type source interface {
 // and the shortest go first, so that an address whose way stays the same is not
 // found meanwhile by a shorter prefix whose way is another one.
 //
-// One change cannot be cut into such steps: where prefixes move between virtual
-// subnets of a tenant, records and the routes over them change together. All of
-// the tenant's packets go to user space then until it is done.
+// Some changes cannot be cut into such steps: where prefixes move between virtual
+// subnets of a tenant, or a record becomes another one just as a route ceases to
+// lead to it, records and routes change together. All of the tenant's packets go to
+// user space then until it is done.
 //
 // A tenant whose tables cannot be written, as when one is full, stays with user
 // space as a whole until a later change succeeds.

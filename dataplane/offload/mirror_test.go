@@ -334,3 +334,54 @@ func wrongWhileCaptured(f *fakes, tenant uint32) string {
 	}
 	return ""
 }
+
+// A record ceases to be a wildcard and moves to another PA at once: what the other
+// wildcard stands for comes from its own PA all the time.
+func TestRecordThatIsNoWildcardAnyMoreMoves(t *testing.T) {
+	w := newWorld(t, 3)
+	f := newFakes()
+	w.m = newTestMirror(t, w.sw, f)
+	w.sw.Follow(w.m)
+	w.provider()
+	c := w.shape(0)
+	for len(c.Subnets) == 0 {
+		c = w.shape(0)
+	}
+	w.tenants[0], c.Routes = c, nil
+	here, far := macOf(t, 2), macOf(t, 9)
+	record := func(last int, mac hnv.MAC, at netip.Addr, typ hnv.RecordType) hnv.Record {
+		s := c.Subnets[0]
+		return hnv.Record{
+			VSID: s.VSID, CA: subnetCA(int(s.Prefixes[0].Prefix.Addr().As4()[2]), last, false), MAC: mac, PA: at, Rule: hnv.Rule(c.Encap), Type: typ,
+		}
+	}
+	c.Records = []hnv.Record{
+		record(5, here, pa(1), hnv.GatewayWildcard), record(6, here, pa(1), hnv.GatewayWildcard), record(7, far, pa(5), hnv.Static),
+	}
+	w.apply(0)
+	id, err := w.sw.AddPort(dataplane.PortSpec{Name: "vm", VSID: c.Subnets[0].VSID, MAC: here, Kind: dataplane.PortVM, MTU: 1458}, nowhere{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.m.Plug(id, Link{Ifindex: 11}); err != nil {
+		t.Fatal(err)
+	}
+	p := flow{ifindex: 11, src: addrOf(netip.MustParseAddr("8.8.0.2")), dst: addrOf(c.Records[2].CA), smac: here.Bytes(), dmac: routerMAC}
+	was, moments := f.decide(p), 0
+	if was.what != "fabric" || was.source != addrOf(pa(1)) {
+		t.Fatalf("its way is %+v", was)
+	}
+	f.watch = func() {
+		moments++
+		if now := f.decide(p); now != was && now != punt("slow") {
+			t.Errorf("after write %d it goes %+v", moments, now)
+		}
+	}
+	moved := record(5, here, pa(2), hnv.Static)
+	if err := w.sw.UpdateRecords(c.RDID, []hnv.Record{moved}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if now := f.decide(p); now != was || moments < 2 {
+		t.Errorf("in the end it goes %+v, after %d writes", now, moments)
+	}
+}

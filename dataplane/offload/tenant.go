@@ -120,7 +120,7 @@ func (c *change) write() (err error) {
 			c.subnets[v] = s
 		}
 	}
-	if c.renumbers() {
+	if c.renumbers() || c.mixes() {
 		if err := c.slow(errMoving); err != nil {
 			return err
 		}
@@ -139,7 +139,7 @@ func (c *change) write() (err error) {
 }
 
 // errMoving is why a tenant is with user space for a moment.
-var errMoving = errors.New("its prefixes move between virtual subnets")
+var errMoving = errors.New("what changes cannot be written step by step")
 
 // renumbers tells whether a prefix or an address stays and is now of another
 // virtual subnet.
@@ -164,6 +164,44 @@ func (c *change) renumbers() bool {
 		}
 	}
 	return false
+}
+
+// mixes tells whether next hops or wildcards change together with a record that
+// the old ones led to, or that the new ones lead to and that is gone. Records and
+// what leads to them are written one after the other, so packets would meanwhile
+// take a way that is neither the old nor the new one.
+func (c *change) mixes() bool {
+	if c.old == nil {
+		return false
+	}
+	before, after := map[lookup.Key]bool{}, map[lookup.Key]bool{}
+	if was, is := c.old.Wildcards(), c.d.Wildcards(); !slices.Equal(was, is) {
+		note(before, was)
+		note(after, is)
+	}
+	if !c.d.SameRoutes(c.old) {
+		for _, rt := range c.old.Routes() {
+			note(before, rt.Hops)
+		}
+		for _, rt := range c.d.Routes() {
+			note(after, rt.Hops)
+		}
+	}
+	if len(before)+len(after) == 0 {
+		return false
+	}
+	for k, r := range c.d.RecordChanges(c.old) {
+		if r.Is != nil && before[k] || r.Is == nil && after[k] {
+			return true
+		}
+	}
+	return false
+}
+
+func note(set map[lookup.Key]bool, keys []lookup.Key) {
+	for _, k := range keys {
+		set[k] = true
+	}
 }
 
 // slow gives all of the tenant's packets to user space.
