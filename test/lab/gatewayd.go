@@ -57,6 +57,9 @@ func (l *Lab) Config(machine string) string {
 	if g := l.topo.Gateway; g != nil && machine == g.Name {
 		text += fmt.Sprintf("uplinks:\n  - {name: %s, kind: routed, interface: ext0}\n", Uplink)
 	}
+	if l.opts.NATOffload {
+		text += "natOffload: true\n"
+	}
 	text += "peers:\n"
 	for _, other := range l.topo.product() {
 		if other != machine {

@@ -24,6 +24,9 @@ type Options struct {
 	Topology Topology // the zero value is Default()
 	Bin      string   // folder of hnvlab, gatewayd and gatewayctl; "": beside the running program
 	Path     string   // of packets through gatewayd: auto, ebpf or go; "": auto
+	// NATOffload has connections translated in the kernel's programs, where those are
+	// the path.
+	NATOffload bool
 	// Command is told of every operator's command before it runs; may be nil.
 	Command func(machine string, argv []string)
 }
