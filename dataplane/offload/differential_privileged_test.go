@@ -178,6 +178,10 @@ func (g *rig) spoiled(b []byte, n, off int) []byte {
 		if g.r.IntN(3) == 0 && off == 14 {
 			fragment(g.r, b)
 		}
+	case 2: // with something behind the packet
+		if off == 14 {
+			b = append(b, make([]byte, 1+g.r.IntN(30))...)
+		}
 	}
 	return b
 }

@@ -64,6 +64,7 @@ struct headers {
 
 enum {
 	ETH_LEN = 14,
+	ETH_LEAST = 60, /* of a frame, without its check sequence */
 	IPV4_LEN = 20,
 	IPV6_LEN = 40,
 	GRE_LEN = 8,
@@ -404,8 +405,9 @@ static __always_inline int decide_shape(struct __sk_buff *skb, const struct head
 	}
 	if (h->version == 6 && h->proto == IPPROTO_ICMPV6 && (h->icmp_type < 128 || (h->icmp_type <= 129 && h->own_ping)))
 		return PUNT_ICMP;
-	/* Several tunnel packets in a row, merged by their outer headers. */
-	if (skb->gso_size && h->len != frame - ETH_LEN)
+	/* Several tunnel packets in a row, merged by their outer headers; or something
+	 * behind the packet that is more than Ethernet may need: it is cut off. */
+	if (h->len != frame - ETH_LEN && (skb->gso_size || frame > ETH_LEAST))
 		return PUNT_SHAPE;
 	return 0;
 }
