@@ -111,7 +111,7 @@ func (w *Wire) Provider(f FabricSide) error {
 	}
 	w.own = own
 	var errs []error
-	if w.fast != nil {
+	if w.fast != nil && w.fast.lost == nil {
 		errs = append(errs, w.fast.change(w.fabricOf(f), w.publish))
 	} else {
 		w.publish()
