@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,6 +33,7 @@ type ear struct {
 	fd   int
 	wg   sync.WaitGroup
 	t    *testing.T
+	over atomic.Bool // what is still to come has been sent
 }
 
 func listen(t *testing.T, ns, link string) *ear {
@@ -61,7 +63,13 @@ func listen(t *testing.T, ns, link string) *ear {
 		b := make([]byte, 1<<17)
 		for {
 			n, _, err := unix.Recvfrom(e.fd, b, 0)
-			if err != nil || n == 0 { // nothing for a while: all was sent long ago
+			switch {
+			case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN) && !e.over.Load():
+				continue
+			case errors.Is(err, unix.EAGAIN): // nothing for a while
+				return
+			case err != nil:
+				t.Error(err)
 				return
 			}
 			if err := w.WritePacket(gopacket.CaptureInfo{Timestamp: time.Now(), CaptureLength: n, Length: n}, b[:n]); err != nil {
@@ -69,11 +77,13 @@ func listen(t *testing.T, ns, link string) *ear {
 			}
 		}
 	})
+	t.Cleanup(func() { e.over.Store(true); e.wg.Wait() })
 	return e
 }
 
 // stop gives the capture's file, once nothing has come for a moment.
 func (e *ear) stop() string {
+	e.over.Store(true)
 	e.wg.Wait()
 	_ = unix.Close(e.fd)
 	return e.file
