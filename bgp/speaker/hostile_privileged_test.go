@@ -87,7 +87,9 @@ func TestRubbish(t *testing.T) {
 	good := update(attrs, []byte{24, 172, 31, 1})
 	speakRaw(t, evil, [][]byte{good, update(attrs[:4], []byte{24, 172, 31, 2}), update(nil, []byte{24, 172, 31, 3})})
 	// What is right is taken, what lacks attributes is not (RFC 7606).
-	told := func(p string) bool { return s.do(ask{Op: "told", Filter: Filter{Within: prefix(p)}}).Route.Prefix.IsValid() }
+	told := func(p string) bool {
+		return s.do(ask{Op: "told", Filter: Filter{Within: prefix(p)}}).Route.Prefix.IsValid()
+	}
 	wait(t, "the good route", func() (bool, string) { return told("172.31.1.0/24"), say(s.peer("evil")) })
 	gw.routes("-4", "172.31.1.0/24", false)
 	if told("172.31.2.0/24") || told("172.31.3.0/24") {
