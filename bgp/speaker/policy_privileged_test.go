@@ -209,9 +209,10 @@ protocol static { ipv4; route 172.16.0.0/24 blackhole; route 172.16.1.0/24 black
 	s.apply(spec)
 	s.established("hq")
 	gw.routes("-4", "172.16.0.0/24", true, "via 10.0.0.2 dev wan")
-	if got := s.do(ask{Op: "received", Peer: "hq", Filter: Filter{Within: prefix("172.16.1.0/24")}}).Paths; len(got) != 1 || !got[0].Rejected {
-		t.Errorf("a path with the own AS: %s", say(got))
-	}
+	wait(t, "a path with the own AS, rejected", func() (bool, string) { // in an UPDATE of its own
+		got := s.do(ask{Op: "received", Peer: "hq", Filter: Filter{Within: prefix("172.16.1.0/24")}}).Paths
+		return len(got) == 1 && got[0].Rejected, say(got)
+	})
 	gw.routes("-4", "172.16.1.0/24", false)
 	spec.Peers = slices.Clone(spec.Peers)
 	spec.Peers[0].AllowOwnAS = 1
