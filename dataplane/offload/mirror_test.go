@@ -161,11 +161,11 @@ func TestMirrorAdopts(t *testing.T) {
 	}
 }
 
-// Of routes that go, the shortest goes first: else what a longer one led would be
-// found by the shorter one meanwhile.
-func TestShortestRouteGoesFirst(t *testing.T) {
-	w := newWorld(t, 5)
-	f := newFakes()
+// oneTenant gives a world that is mirrored, with the shape of a tenant that has
+// subnets and no routes.
+func oneTenant(t *testing.T, seed uint64) (*world, *fakes, *dataplane.Tenant) {
+	t.Helper()
+	w, f := newWorld(t, seed), newFakes()
 	w.m = newTestMirror(t, w.sw, f)
 	w.sw.Follow(w.m)
 	w.provider()
@@ -174,6 +174,13 @@ func TestShortestRouteGoesFirst(t *testing.T) {
 		c = w.shape(0)
 	}
 	w.tenants[0], c.Routes = c, nil
+	return w, f, c
+}
+
+// Of routes that go, the shortest goes first: else what a longer one led would be
+// found by the shorter one meanwhile.
+func TestShortestRouteGoesFirst(t *testing.T) {
+	w, f, c := oneTenant(t, 5)
 	prefixes := []string{"0.0.0.0/0", "8.0.0.0/8", "8.8.0.0/16", "8.8.8.0/24"}
 	for _, p := range prefixes {
 		c.Routes = append(c.Routes, hnv.CustomerRoute{
@@ -338,16 +345,7 @@ func wrongWhileCaptured(f *fakes, tenant uint32) string {
 // A record ceases to be a wildcard and moves to another PA at once: what the other
 // wildcard stands for comes from its own PA all the time.
 func TestRecordThatIsNoWildcardAnyMoreMoves(t *testing.T) {
-	w := newWorld(t, 3)
-	f := newFakes()
-	w.m = newTestMirror(t, w.sw, f)
-	w.sw.Follow(w.m)
-	w.provider()
-	c := w.shape(0)
-	for len(c.Subnets) == 0 {
-		c = w.shape(0)
-	}
-	w.tenants[0], c.Routes = c, nil
+	w, f, c := oneTenant(t, 3)
 	here, far := macOf(t, 2), macOf(t, 9)
 	record := func(last int, mac hnv.MAC, at netip.Addr, typ hnv.RecordType) hnv.Record {
 		s := c.Subnets[0]
