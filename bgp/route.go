@@ -10,7 +10,7 @@ type Route struct {
 	Prefix netip.Prefix `json:"prefix"`
 	// NextHops in ascending order of address; none: the route is withdrawn, or
 	// Unreachable.
-	NextHops []NextHop `json:"next_hops,omitempty"`
+	NextHops []NextHop `json:"nextHops,omitempty"`
 	// Unreachable refuses packets; an aggregate's.
 	Unreachable bool `json:"unreachable,omitempty"`
 	// Internal: learned by iBGP, which goes after eBGP (RFC 4271, 9.1.2.2).
@@ -40,22 +40,22 @@ type Path struct {
 	// Stale: kept over the neighbour's restart.
 	Stale   bool       `json:"stale,omitempty"`
 	Since   time.Time  `json:"since,omitzero"`
-	NextHop netip.Addr `json:"next_hop,omitzero"`
+	NextHop netip.Addr `json:"nextHop,omitzero"`
 	// ASPath as text, sets in braces, as in "65001 65002 {65003,65004}".
-	ASPath           string           `json:"as_path"`
+	ASPath           string           `json:"asPath"`
 	Origin           string           `json:"origin"` // igp, egp, incomplete
 	MED              *uint32          `json:"med,omitempty"`
-	LocalPref        *uint32          `json:"local_pref,omitempty"`
+	LocalPref        *uint32          `json:"localPref,omitempty"`
 	Communities      []Community      `json:"communities,omitempty"`
-	LargeCommunities []LargeCommunity `json:"large_communities,omitempty"`
+	LargeCommunities []LargeCommunity `json:"largeCommunities,omitempty"`
 	Aggregator       string           `json:"aggregator,omitempty"` // AS and router ID
-	AtomicAggregate  bool             `json:"atomic_aggregate,omitempty"`
+	AtomicAggregate  bool             `json:"atomicAggregate,omitempty"`
 }
 
 // State is what a speaker tells about itself.
 type State struct {
 	ASN      uint32      `json:"asn"`
-	RouterID netip.Addr  `json:"router_id,omitzero"`
+	RouterID netip.Addr  `json:"routerID,omitzero"`
 	Peers    []PeerState `json:"peers,omitempty"`
 	FIB      FIBState    `json:"fib"`
 	// Restarting: routes of an earlier process are still in use.
@@ -75,13 +75,13 @@ type PeerState struct {
 	// Reason is why it is not established, as far as known.
 	Reason   string     `json:"reason,omitempty"`
 	Since    time.Time  `json:"since,omitzero"` // of the present state of up or down
-	RouterID netip.Addr `json:"router_id,omitzero"`
+	RouterID netip.Addr `json:"routerID,omitzero"`
 	Local    netip.Addr `json:"local,omitzero"`
 	// Hold and Keepalive as negotiated.
 	Hold      time.Duration `json:"hold,omitempty"`
 	Keepalive time.Duration `json:"keepalive,omitempty"`
 	// OverLimit: it sent too many prefixes; Retry is when it may try again.
-	OverLimit bool      `json:"over_limit,omitempty"`
+	OverLimit bool      `json:"overLimit,omitempty"`
 	Retry     time.Time `json:"retry,omitzero"`
 	// BFD is "up", "down", "init" or "admin-down"; "" where there is none.
 	BFD string `json:"bfd,omitempty"`
@@ -125,5 +125,5 @@ type FIBState struct {
 	// Repaired counts routes that somebody else had changed or removed.
 	Repaired uint64 `json:"repaired,omitempty"`
 	// LastError is the last thing that the kernel refused.
-	LastError string `json:"last_error,omitempty"`
+	LastError string `json:"lastError,omitempty"`
 }

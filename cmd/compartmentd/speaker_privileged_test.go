@@ -137,7 +137,7 @@ func TestAgentSpeaksBGP(t *testing.T) {
 	})
 	up()
 
-	if _, err := s.Apply(ctx, c, agentapi.Desired{Parts: map[string]json.RawMessage{agentapi.BGP: json.RawMessage(`{"asn":23456,"router_id":"10.0.0.1"}`)}}); err == nil || !strings.Contains(err.Error(), "asn: 23456") {
+	if _, err := s.Apply(ctx, c, agentapi.Desired{Parts: map[string]json.RawMessage{agentapi.BGP: json.RawMessage(`{"asn":23456,"routerID":"10.0.0.1"}`)}}); err == nil || !strings.Contains(err.Error(), "asn: 23456") {
 		t.Errorf("AS 23456: %v", err)
 	}
 	_, err = s.Apply(ctx, c, agentapi.Desired{})

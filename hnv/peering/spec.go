@@ -1,4 +1,4 @@
-package bgp
+package peering
 
 import (
 	"fmt"
@@ -31,7 +31,7 @@ type Spec struct {
 	ASN uint32 `json:"asn"`
 	// RouterID is an IPv4 address, unique among the speakers of the AS; it need
 	// not be an address of the compartment.
-	RouterID netip.Addr `json:"router_id"`
+	RouterID netip.Addr `json:"routerID"`
 	// Port is where peers connect to; 0 is 179.
 	Port uint16 `json:"port,omitempty"`
 	// Listen are the addresses peers may connect to; none: all of the compartment.
@@ -71,41 +71,41 @@ type Peer struct {
 	Password Secret `json:"password,omitempty"`
 	// TTLSecurity is how many hops away the neighbour is at most (GTSM, RFC 5082);
 	// 0 is no check. It must be set on both sides.
-	TTLSecurity uint8 `json:"ttl_security,omitempty"`
+	TTLSecurity uint8 `json:"ttlSecurity,omitempty"`
 	// MultihopTTL lets an eBGP neighbour be farther away than one hop.
-	MultihopTTL uint8 `json:"multihop_ttl,omitempty"`
+	MultihopTTL uint8 `json:"multihopTTL,omitempty"`
 	// Hold is the hold time offered, whole seconds; 0 is 90 s. Keepalive 0 is a third
 	// of it.
 	Hold      time.Duration `json:"hold,omitempty"`
 	Keepalive time.Duration `json:"keepalive,omitempty"`
 	// ConnectRetry is the pause between attempts to connect, and after a reset; 0
 	// is 10 s.
-	ConnectRetry time.Duration `json:"connect_retry,omitempty"`
+	ConnectRetry time.Duration `json:"connectRetry,omitempty"`
 	// Families are what is exchanged; none: the family of the session. Both can be
 	// exchanged over a session over IPv6 (IPv4 by RFC 8950), over one over IPv4 only
 	// IPv4.
 	Families []Family `json:"families,omitempty"`
 	BFD      *BFD     `json:"bfd,omitempty"`
 	// GracefulRestart: neither side's restart stops traffic (RFC 4724).
-	GracefulRestart *GracefulRestart `json:"graceful_restart,omitempty"`
+	GracefulRestart *GracefulRestart `json:"gracefulRestart,omitempty"`
 	// MaxPrefixes are the most prefixes taken per family; where nothing is said,
 	// DefaultMaxPrefixes. One more ends the session: at once, or where the limit is
 	// above a thousand, when they are counted next, in a second or two.
-	MaxPrefixes map[Family]uint32 `json:"max_prefixes,omitempty"`
+	MaxPrefixes map[Family]uint32 `json:"maxPrefixes,omitempty"`
 	// ReEnable is how long after that the session is tried again; 0 is 5 min.
-	ReEnable time.Duration `json:"re_enable,omitempty"`
+	ReEnable time.Duration `json:"reEnable,omitempty"`
 	// ASOverride puts the own AS in place of the neighbour's in paths sent to it, so
 	// that two sites of one AS hear of each other.
-	ASOverride bool `json:"as_override,omitempty"`
+	ASOverride bool `json:"asOverride,omitempty"`
 	// RemovePrivateAS is what becomes of private AS numbers in paths sent.
-	RemovePrivateAS RemovePrivateAS `json:"remove_private_as,omitempty"`
+	RemovePrivateAS RemovePrivateAS `json:"removePrivateAS,omitempty"`
 	// AllowOwnAS is how many times the own AS may be in a path received.
-	AllowOwnAS uint8 `json:"allow_own_as,omitempty"`
+	AllowOwnAS uint8 `json:"allowOwnAS,omitempty"`
 	// NextHopSelf names this speaker as next hop to an iBGP neighbour too.
-	NextHopSelf bool `json:"next_hop_self,omitempty"`
+	NextHopSelf bool `json:"nextHopSelf,omitempty"`
 	// DefaultOriginate advertises a default route. One that is learned from elsewhere
 	// goes before it.
-	DefaultOriginate bool   `json:"default_originate,omitempty"`
+	DefaultOriginate bool   `json:"defaultOriginate,omitempty"`
 	Import           Policy `json:"import,omitzero"`
 	Export           Policy `json:"export,omitzero"`
 }
@@ -149,7 +149,7 @@ type GracefulRestart struct {
 	Time time.Duration `json:"time,omitempty"`
 	// LongLived, when not 0, keeps routes for that much longer, as the last choice
 	// (RFC 9494).
-	LongLived time.Duration `json:"long_lived,omitempty"`
+	LongLived time.Duration `json:"longLived,omitempty"`
 	// Notification keeps routes also when the session ends by a notification that is
 	// not a hard reset (RFC 8538).
 	Notification bool `json:"notification,omitempty"`
@@ -167,16 +167,16 @@ type Network struct {
 type Aggregate struct {
 	Prefix netip.Prefix `json:"prefix"`
 	// SummaryOnly keeps the more specific routes from being advertised.
-	SummaryOnly bool `json:"summary_only,omitempty"`
+	SummaryOnly bool `json:"summaryOnly,omitempty"`
 	Attributes
 }
 
 // Attributes are those of an originated route.
 type Attributes struct {
 	MED              *uint32          `json:"med,omitempty"`
-	LocalPref        *uint32          `json:"local_pref,omitempty"` // to iBGP neighbours
+	LocalPref        *uint32          `json:"localPref,omitempty"` // to iBGP neighbours
 	Communities      []Community      `json:"communities,omitempty"`
-	LargeCommunities []LargeCommunity `json:"large_communities,omitempty"`
+	LargeCommunities []LargeCommunity `json:"largeCommunities,omitempty"`
 }
 
 // Secret is a password. It shows itself only in JSON, which carries a Spec to the

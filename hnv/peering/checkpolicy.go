@@ -1,4 +1,4 @@
-package bgp
+package peering
 
 import (
 	"fmt"
@@ -44,7 +44,7 @@ func (p *Policy) check(f *faults, place string, export bool) {
 		r.Match.check(f, at+" match")
 		r.Set.check(f, at+" set")
 		if r.Set.NextHopSelf && !export {
-			f.add(at+" set next_hop_self", "is for export: a route to oneself leads nowhere")
+			f.add(at+" set nextHopSelf", "is for export: a route to oneself leads nowhere")
 		}
 	}
 }
@@ -53,9 +53,9 @@ func (m *Match) check(f *faults, place string) {
 	for _, l := range []struct {
 		field string
 		n     int
-	}{{"prefixes", len(m.Prefixes)}, {"as_path", len(m.ASPath)}, {"communities", len(m.Communities)},
-		{"large_communities", len(m.LargeCommunities)}, {"next_hops", len(m.NextHops)}} {
-		if l.n > maxList || l.field == "as_path" && l.n > maxNextHops {
+	}{{"prefixes", len(m.Prefixes)}, {"asPath", len(m.ASPath)}, {"communities", len(m.Communities)},
+		{"largeCommunities", len(m.LargeCommunities)}, {"nextHops", len(m.NextHops)}} {
+		if l.n > maxList || l.field == "asPath" && l.n > maxNextHops {
 			f.add(place+" "+l.field, "has %d elements, which is too many", l.n)
 			return
 		}
@@ -76,13 +76,13 @@ func (m *Match) check(f *faults, place string) {
 	}
 	for i, p := range m.ASPath {
 		if err := checkPattern(p); err != nil {
-			f.add(fmt.Sprintf("%s as_path[%d]", place, i), "%q: %w", p, err)
+			f.add(fmt.Sprintf("%s asPath[%d]", place, i), "%q: %w", p, err)
 		}
 	}
 	checkCommunities(f, place, m.Communities)
 	for i, a := range m.NextHops {
 		if !a.IsValid() || a.Zone() != "" || a.Is4In6() {
-			f.add(fmt.Sprintf("%s next_hops[%d]", place, i), "%q is not an address", text(a))
+			f.add(fmt.Sprintf("%s nextHops[%d]", place, i), "%q is not an address", text(a))
 		}
 	}
 }
@@ -112,20 +112,20 @@ func (s *Set) check(f *faults, place string) {
 		f.add(place+" prepend", "%d is more than %d", s.Prepend, maxPrepend)
 	}
 	if s.LocalPref != nil && *s.LocalPref == 0 {
-		f.add(place+" local_pref", "0 cannot be set: 1 is the least")
+		f.add(place+" localPref", "0 cannot be set: 1 is the least")
 	}
 	if s.NextHop.IsValid() && (!usable(s.NextHop) || s.NextHop.Zone() != "" || s.NextHop.Is4In6()) {
-		f.add(place+" next_hop", "%s is not an address of a host", s.NextHop)
+		f.add(place+" nextHop", "%s is not an address of a host", s.NextHop)
 	}
 	if s.NextHop.IsValid() && s.NextHopSelf {
-		f.add(place+" next_hop", "excludes next_hop_self")
+		f.add(place+" nextHop", "excludes nextHopSelf")
 	}
 	if e := s.Communities; e != nil {
 		checkEdit(f, place+" communities", e.Mode, len(e.List))
 		checkCommunities(f, place, e.List)
 	}
 	if e := s.LargeCommunities; e != nil {
-		checkEdit(f, place+" large_communities", e.Mode, len(e.List))
+		checkEdit(f, place+" largeCommunities", e.Mode, len(e.List))
 	}
 }
 

@@ -1,4 +1,4 @@
-package bgp
+package peering
 
 import (
 	"encoding/json"
@@ -44,8 +44,8 @@ func TestCheckRefuses(t *testing.T) {
 	}{
 		{func(s *Spec) { s.ASN = 0 }, "asn: 0 is no AS number"},
 		{func(s *Spec) { s.ASN = 23456 }, "asn: 23456"},
-		{func(s *Spec) { s.RouterID = v6 }, "router_id: "},
-		{func(s *Spec) { s.RouterID = netip.Addr{} }, "router_id: "},
+		{func(s *Spec) { s.RouterID = v6 }, "routerID: "},
+		{func(s *Spec) { s.RouterID = netip.Addr{} }, "routerID: "},
 		{func(s *Spec) { s.ECMP = 65 }, "ecmp: 65"},
 		{func(s *Spec) { s.Listen = []netip.Addr{netip.MustParseAddr("224.0.0.1")} }, "listen[0]: "},
 		{func(s *Spec) { s.Listen = []netip.Addr{netip.MustParseAddr("10.0.0.2")} }, "peer hq address: 10.0.0.2 is an address of this speaker"},
@@ -69,40 +69,40 @@ func TestCheckRefuses(t *testing.T) {
 		{hq(func(p *Peer) { p.Families = []Family{IPv4, "evpn"} }), `peer hq families: "evpn" is not`},
 		{hq(func(p *Peer) { p.Families = []Family{IPv4, IPv6} }), "peer hq families: ipv6 needs"},
 		{hq(func(p *Peer) { p.Families = []Family{IPv4, IPv4} }), "peer hq families: ipv4 is there twice"},
-		{hq(func(p *Peer) { p.MaxPrefixes = map[Family]uint32{IPv6: 1} }), `peer hq max_prefixes: "ipv6"`},
-		{hq(func(p *Peer) { p.MaxPrefixes = map[Family]uint32{IPv4: 0} }), "peer hq max_prefixes: ipv4 is 0"},
+		{hq(func(p *Peer) { p.MaxPrefixes = map[Family]uint32{IPv6: 1} }), `peer hq maxPrefixes: "ipv6"`},
+		{hq(func(p *Peer) { p.MaxPrefixes = map[Family]uint32{IPv4: 0} }), "peer hq maxPrefixes: ipv4 is 0"},
 		{hq(func(p *Peer) { p.Password = Secret(strings.Repeat("x", 81)) }), "peer hq password: "},
-		{hq(func(p *Peer) { p.TTLSecurity, p.MultihopTTL, p.BFD = 1, 2, nil }), "peer hq ttl_security: excludes"},
-		{hq(func(p *Peer) { p.ASN, p.ASOverride = 65000, true }), "peer hq as_override: is for eBGP"},
-		{hq(func(p *Peer) { p.ASN, p.RemovePrivateAS = 65000, RemovePrivate }), "peer hq remove_private_as: is for eBGP"},
-		{hq(func(p *Peer) { p.RemovePrivateAS = "all" }), `peer hq remove_private_as: "all"`},
-		{hq(func(p *Peer) { p.AllowOwnAS = 11 }), "peer hq allow_own_as: 11"},
+		{hq(func(p *Peer) { p.TTLSecurity, p.MultihopTTL, p.BFD = 1, 2, nil }), "peer hq ttlSecurity: excludes"},
+		{hq(func(p *Peer) { p.ASN, p.ASOverride = 65000, true }), "peer hq asOverride: is for eBGP"},
+		{hq(func(p *Peer) { p.ASN, p.RemovePrivateAS = 65000, RemovePrivate }), "peer hq removePrivateAS: is for eBGP"},
+		{hq(func(p *Peer) { p.RemovePrivateAS = "all" }), `peer hq removePrivateAS: "all"`},
+		{hq(func(p *Peer) { p.AllowOwnAS = 11 }), "peer hq allowOwnAS: 11"},
 		{hq(func(p *Peer) { p.Hold = 2 * time.Second }), "peer hq hold: 2s"},
 		{hq(func(p *Peer) { p.Hold = 3500 * time.Millisecond }), "peer hq hold: 3.5s"},
 		{hq(func(p *Peer) { p.Keepalive = 90 * time.Second }), "peer hq keepalive: 1m30s is not below"},
-		{hq(func(p *Peer) { p.ReEnable = time.Millisecond }), "peer hq re_enable: "},
-		{hq(func(p *Peer) { p.GracefulRestart.Time = 4096 * time.Second }), "peer hq graceful_restart time: "},
+		{hq(func(p *Peer) { p.ReEnable = time.Millisecond }), "peer hq reEnable: "},
+		{hq(func(p *Peer) { p.GracefulRestart.Time = 4096 * time.Second }), "peer hq gracefulRestart time: "},
 		{hq(func(p *Peer) { p.BFD.Interval = time.Millisecond }), "peer hq bfd interval: "},
 		{hq(func(p *Peer) { p.MultihopTTL = 5 }), "peer hq bfd: "},
 		{hq(func(p *Peer) { p.Import.Default = Next }), `peer hq import default: "next"`},
 		{hq(func(p *Peer) { p.Import.Rules[0].Action = "drop" }), `peer hq import rules[0] action: "drop"`},
-		{hq(func(p *Peer) { p.Import.Rules[0].Set.NextHopSelf = true }), "peer hq import rules[0] set next_hop_self: "},
+		{hq(func(p *Peer) { p.Import.Rules[0].Set.NextHopSelf = true }), "peer hq import rules[0] set nextHopSelf: "},
 		{match(Match{Prefixes: []PrefixRange{{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Min: 25, Max: 24}}}), `peer hq export rule "r" match prefixes[0]: matches nothing`},
 		{match(Match{Prefixes: []PrefixRange{{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Min: 4, Max: 24}}}), "matches nothing"},
 		{match(Match{Prefixes: []PrefixRange{{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Max: 33}}}), "matches nothing"},
 		{match(Match{Prefixes: []PrefixRange{{}}}), "match prefixes[0]: "},
-		{match(Match{ASPath: []string{"AS65001"}}), `match as_path[0]: "AS65001": has "A"`},
+		{match(Match{ASPath: []string{"AS65001"}}), `match asPath[0]: "AS65001": has "A"`},
 		{match(Match{ASPath: []string{"(65001"}}), "not a regular expression"},
-		{match(Match{ASPath: []string{""}}), "match as_path[0]: "},
+		{match(Match{ASPath: []string{""}}), "match asPath[0]: "},
 		{match(Match{ASPath: []string{"_4294967296_"}}), "4294967296 is no AS number"},
-		{match(Match{NextHops: []netip.Addr{{}}}), "match next_hops[0]: "},
+		{match(Match{NextHops: []netip.Addr{{}}}), "match nextHops[0]: "},
 		{match(Match{Origin: "egp"}), `match origin: "egp"`},
-		{set(Set{LocalPref: new(uint32)}), "set local_pref: 0"},
+		{set(Set{LocalPref: new(uint32)}), "set localPref: 0"},
 		{set(Set{Prepend: 33}), `peer hq export rule "r" set prepend: 33`},
-		{set(Set{NextHop: v6, NextHopSelf: true}), "set next_hop: excludes"},
-		{set(Set{NextHop: netip.IPv4Unspecified()}), "set next_hop: 0.0.0.0"},
+		{set(Set{NextHop: v6, NextHopSelf: true}), "set nextHop: excludes"},
+		{set(Set{NextHop: netip.IPv4Unspecified()}), "set nextHop: 0.0.0.0"},
 		{set(Set{Communities: &Edit[Community]{Mode: "append", List: []Community{1}}}), `set communities mode: "append"`},
-		{set(Set{LargeCommunities: &Edit[LargeCommunity]{Mode: Add}}), "set large_communities list: is empty"},
+		{set(Set{LargeCommunities: &Edit[LargeCommunity]{Mode: Add}}), "set largeCommunities list: is empty"},
 	} {
 		s := good()
 		c.spoil(&s)
@@ -120,7 +120,7 @@ func TestCheckRefuses(t *testing.T) {
 
 func TestAllFaultsAtOnce(t *testing.T) {
 	err := (&Spec{Peers: []Peer{{Name: "a", Address: netip.MustParseAddr("10.0.0.2")}}}).Check()
-	for _, want := range []string{"asn: ", "router_id: ", "peer a asn: "} {
+	for _, want := range []string{"asn: ", "routerID: ", "peer a asn: "} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v lacks %q", err, want)
 		}

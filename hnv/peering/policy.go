@@ -1,4 +1,4 @@
-package bgp
+package peering
 
 import (
 	"net/netip"
@@ -39,12 +39,12 @@ type Match struct {
 	// as neighbour, as origin, anywhere, alone; any other is a regular expression over
 	// the AS numbers with spaces between them, in which "_" is where a number begins
 	// or ends. "^$" is a path of this AS.
-	ASPath           []string         `json:"as_path,omitempty"`
+	ASPath           []string         `json:"asPath,omitempty"`
 	Communities      []Community      `json:"communities,omitempty"`
-	LargeCommunities []LargeCommunity `json:"large_communities,omitempty"`
+	LargeCommunities []LargeCommunity `json:"largeCommunities,omitempty"`
 	// NextHops are as told by whoever sent the route, not this speaker where it put
 	// itself there.
-	NextHops []netip.Addr `json:"next_hops,omitempty"`
+	NextHops []netip.Addr `json:"nextHops,omitempty"`
 	// Origin is whose routes: of this speaker or learned ones; "" is both.
 	Origin Origin `json:"origin,omitempty"`
 }
@@ -84,15 +84,15 @@ func (r PrefixRange) Lengths() (shortest, longest int) {
 // Set changes a route. What is not set stays.
 type Set struct {
 	MED       *uint32 `json:"med,omitempty"`
-	LocalPref *uint32 `json:"local_pref,omitempty"`
+	LocalPref *uint32 `json:"localPref,omitempty"`
 	// Prepend puts the own AS so many times more in front of the path.
 	Prepend          uint8                 `json:"prepend,omitempty"`
 	Communities      *Edit[Community]      `json:"communities,omitempty"`
-	LargeCommunities *Edit[LargeCommunity] `json:"large_communities,omitempty"`
+	LargeCommunities *Edit[LargeCommunity] `json:"largeCommunities,omitempty"`
 	// NextHop is for routes of its family; others keep theirs.
-	NextHop netip.Addr `json:"next_hop,omitzero"`
+	NextHop netip.Addr `json:"nextHop,omitzero"`
 	// NextHopSelf names this speaker; of export policies only.
-	NextHopSelf bool `json:"next_hop_self,omitempty"`
+	NextHopSelf bool `json:"nextHopSelf,omitempty"`
 }
 
 // Edit changes a route's communities.

@@ -1,4 +1,4 @@
-package bgp
+package peering
 
 import (
 	"errors"
@@ -30,7 +30,7 @@ func (s *Spec) Check() error {
 	var f faults
 	checkASN(&f, "asn", s.ASN)
 	if !s.RouterID.Is4() || s.RouterID.IsUnspecified() || s.RouterID.IsMulticast() {
-		f.add("router_id", "%q is not an IPv4 address that a host can have", text(s.RouterID))
+		f.add("routerID", "%q is not an IPv4 address that a host can have", text(s.RouterID))
 	}
 	for i, a := range s.Listen {
 		if !usable(a) {
@@ -153,10 +153,10 @@ func (p *Peer) check(f *faults, place string, own uint32) {
 	}
 	for fam, n := range p.MaxPrefixes {
 		if !slices.Contains(p.Exchanged(), fam) {
-			f.add(place+" max_prefixes", "%q is not exchanged", fam)
+			f.add(place+" maxPrefixes", "%q is not exchanged", fam)
 		}
 		if n == 0 {
-			f.add(place+" max_prefixes", "%s is 0: leave it out for the default of %d, or disable the peer", fam, DefaultMaxPrefixes)
+			f.add(place+" maxPrefixes", "%s is 0: leave it out for the default of %d, or disable the peer", fam, DefaultMaxPrefixes)
 		}
 	}
 	p.checkSession(f, place, own == p.ASN)
@@ -188,28 +188,28 @@ func (p *Peer) checkSession(f *faults, place string, internal bool) {
 		f.add(place+" password", "has more than 80 octets")
 	}
 	if p.TTLSecurity > 0 && p.MultihopTTL > 0 {
-		f.add(place+" ttl_security", "excludes multihop_ttl: say there how many hops")
+		f.add(place+" ttlSecurity", "excludes multihopTTL: say there how many hops")
 	}
 	if internal {
 		for _, c := range []struct {
 			set   bool
 			field string
-		}{{p.MultihopTTL > 0, "multihop_ttl"}, {p.ASOverride, "as_override"}, {p.RemovePrivateAS != KeepPrivateAS, "remove_private_as"}} {
+		}{{p.MultihopTTL > 0, "multihopTTL"}, {p.ASOverride, "asOverride"}, {p.RemovePrivateAS != KeepPrivateAS, "removePrivateAS"}} {
 			if c.set {
 				f.add(place+" "+c.field, "is for eBGP: the peer's AS is the speaker's")
 			}
 		}
 	}
 	if !slices.Contains([]RemovePrivateAS{KeepPrivateAS, RemovePrivate, ReplacePrivateAS}, p.RemovePrivateAS) {
-		f.add(place+" remove_private_as", "%q is not %q or %q", p.RemovePrivateAS, RemovePrivate, ReplacePrivateAS)
+		f.add(place+" removePrivateAS", "%q is not %q or %q", p.RemovePrivateAS, RemovePrivate, ReplacePrivateAS)
 	}
 	if p.AllowOwnAS > 10 {
-		f.add(place+" allow_own_as", "%d is more than 10", p.AllowOwnAS)
+		f.add(place+" allowOwnAS", "%d is more than 10", p.AllowOwnAS)
 	}
 	seconds(f, place+" hold", p.Hold, 3*time.Second, 65535*time.Second)
 	seconds(f, place+" keepalive", p.Keepalive, time.Second, 21845*time.Second)
-	seconds(f, place+" connect_retry", p.ConnectRetry, time.Second, time.Hour)
-	seconds(f, place+" re_enable", p.ReEnable, time.Second, 24*time.Hour)
+	seconds(f, place+" connectRetry", p.ConnectRetry, time.Second, time.Hour)
+	seconds(f, place+" reEnable", p.ReEnable, time.Second, 24*time.Hour)
 	hold := p.Hold
 	if hold == 0 {
 		hold = DefaultHold
@@ -218,8 +218,8 @@ func (p *Peer) checkSession(f *faults, place string, internal bool) {
 		f.add(place+" keepalive", "%s is not below the hold time of %s", p.Keepalive, hold)
 	}
 	if g := p.GracefulRestart; g != nil {
-		seconds(f, place+" graceful_restart time", g.Time, time.Second, 4095*time.Second)
-		seconds(f, place+" graceful_restart long_lived", g.LongLived, time.Second, (1<<24-1)*time.Second)
+		seconds(f, place+" gracefulRestart time", g.Time, time.Second, 4095*time.Second)
+		seconds(f, place+" gracefulRestart longLived", g.LongLived, time.Second, (1<<24-1)*time.Second)
 	}
 	if b := p.BFD; b != nil {
 		if b.Interval != 0 && (b.Interval < 10*time.Millisecond || b.Interval > time.Minute || b.Interval%time.Microsecond != 0) {
