@@ -169,7 +169,7 @@ func TestAgentsCarryTunnels(t *testing.T) {
 	for i, tn := range tenants {
 		st, err := s.Apply(ctx, tn.comp, tn.desired)
 		must(t, err)
-		t.Cleanup(func() { _ = s.Remove(ctx, tn.comp.Tenant) })
+		t.Cleanup(func() { _ = s.Remove(ctx, tn.comp) })
 		pids[i] = st.PID
 		tn.connect(t)
 		checkConfined(t, st)
@@ -206,7 +206,7 @@ func TestAgentsCarryTunnels(t *testing.T) {
 	must(t, tenants[1].say("still there"))
 
 	// Removed, the tunnel is gone, and nothing of it is left in the kernel.
-	must(t, s.Remove(ctx, tenants[1].comp.Tenant))
+	must(t, s.Remove(ctx, tenants[1].comp))
 	out, err := exec.Command("ip", "-n", filepath.Base(tenants[1].comp.Namespace), "-o", "link").CombinedOutput()
 	must(t, err)
 	if bytes.Contains(out, []byte("s2s0")) {

@@ -120,7 +120,7 @@ func TestBGPThroughATunnel(t *testing.T) {
 	c := agent.Compartment{Tenant: name, Namespace: netns.Path(comp)}
 	st, err := s.Apply(ctx, c, agentapi.Desired{Parts: map[string]json.RawMessage{agentapi.S2S: tunnel, agentapi.BGP: speaks}})
 	must(t, err)
-	t.Cleanup(func() { _ = s.Remove(ctx, name) })
+	t.Cleanup(func() { _ = s.Remove(ctx, c) })
 	reach := func() (bool, string) {
 		for from, to := range map[string]string{"10.1.1.1": "192.168.50.1", "fd01::1": "fd50::1"} {
 			if out, err := exec.Command("ip", "netns", "exec", comp, "ping", "-n", "-c", "1", "-W", "1", "-I", from, to).CombinedOutput(); err != nil {

@@ -94,7 +94,7 @@ func TestAgentSpeaksBGP(t *testing.T) {
 	c := agent.Compartment{Tenant: name, Namespace: netns.Path(comp)}
 	st, err := s.Apply(ctx, c, agentapi.Desired{Parts: map[string]json.RawMessage{agentapi.BGP: raw}})
 	must(t, err)
-	t.Cleanup(func() { _ = s.Remove(ctx, name) })
+	t.Cleanup(func() { _ = s.Remove(ctx, c) })
 	route := func() string {
 		out, err := exec.Command("ip", "-n", comp, "route", "show", "proto", "203").CombinedOutput()
 		must(t, err)

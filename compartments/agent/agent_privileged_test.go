@@ -250,7 +250,7 @@ func TestAgentLives(t *testing.T) {
 	if known, err := s.Known(); err != nil || len(known) != 1 {
 		t.Errorf("known are %v, %v", known, err)
 	}
-	must(t, s.Remove(context.Background(), r.comp.Tenant))
+	must(t, s.Remove(context.Background(), r.comp))
 	await(t, "the end", func() error { return gone(fifth.PID) })
 	if b, err := os.ReadFile(filepath.Join(r.o.RunDir, "closed-"+tenant)); err != nil || string(b) != "false" {
 		t.Errorf("the removed agent closed with keep=%s, %v", b, err)
@@ -258,7 +258,7 @@ func TestAgentLives(t *testing.T) {
 	if known, err := s.Known(); err != nil || len(known) != 0 {
 		t.Errorf("known are %v, %v", known, err)
 	}
-	must(t, s.Remove(context.Background(), r.comp.Tenant))
+	must(t, s.Remove(context.Background(), r.comp))
 	if _, err := s.State(context.Background(), r.comp.Tenant); !errors.Is(err, ErrNoAgent) {
 		t.Errorf("state of a removed agent: %v", err)
 	}
@@ -345,7 +345,7 @@ func TestCompartmentMadeAnew(t *testing.T) {
 	await(t, "the end of the old one", func() error { return gone(old.PID) })
 	// Without its namespace an agent can be removed too.
 	must(t, netns.Delete(filepath.Base(r.comp.Namespace)))
-	must(t, s.Remove(context.Background(), r.comp.Tenant))
+	must(t, s.Remove(context.Background(), r.comp))
 	await(t, "the end", func() error { return gone(now.PID) })
 }
 
@@ -409,7 +409,7 @@ func TestGroup(t *testing.T) {
 	if strings.TrimSpace(string(b)) != strconv.Itoa(st.PID) {
 		t.Errorf("the group has processes %q, the agent is %d", b, st.PID)
 	}
-	must(t, s.Remove(context.Background(), r.comp.Tenant))
+	must(t, s.Remove(context.Background(), r.comp))
 	if _, err := os.Stat(filepath.Join(r.o.Cgroup, "agent-contoso")); !os.IsNotExist(err) {
 		t.Errorf("the group after the end: %v", err)
 	}

@@ -235,7 +235,7 @@ func (c *child) keyPipe() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = w.Write(c.s.o.Key.Bytes())
+	_, err = w.Write(c.s.o.Key.Derive("agent of tenant " + c.comp.Tenant.String()).Bytes())
 	if err = errors.Join(err, w.Close()); err != nil {
 		_ = r.Close()
 		return nil, err
@@ -355,21 +355,8 @@ func (l *life) await(ctx context.Context) error {
 	return nil
 }
 
-// remove ends the agent for good. One whose compartment is gone has nothing to
-// clean up, and is not started for that.
+// remove ends the agent for good, with what it made.
 func (c *child) remove(ctx context.Context) error {
-	if _, err := os.Stat(c.comp.Namespace); err != nil {
-		c.set(func() { c.last = true })
-		c.abandon()
-		if pid, err := c.client.peer(ctx); err == nil {
-			if fd, err := unix.PidfdOpen(pid, 0); err == nil {
-				_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-				awaitExit(fd)
-				_ = unix.Close(fd)
-			}
-		}
-		return nil
-	}
 	l, err := c.running(ctx)
 	if err != nil {
 		return err
@@ -385,4 +372,17 @@ func (c *child) remove(ctx context.Context) error {
 	}
 	<-c.ended
 	return nil
+}
+
+// kill ends the agent for good, and at once.
+func (c *child) kill() {
+	c.set(func() { c.last = true })
+	c.abandon()
+	c.mu.Lock()
+	l := c.life
+	c.mu.Unlock()
+	if l != nil {
+		l.kill(unix.SIGKILL)
+		<-l.gone
+	}
 }

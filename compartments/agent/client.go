@@ -98,7 +98,10 @@ func (c *client) do(ctx context.Context, method, path string, body []byte, into 
 	if resp.StatusCode >= 300 {
 		var e agentapi.Error
 		if json.Unmarshal(b, &e) != nil || e.Message == "" {
-			return fmt.Errorf("it answers with status %d", resp.StatusCode)
+			e.Message = fmt.Sprintf("it answers with status %d", resp.StatusCode)
+		}
+		if resp.StatusCode == http.StatusNotFound {
+			return fmt.Errorf("%s: %w", e.Message, ErrNotThere)
 		}
 		return errors.New(e.Message)
 	}

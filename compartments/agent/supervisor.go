@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/agentapi"
 	"github.com/hnvgate/hnvgate/internal/seal"
@@ -23,8 +26,9 @@ import (
 type Options struct {
 	Binary string // compartmentd
 	RunDir string // absolute, of this instance of gatewayd alone
-	Key    seal.Key
-	Log    *slog.Logger
+	// Key is what each agent's own is derived from.
+	Key seal.Key
+	Log *slog.Logger
 	// Cgroup is a folder of a cgroup2 file system in which each agent gets a
 	// group of its own; "" is none.
 	Cgroup string
@@ -36,6 +40,9 @@ type Options struct {
 	// start, the first and the longest; 0 is 100 ms and 30 s.
 	BackoffMin, BackoffMax time.Duration
 }
+
+// maxRunDir leaves room for the longest socket's name that unix(7) allows.
+const maxRunDir = 107 - len("/") - hnv.MaxName - len("/"+agentapi.SocketName)
 
 // Compartment is where an agent runs.
 type Compartment struct {
@@ -52,10 +59,29 @@ type Status struct {
 	// LastError says why it ended, or could not be started.
 	LastError string
 	NextTry   time.Time // when it is started again; zero while it runs
+	// Outdated: it runs another program than the one that is installed now, so it
+	// should be replaced.
+	Outdated bool
 }
 
-// ErrNoAgent is returned for a tenant without an agent.
-var ErrNoAgent = errors.New("the tenant has no agent")
+// ErrNoAgent is returned for a tenant without an agent, ErrNotThere where the agent
+// does not know what it is asked for.
+var (
+	ErrNoAgent  = errors.New("the tenant has no agent")
+	ErrNotThere = errors.New("not there")
+)
+
+// What agents are told and tell (package agentapi), for those who may not import it.
+type (
+	Desired = agentapi.Desired
+	State   = agentapi.State
+)
+
+// The parts of an agent.
+const (
+	S2S = agentapi.S2S
+	BGP = agentapi.BGP
+)
 
 // Supervisor keeps agents running.
 type Supervisor struct {
@@ -79,8 +105,8 @@ func New(o Options) (*Supervisor, error) {
 	if o.BackoffMax == 0 {
 		o.BackoffMax = 30 * time.Second
 	}
-	if !filepath.IsAbs(o.RunDir) || len(o.RunDir) > 80-len(agentapi.SocketName) {
-		return nil, fmt.Errorf("agents: run folder %q must be absolute, and short enough for the sockets in it", o.RunDir)
+	if !filepath.IsAbs(o.RunDir) || len(o.RunDir) > maxRunDir {
+		return nil, fmt.Errorf("agents: run folder %q must be absolute and have at most %d bytes, for the sockets in it", o.RunDir, maxRunDir)
 	}
 	if err := os.MkdirAll(o.RunDir, 0o700); err != nil {
 		return nil, fmt.Errorf("agents: %w", err)
@@ -124,7 +150,7 @@ func (s *Supervisor) child(c Compartment) (*child, error) {
 	if old != nil {
 		old.abandon()
 	}
-	ch := &child{s: s, comp: c, dir: filepath.Join(s.o.RunDir, c.Tenant.String()), ended: make(chan struct{}), changed: make(chan struct{})}
+	ch := &child{s: s, comp: c, dir: s.folder(c.Tenant), ended: make(chan struct{}), changed: make(chan struct{})}
 	ch.ctx, ch.abandonNow = context.WithCancel(s.ctx)
 	if err := os.MkdirAll(ch.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("agent of tenant %s: %w", c.Tenant, err)
@@ -164,25 +190,86 @@ func (s *Supervisor) Replace(ctx context.Context, t hnv.Name) error {
 }
 
 // Remove ends the tenant's agent and what it made in the kernel, and deletes its
-// run folder. A tenant without an agent is fine.
-func (s *Supervisor) Remove(ctx context.Context, t hnv.Name) error {
-	ch, err := s.find(t)
-	if err == nil {
-		if err = ch.remove(ctx); err == nil {
-			s.mu.Lock()
-			delete(s.children, t)
-			s.mu.Unlock()
-		}
-	} else if errors.Is(err, ErrNoAgent) {
-		err = nil
-	}
-	if err == nil {
-		err = errors.Join(os.RemoveAll(filepath.Join(s.o.RunDir, t.String())), s.removeGroup(t))
-	}
-	if err != nil {
-		return fmt.Errorf("remove agent of tenant %s: %w", t, err)
+// run folder. Where none runs, but one has been, it is started for that: only an
+// agent knows what is an agent's. A tenant that never had one is fine.
+func (s *Supervisor) Remove(ctx context.Context, c Compartment) error {
+	if err := s.remove(ctx, c); err != nil {
+		return fmt.Errorf("remove agent of tenant %s: %w", c.Tenant, err)
 	}
 	return nil
+}
+
+func (s *Supervisor) remove(ctx context.Context, c Compartment) error {
+	if _, err := os.Stat(s.folder(c.Tenant)); errors.Is(err, fs.ErrNotExist) {
+		if _, err := s.find(c.Tenant); err != nil {
+			return s.removeGroup(c.Tenant)
+		}
+	}
+	if _, err := os.Stat(c.Namespace); err != nil {
+		return s.discard(ctx, c.Tenant)
+	}
+	ch, err := s.child(c)
+	if err != nil {
+		return err
+	}
+	if err := ch.remove(ctx); err != nil {
+		return err
+	}
+	s.forget(ch)
+	return s.clear(c.Tenant)
+}
+
+// Discard ends the tenant's agent at once and deletes its run folder. What it made
+// in the kernel stays: it is for compartments that go, which an agent would keep
+// from going. A tenant without an agent is fine.
+func (s *Supervisor) Discard(ctx context.Context, t hnv.Name) error {
+	if err := s.discard(ctx, t); err != nil {
+		return fmt.Errorf("discard agent of tenant %s: %w", t, err)
+	}
+	return nil
+}
+
+func (s *Supervisor) discard(ctx context.Context, t hnv.Name) error {
+	if ch, err := s.find(t); err == nil {
+		ch.kill()
+		s.forget(ch)
+	}
+	// One that an earlier gatewayd started.
+	if pid, err := newClient(filepath.Join(s.folder(t), agentapi.SocketName)).peer(ctx); err == nil {
+		if fd, err := unix.PidfdOpen(pid, 0); err == nil {
+			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
+			awaitExit(fd)
+			_ = unix.Close(fd)
+		}
+	}
+	return s.clear(t)
+}
+
+func (s *Supervisor) folder(t hnv.Name) string { return filepath.Join(s.o.RunDir, t.String()) }
+
+func (s *Supervisor) forget(ch *child) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.children[ch.comp.Tenant] == ch {
+		delete(s.children, ch.comp.Tenant)
+	}
+}
+
+// clear deletes what an ended agent has on disk.
+func (s *Supervisor) clear(t hnv.Name) error {
+	return errors.Join(os.RemoveAll(s.folder(t)), s.removeGroup(t))
+}
+
+// Ask makes a request of the tenant's agent, of what its parts offer below /v1/,
+// and gives the answer's JSON. What is not there wraps ErrNotThere.
+func (s *Supervisor) Ask(ctx context.Context, t hnv.Name, method, path string) (json.RawMessage, error) {
+	ch, err := s.find(t)
+	if err != nil {
+		return nil, err
+	}
+	var out json.RawMessage
+	err = ch.ask(ctx, func(ctx context.Context) error { return ch.client.do(ctx, method, path, nil, &out) })
+	return out, err
 }
 
 // Known lists the tenants that have a run folder, sorted: of this supervisor or
@@ -208,12 +295,37 @@ func (s *Supervisor) Known() ([]hnv.Name, error) {
 func (s *Supervisor) Snapshot() []Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []Status
+	out := make([]Status, 0, len(s.children))
 	for _, ch := range s.children {
 		out = append(out, ch.look())
 	}
+	s.mark(out)
 	slices.SortFunc(out, func(a, b Status) int { return slices.Compare([]byte(a.Tenant.String()), []byte(b.Tenant.String())) })
 	return out
+}
+
+// Status tells of one tenant's agent; false where there is none.
+func (s *Supervisor) Status(t hnv.Name) (Status, bool) {
+	ch, err := s.find(t)
+	if err != nil {
+		return Status{}, false
+	}
+	out := []Status{ch.look()}
+	s.mark(out)
+	return out[0], true
+}
+
+// mark says which agents are outdated: those whose program is another file than
+// the installed one. An upgrade puts a new file in the old one's place.
+func (s *Supervisor) mark(list []Status) {
+	installed, err := os.Stat(s.o.Binary)
+	if err != nil {
+		return // there is nothing to replace them by
+	}
+	for i := range list {
+		running, err := os.Stat(fmt.Sprintf("/proc/%d/exe", list[i].PID))
+		list[i].Outdated = err == nil && !os.SameFile(running, installed)
+	}
 }
 
 // Close ends the supervising. The agents run on.

@@ -2,7 +2,9 @@ package seal
 
 import (
 	"crypto/cipher"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -42,6 +44,16 @@ func KeyFrom(b []byte) (Key, error) {
 		return Key{}, fmt.Errorf("a key has %d bytes, not %d", chacha20poly1305.KeySize, len(b))
 	}
 	return Key{[chacha20poly1305.KeySize]byte(b)}, nil
+}
+
+// Derive gives a key of its own for a purpose, which tells nothing of this one
+// (HKDF with SHA-256, RFC 5869).
+func (k Key) Derive(purpose string) Key {
+	b, err := hkdf.Key(sha256.New, k.key[:], nil, purpose, chacha20poly1305.KeySize)
+	if err != nil {
+		panic("a key of 32 bytes cannot be derived: " + err.Error())
+	}
+	return Key{[chacha20poly1305.KeySize]byte(b)}
 }
 
 // Bytes gives the key itself.

@@ -120,3 +120,10 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+func TestDerive(t *testing.T) {
+	k := NewKey()
+	if a, b := k.Derive("one"), k.Derive("two"); a == b || a == k || a != k.Derive("one") || a == NewKey().Derive("one") {
+		t.Error("a key for a purpose is not its own")
+	}
+}

@@ -1,0 +1,135 @@
+//go:build privileged && linux
+
+package agent
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hnvgate/hnvgate/internal/agentapi"
+)
+
+// closed tells how the agent ended: "true" if it kept what it made.
+func (r *rig) closed() string {
+	b, _ := os.ReadFile(filepath.Join(r.o.RunDir, "closed-"+tenant)) // not there: it has not ended by itself
+	return string(b)
+}
+
+// An agent that died together with its supervisor is started once more to clean up
+// what only it knows.
+func TestRemoveWhatIsDead(t *testing.T) {
+	r := newRig(t)
+	s := r.supervisor()
+	st := r.apply(s, "hello")
+	s.Close()
+	must(t, unix.Kill(st.PID, unix.SIGKILL))
+	await(t, "the end", func() error { return gone(st.PID) })
+	s = r.supervisor()
+	must(t, s.Remove(context.Background(), r.comp))
+	if r.closed() != "false" {
+		t.Errorf("the agent closed with keep=%q", r.closed())
+	}
+	if _, err := os.Stat(filepath.Join(r.o.RunDir, tenant)); !os.IsNotExist(err) {
+		t.Errorf("the run folder: %v", err)
+	}
+	must(t, s.Remove(context.Background(), r.comp))
+}
+
+// Where the compartment goes, its agent is ended at once: of this supervisor or of
+// an earlier one.
+func TestDiscard(t *testing.T) {
+	r := newRig(t)
+	for _, adopted := range []bool{false, true} {
+		s := r.supervisor()
+		st := r.apply(s, "hello")
+		if adopted {
+			s.Close()
+			s = r.supervisor()
+		}
+		must(t, s.Discard(context.Background(), r.comp.Tenant))
+		if err := gone(st.PID); err != nil {
+			t.Errorf("adopted %v: %v", adopted, err)
+		}
+		if r.closed() != "" {
+			t.Errorf("adopted %v: the agent closed with keep=%q", adopted, r.closed())
+		}
+		if known, err := s.Known(); err != nil || len(known) != 0 {
+			t.Errorf("adopted %v: known are %v, %v", adopted, known, err)
+		}
+		must(t, s.Discard(context.Background(), r.comp.Tenant))
+		s.Close()
+	}
+}
+
+// A new program in the old one's place is told, until the agent is replaced.
+func TestOutdated(t *testing.T) {
+	r := newRig(t)
+	binary := filepath.Join(t.TempDir(), "compartmentd")
+	install(t, r.o.Binary, binary)
+	r.o.Binary = binary
+	s := r.supervisor()
+	r.apply(s, "hello")
+	outdated := func() bool {
+		st, ok := s.Status(r.comp.Tenant)
+		if !ok {
+			t.Fatal("there is no agent")
+		}
+		return st.Outdated
+	}
+	if outdated() {
+		t.Error("an agent that has just been started is outdated")
+	}
+	install(t, "/proc/self/exe", binary)
+	if !outdated() {
+		t.Error("the new program is not noticed")
+	}
+	must(t, s.Replace(context.Background(), r.comp.Tenant))
+	if outdated() {
+		t.Error("the replaced agent is outdated")
+	}
+}
+
+// install puts a program in place as packages do: a new file under the old name.
+func install(t *testing.T, from, to string) {
+	t.Helper()
+	in, err := os.Open(from)
+	must(t, err)
+	defer in.Close()
+	out, err := os.OpenFile(to+".new", os.O_CREATE|os.O_WRONLY, 0o700)
+	must(t, err)
+	_, err = io.Copy(out, in)
+	must(t, errors.Join(err, out.Close(), os.Rename(to+".new", to)))
+}
+
+// What the parts offer besides is asked for by its path.
+func TestAsk(t *testing.T) {
+	r := newRig(t)
+	s := r.supervisor()
+	r.apply(s, "hello")
+	b, err := s.Ask(context.Background(), r.comp.Tenant, "GET", "/v1/state")
+	if err != nil || !strings.Contains(string(b), `"Word":"hello"`) {
+		t.Errorf("got %s, %v", b, err)
+	}
+	if _, err := s.Ask(context.Background(), r.comp.Tenant, "GET", "/v1/notes/none"); !errors.Is(err, ErrNotThere) {
+		t.Errorf("what is not there: %v", err)
+	}
+}
+
+// Each agent has a key of its own.
+func TestKeysAreApart(t *testing.T) {
+	r := newRig(t)
+	s := r.supervisor()
+	r.apply(s, "hello")
+	sealed, err := os.ReadFile(r.file(agentapi.DesiredName))
+	must(t, err)
+	if _, err := r.o.Key.Open(sealed, "desired state of "+tenant); err == nil {
+		t.Error("the agent has the supervisor's key")
+	}
+}
