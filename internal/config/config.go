@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -51,14 +52,25 @@ type Log struct {
 
 // Uplink is one way out of the compartments.
 type Uplink struct {
-	Name      string `yaml:"name"`
-	Kind      string `yaml:"kind"`
+	Name string `yaml:"name"`
+	Kind string `yaml:"kind"`
+	// Interface is the machine's external interface, or of kind bridge the Linux
+	// bridge that it is a port of.
 	Interface string `yaml:"interface"`
 }
 
-// KindRouted is the uplink kind where compartments' external addresses are
-// routed through this machine's external interface.
-const KindRouted = "routed"
+// The kinds of uplinks.
+const (
+	// KindRouted: the compartments' addresses are routed through the interface.
+	KindRouted = "routed"
+	// Of the others, attachments have a link of their own: an 802.1Q VLAN of the
+	// interface, a MAC address on it, or a port of the bridge.
+	KindVLAN    = "vlan"
+	KindMACVLAN = "macvlan"
+	KindBridge  = "bridge"
+)
+
+var kinds = []string{KindRouted, KindVLAN, KindMACVLAN, KindBridge}
 
 // The paths of packets.
 const (
@@ -167,12 +179,41 @@ func (c *Config) check() error {
 			bad("%s.name: %q is empty or given twice", field, u.Name)
 		}
 		names[u.Name] = true
-		if u.Kind != KindRouted {
-			bad("%s.kind: %q is unknown: use %s", field, u.Kind, KindRouted)
+		if !slices.Contains(kinds, u.Kind) {
+			bad("%s.kind: %q is unknown: use %s", field, u.Kind, strings.Join(kinds, ", "))
 		}
-		claim(field+".interface", u.Interface)
+		if u.Kind != KindVLAN {
+			claim(field+".interface", u.Interface)
+		}
+	}
+	for i, u := range c.Uplinks {
+		field := fmt.Sprintf("uplinks[%d].interface", i)
+		switch {
+		case u.Kind != KindVLAN:
+		case carriesUntagged(c.Uplinks, u.Interface):
+			// Tagged frames are none of the other uplink's.
+		default:
+			claim(field, u.Interface)
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// carriesUntagged tells whether the interface is that of an uplink for untagged
+// frames, which one uplink for tagged frames may share with it.
+func carriesUntagged(us []Uplink, ifname string) bool {
+	tagged := 0
+	untagged := false
+	for _, u := range us {
+		if u.Interface != ifname {
+			continue
+		}
+		if u.Kind == KindVLAN {
+			tagged++
+		}
+		untagged = untagged || u.Kind == KindRouted || u.Kind == KindMACVLAN
+	}
+	return untagged && tagged == 1
 }
 
 func (l Log) level() (slog.Level, error) {

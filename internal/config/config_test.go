@@ -41,18 +41,39 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
+func TestUplinkKinds(t *testing.T) {
+	c, err := Parse([]byte(`
+paInterfaces: [pa0]
+uplinks:
+- {name: internet, interface: ext0}
+- {name: trunk, kind: vlan, interface: ext0}
+- {name: dc, kind: macvlan, interface: dc0}
+- {name: lan, kind: bridge, interface: br0}
+- {name: rack, kind: vlan, interface: dc0}
+`))
+	want := []Uplink{{"internet", KindRouted, "ext0"}, {"trunk", KindVLAN, "ext0"}, {"dc", KindMACVLAN, "dc0"}, {"lan", KindBridge, "br0"}, {"rack", KindVLAN, "dc0"}}
+	if err != nil || !reflect.DeepEqual(c.Uplinks, want) {
+		t.Errorf("got %+v, %v", c.Uplinks, err)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	for doc, says := range map[string][]string{
 		"":                                   {"paInterfaces: name at least one"},
 		"paInterfaces: [pa0]\nuplink: x\n":   {"uplink", "2"},
 		"paInterfaces: [pa0, pa0]":           {"pa0 is taken by paInterfaces[0]"},
 		"paInterfaces: [pa0]\ninstance: A\n": {"instance"},
-		"paInterfaces: [p/0]\nlog: {level: loud}":                           {"not an interface name", "log.level"},
-		"stateDir: x\nsocket: y":                                            {"stateDir", "socket", "paInterfaces"},
-		"paInterfaces: [a]\nuplinks: [{name: i, kind: moon, interface: a}]": {"kind", "taken by paInterfaces[0]"},
-		"paInterfaces: [a]\naclDefault: drop":                               {"aclDefault", "allow or deny"},
-		"paInterfaces: [a]\npath: xdp":                                      {"path", "auto, ebpf or go"},
-		"paInterfaces: {":                                                   {"1"},
+		"paInterfaces: [p/0]\nlog: {level: loud}":                                                                                         {"not an interface name", "log.level"},
+		"stateDir: x\nsocket: y":                                                                                                          {"stateDir", "socket", "paInterfaces"},
+		"paInterfaces: [a]\nuplinks: [{name: i, kind: moon, interface: a}]":                                                               {"kind", "routed, vlan, macvlan, bridge", "taken by paInterfaces[0]"},
+		"paInterfaces: [a]\nuplinks: [{name: i, kind: vlan, interface: a}]":                                                               {"uplinks[0].interface", "taken by paInterfaces[0]"},
+		"paInterfaces: [a]\nuplinks: [{name: i, kind: vlan, interface: b}, {name: j, kind: vlan, interface: b}]":                          {"uplinks[1].interface", "taken by uplinks[0].interface"},
+		"paInterfaces: [a]\nuplinks: [{name: i, interface: b}, {name: j, kind: vlan, interface: b}, {name: k, kind: vlan, interface: b}]": {"uplinks[1].interface", "taken by uplinks[0].interface"},
+		"paInterfaces: [a]\nuplinks: [{name: i, kind: bridge, interface: b}, {name: j, kind: vlan, interface: b}]":                        {"uplinks[1].interface", "taken by uplinks[0].interface"},
+		"paInterfaces: [a]\nuplinks: [{name: i, kind: macvlan, interface: b}, {name: j, kind: routed, interface: b}]":                     {"uplinks[1].interface", "taken by uplinks[0].interface"},
+		"paInterfaces: [a]\naclDefault: drop":                                                                                             {"aclDefault", "allow or deny"},
+		"paInterfaces: [a]\npath: xdp":                                                                                                    {"path", "auto, ebpf or go"},
+		"paInterfaces: {":                                                                                                                 {"1"},
 	} {
 		_, err := Parse([]byte(doc))
 		if err == nil {
