@@ -1,6 +1,6 @@
 // Package lab builds a small datacenter out of network namespaces: a provider
-// fabric of two routed subnets, tenant hosts on it, their VMs, a gateway, and
-// an Internet behind the gateway. Every machine is a namespace of its own and
+// fabric of two routed subnets, tenant hosts on it, their VMs, a gateway, an
+// Internet behind the gateway, and the tenants' own sites behind that. Every machine is a namespace of its own and
 // nothing is ever placed in the namespace of the caller.
 //
 // Hosts come in three kinds. Two are independent implementations and judge the
@@ -10,6 +10,9 @@
 // subnet's gateway and for known customer addresses, routes between the
 // virtual subnets of a tenant and towards the tenant's gateway, and
 // encapsulates with the destination's VSID.
+//
+// A site's router holds its ends of tunnels by Debian's wireguard-go and speaks BGP
+// by FRR, BIRD or Debian's gobgpd: no part of it is the product's.
 //
 // A Topology says what a lab consists of; Lab creates it, runs programs in it,
 // captures packets, and removes it again, also after a run that was killed.

@@ -41,6 +41,7 @@ func (l *Lab) plan() *plan {
 	p.fabric()
 	if g := l.topo.Gateway; g != nil {
 		p.gateway(g)
+		p.uplinks(g)
 	}
 	for _, h := range l.topo.Hosts {
 		p.host(h)
@@ -50,6 +51,9 @@ func (l *Lab) plan() *plan {
 	}
 	for _, vm := range l.topo.VMs {
 		p.vm(vm)
+	}
+	for _, s := range l.topo.Sites {
+		p.site(s)
 	}
 	return p
 }
@@ -140,6 +144,10 @@ func (p *plan) gateway(g *Gateway) {
 	inet.config = append(inet.config,
 		"link set gw0 up", fmt.Sprintf("addr add %s dev gw0", netip.PrefixFrom(g.Internet, g.External.Bits())),
 		fmt.Sprintf("addr add %s/32 dev lo", g.Service))
+	if len(p.lab.topo.Sites) > 0 {
+		inet.sysctls = slices.Concat(quiet, forwarding)
+		inet.config = append(inet.config, "route add blackhole default") // silent about what it has no way to
+	}
 	mgmt.config = append(mgmt.config,
 		"link set eth0 up", fmt.Sprintf("addr add %s dev eth0", netip.PrefixFrom(g.Manager, g.Management.Bits())),
 		// The way back for whoever should get here from elsewhere: a tenant that

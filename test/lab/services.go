@@ -33,6 +33,9 @@ func (l *Lab) servers() []string {
 	for _, vm := range l.topo.VMs {
 		out = append(out, vm.Name)
 	}
+	for _, s := range l.topo.Sites {
+		out = append(out, s.Host())
+	}
 	return out
 }
 

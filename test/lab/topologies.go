@@ -11,7 +11,8 @@ import (
 // contoso on NVGRE and fabrikam on VXLAN with the same prefixes, the same
 // customer addresses and the same MAC addresses, spread over two hosts that
 // run gatewayd, each with a second interface on the fabric, and one independent
-// host each.
+// host each. Each tenant has two sites behind the Internet, again with the same
+// addresses but for those in the Internet itself.
 func Default() Topology {
 	return Topology{
 		Fabric: twoSubnets(),
@@ -43,6 +44,7 @@ func Default() Topology {
 			vm("f21", "fabrikam", 6002, "10.1.2.21", "h4"),
 			vm("f22", "fabrikam", 6002, "10.1.2.22", "h1"),
 		},
+		Sites: sites(),
 	}
 }
 
@@ -70,6 +72,35 @@ func Independent() Topology {
 			vm("f22", "fabrikam", 6002, "10.1.2.22", "h6"),
 		},
 	}
+}
+
+// sites gives each tenant a headquarters, with two ways to the Internet and a
+// tunnel by each, and a branch.
+func sites() (out []Site) {
+	wan := byte(2)
+	for _, x := range []struct {
+		tenant     string
+		hq, branch Speaker
+	}{{"contoso", FRR, BIRD}, {"fabrikam", BIRD, GoBGP}} {
+		for i, speaker := range []Speaker{x.hq, x.branch} {
+			s := Site{
+				Name: x.tenant[:1] + []string{"hq", "br"}[i], Tenant: x.tenant, Speaker: speaker, ASN: uint32(65101 + i),
+				LAN:  netip.MustParsePrefix(fmt.Sprintf("172.16.%d.1/24", 1+i)),
+				LAN6: netip.MustParsePrefix(fmt.Sprintf("fd00:16:%d::1/64", 1+i)),
+			}
+			for n := range 2 - i {
+				k := 1 + 2*i + n // 1 and 2 to the headquarters, 3 to the branch
+				s.Tunnels = append(s.Tunnels, SiteTunnel{
+					WAN:     netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, wan}), 30),
+					Inside:  netip.MustParsePrefix(fmt.Sprintf("169.254.%d.2/30", k)),
+					Inside6: netip.MustParsePrefix(fmt.Sprintf("fd00:fe:%d::2/64", k)),
+				})
+				wan += 4
+			}
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 func twoSubnets() []PASubnet {

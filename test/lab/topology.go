@@ -26,6 +26,7 @@ type Topology struct {
 	Rogue   *Machine   `json:"rogue,omitempty"` // on the fabric, no HNV host: sends what it likes
 	Tenants []Tenant   `json:"tenants"`
 	VMs     []VM       `json:"vms"`
+	Sites   []Site     `json:"sites,omitempty"`
 }
 
 // PASubnet is one subnet of the provider fabric and its router's address.
@@ -49,6 +50,7 @@ type Gateway struct {
 	Service    netip.Addr   `json:"service"`    // where the Internet's services listen
 	Management netip.Prefix `json:"management"` // on mgmt0
 	Manager    netip.Addr   `json:"manager"`    // the machine on the management network
+	Uplinks    []UplinkLink `json:"uplinks,omitempty"`
 }
 
 // Host is a tenant host.
@@ -275,6 +277,11 @@ func (t *Topology) check() error {
 		s, ok := tenant.Subnet(vm.VSID)
 		if !ok || !s.Prefix.Contains(vm.CA) || !s.Prefix6.Contains(vm.CA6) {
 			return fmt.Errorf("VM %s: VSID %s of tenant %s does not hold %s and %s", vm.Name, vm.VSID, tenant.Name, vm.CA, vm.CA6)
+		}
+	}
+	for _, s := range t.Sites {
+		if err := s.check(t); err != nil {
+			return err
 		}
 	}
 	return nil

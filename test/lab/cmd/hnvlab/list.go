@@ -32,5 +32,9 @@ func list(out io.Writer, l *lab.Lab) error {
 	for _, vm := range t.VMs {
 		row(vm.Name, vm.CA.String(), fmt.Sprintf("VM of %s in VSID %s on host %s", vm.Tenant, vm.VSID, vm.Host))
 	}
+	for _, s := range t.Sites {
+		row(s.Name, s.LAN.String(), fmt.Sprintf("router of a site of %s, AS %d, by %s", s.Tenant, s.ASN, s.Speaker))
+		row(s.Host(), s.HostAddr().String(), "machine at the site")
+	}
 	return w.Flush()
 }
