@@ -56,4 +56,5 @@ type Backend interface {
 	// NAT, wraps hnv.ErrNotFound with a sentence that says so.
 	NATSessions(ctx context.Context, tenant hnv.Name, limit int) (sessions []v1.NATSession, more bool, err error)
 	Diagnostics
+	Sites
 }

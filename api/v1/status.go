@@ -74,6 +74,11 @@ type TenantStatus struct {
 
 	Layers []LayerCounters `json:"layers,omitempty" doc:"What the layers of the tenant's ports on this machine have counted, in the order in which packets from a port meet them; told when asked for this tenant alone: it is not in the state of the gateway."`
 	NAT    *NATStatus      `json:"nat,omitempty" doc:"What its NAT counts, read from the kernel when asked for this tenant alone: it is not in the state of the gateway. Left out too where the tenant has no NAT here, or it is not in place."`
+
+	Agent         *AgentStatus   `json:"agent,omitempty" doc:"The process that runs its tunnels and BGP. Left out where it has none of these."`
+	Tunnels       *Tally         `json:"tunnels,omitempty" doc:"Its site-to-site connections; up is one of which at least one peer is alive, or was heard lately where nothing is probed. Left out where it has none."`
+	BGPSessions   *Tally         `json:"bgpSessions,omitempty" doc:"Its BGP peers; up is one whose session is established. Left out where it has none."`
+	DerivedRoutes *DerivedRoutes `json:"derivedRoutes,omitempty" doc:"Routes to its sites that its virtual network is told. Left out where there are none."`
 }
 
 // Feature is something the machine can do in more than one way, and which way
