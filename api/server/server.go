@@ -62,6 +62,7 @@ func New(store Store, backend Backend, log *slog.Logger) *Server {
 	s.registerDocuments()
 	s.registerStatus()
 	s.registerDiagnostics()
+	s.registerSites()
 	s.mux.HandleFunc("/", s.unknown)
 	return s
 }

@@ -19,7 +19,7 @@ type Sites interface {
 	S2SStatus(ctx context.Context, tenant, name hnv.Name) ([]v1.S2SStatus, error)
 	// PeerConfig gives what the other end of a connection needs, except BGP and
 	// Router, which the server fills in.
-	PeerConfig(ctx context.Context, tenant, name hnv.Name, peer string) (v1.S2SPeerConfig, error)
+	PeerConfig(ctx context.Context, tenant, name, peer hnv.Name) (v1.S2SPeerConfig, error)
 	// BGPStatus gives the state of a tenant's speaker; of a tenant without one it
 	// wraps hnv.ErrNotFound.
 	BGPStatus(ctx context.Context, tenant hnv.Name) (v1.BGPStatus, error)
