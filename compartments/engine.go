@@ -87,7 +87,7 @@ func (e *Engine) open() (err error) {
 		if _, err := e.out.Link(u.Interface); err != nil {
 			return fmt.Errorf("uplink %s: interface %s: %w in the gateway's network namespace", u.Name, u.Interface, err)
 		}
-		if !slices.Contains(e.gw.uplinks, u.Interface) {
+		if u.Kind == Routed && !slices.Contains(e.gw.uplinks, u.Interface) {
 			e.gw.uplinks = append(e.gw.uplinks, u.Interface)
 		}
 	}
@@ -156,6 +156,9 @@ func (e *Engine) apply(ctx context.Context, s Spec) (Result, error) {
 	up, ok := e.cfg.uplink(s.Uplink)
 	if !ok {
 		return Result{}, fmt.Errorf("uplink %q is not one of this gateway's (%s)", s.Uplink, e.uplinkNames())
+	}
+	if up.Kind != Routed {
+		return Result{}, fmt.Errorf("uplink %s is of kind %s: a compartment's way outside needs one of kind %s; this is for attachments", up.Name, up.Kind, Routed)
 	}
 	if six := slices.ContainsFunc(s.CAs, func(p netip.Prefix) bool { return p.Addr().Is6() }) ||
 		slices.ContainsFunc(s.External, func(r hnv.ExternalRange) bool { return r.Addr.Is6() }); six && !e.has(featureIPv6) {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/hnvgate/hnvgate/hnv"
 )
@@ -25,15 +26,25 @@ type Config struct {
 // Uplink is a way to the outside.
 type Uplink struct {
 	Name string
-	// Kind "routed": the compartments' external addresses are answered for on
-	// the interface, and packets are routed. Through the interface nothing is
-	// forwarded but the packets of this gateway's compartments.
+	// Kind is Routed, VLAN, MACVLAN or Bridge.
 	Kind      string
 	Interface string
 }
 
-// Routed is the only kind of uplink there is.
-const Routed = "routed"
+// The kinds of uplinks.
+const (
+	// Routed: the compartments' external addresses are answered for on the
+	// interface, and packets are routed. Through the interface nothing is forwarded
+	// but the packets of this gateway's compartments.
+	Routed = "routed"
+	// VLAN, MACVLAN and Bridge are for attachments: links of their own in the
+	// compartments, which package forwarder makes. Nothing is done to the interface.
+	VLAN    = "vlan"
+	MACVLAN = "macvlan"
+	Bridge  = "bridge"
+)
+
+var kinds = []string{Routed, VLAN, MACVLAN, Bridge}
 
 // Spec is the whole of one compartment.
 type Spec struct {
@@ -48,6 +59,9 @@ type Spec struct {
 	// External are the addresses, or ranges of their ports, that the
 	// compartment has outside.
 	External []hnv.ExternalRange
+	// Forwarded are prefixes of the tenant, disjoint from those of all others on
+	// the uplink, that go over it as they are, to and fro, beside External.
+	Forwarded []netip.Prefix
 }
 
 // Route leads a prefix of the tenant over the distributed router's address in
@@ -109,8 +123,8 @@ func (c Config) check() error {
 			errs = append(errs, fmt.Errorf("the uplink on interface %q has no name", u.Interface))
 		case seen[u.Name]:
 			errs = append(errs, fmt.Errorf("uplink %s is given twice", u.Name))
-		case u.Kind != Routed:
-			errs = append(errs, fmt.Errorf("uplink %s: kind %q is unknown: use %s", u.Name, u.Kind, Routed))
+		case !slices.Contains(kinds, u.Kind):
+			errs = append(errs, fmt.Errorf("uplink %s: kind %q is unknown: use %s", u.Name, u.Kind, strings.Join(kinds, ", ")))
 		case u.Interface == "":
 			errs = append(errs, fmt.Errorf("uplink %s names no interface", u.Name))
 		case slices.Contains(c.PAInterfaces, u.Interface):
@@ -165,6 +179,21 @@ func (s Spec) check() error {
 	for _, e := range s.External {
 		if !e.Addr.IsValid() || !e.Whole() && (e.Lo == 0 || e.Hi < e.Lo) {
 			bad("external address %s is malformed", e)
+		}
+	}
+	for _, p := range s.Forwarded {
+		switch {
+		case !p.IsValid() || p != p.Masked() || p.Addr().Is4In6():
+			bad("forwarded prefix %s is malformed", p)
+		case p.Bits() == 0:
+			bad("forwarded prefix %s: a tenant cannot have all addresses", p)
+		case !slices.ContainsFunc(s.External, func(r hnv.ExternalRange) bool { return r.Addr.Is4() == p.Addr().Is4() }):
+			bad("forwarded prefix %s: the tenant has no external address of its family, without which there is no way outside", p)
+		}
+		for _, e := range s.External {
+			if p.Contains(e.Addr) {
+				bad("forwarded prefix %s holds the external address %s", p, e)
+			}
 		}
 	}
 	return errors.Join(errs...)

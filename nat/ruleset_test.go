@@ -151,6 +151,78 @@ func TestCheckRefuses(t *testing.T) {
 	}
 }
 
+// waySpec has one of each way that is not translated.
+func waySpec(t *testing.T) Spec {
+	t.Helper()
+	s := testSpec(t)
+	s.InsidePrefixes = append(s.InsidePrefixes, netip.MustParsePrefix("fd00:1::/64"))
+	s.Pool = parse(t, hnv.ParseExternalRange, "203.0.113.10", "203.0.113.11:20000-29999", "2001:db8::10")
+	s.Mappings = []hnv.NATMapping{testMapping(t, hnv.TCP, "192.168.50.2:443", "10.1.1.12:443")}
+	s.Forward = []Link{
+		{Name: "fw-dc", Addresses: parse(t, netip.ParseAddr, "192.168.50.2", "fd50::2"), MTU: 1400},
+		{Name: "fw-lab", Addresses: parse(t, netip.ParseAddr, "192.168.60.2"), ReversePath: ReversePathLoose},
+		{Name: "fw-open", Addresses: parse(t, netip.ParseAddr, "192.168.70.2"), ReversePath: ReversePathOff},
+		{Name: "ext", Addresses: parse(t, netip.ParseAddr, "203.0.113.99"),
+			Sources: parse(t, netip.ParsePrefix, "10.1.1.0/24", "fd00:1::/64"), Destinations: parse(t, netip.ParsePrefix, "172.16.0.0/12", "fd99::/32")},
+	}
+	s.Tunnels = []Tunnel{
+		{Link: "wg-hq", Addresses: parse(t, netip.ParsePrefix, "169.254.10.1/30", "fd10::1/64"), ListenPort: 51820, At: netip.MustParseAddr("203.0.113.10"),
+			Endpoints: parse(t, netip.ParseAddr, "198.51.100.7", "2001:db8:7::7")},
+		{Link: "wg-branch", Addresses: parse(t, netip.ParsePrefix, "169.254.11.1/30"), ListenPort: 29999, At: netip.MustParseAddr("203.0.113.11")},
+		{Link: "wg-dc", Addresses: parse(t, netip.ParsePrefix, "169.254.12.1/30"), ListenPort: 51821, At: netip.MustParseAddr("192.168.50.2")},
+		{Link: "wg-six", ListenPort: 51822, At: netip.MustParseAddr("2001:db8::10")},
+	}
+	s.Services = []Service{
+		{Proto: hnv.TCP, Port: 179, Peers: parse(t, netip.ParsePrefix, "169.254.10.2/32", "192.168.50.0/24", "fd10::2/128"),
+			At: parse(t, netip.ParseAddr, "169.254.10.1", "192.168.50.2", "fd10::1"), Links: []string{"wg-hq", "fw-dc"}},
+		{Proto: hnv.UDP, Port: 3784, Peers: parse(t, netip.ParsePrefix, "169.254.10.2/32"),
+			At: parse(t, netip.ParseAddr, "169.254.10.1"), Links: []string{"wg-hq"}},
+	}
+	return s
+}
+
+func TestCheckRefusesWays(t *testing.T) {
+	addr := netip.MustParseAddr
+	for says, spoil := range map[string]func(*Spec){
+		"attachment's link is not":          func(s *Spec) { s.Forward[0].Name = "averyveryverylongname" },
+		"link wnv5000 is given twice":       func(s *Spec) { s.Forward[0].Name = "wnv5000" },
+		"link fw-dc is given twice":         func(s *Spec) { s.Tunnels[0].Link = "fw-dc" },
+		"tunnel's link is not":              func(s *Spec) { s.Tunnels[0].Link = "" },
+		"link fw-dc: MTU 500":               func(s *Spec) { s.Forward[0].MTU = 500 },
+		"link fw-dc: address invalid IP":    func(s *Spec) { s.Forward[0].Addresses[0] = netip.Addr{} },
+		"is one to translate to as well":    func(s *Spec) { s.Forward[0].Addresses[0] = addr("203.0.113.10") },
+		"203.0.113.11 is one to translate":  func(s *Spec) { s.Forward[3].Addresses[0] = addr("203.0.113.11") },
+		"192.168.50.2 is on another link":   func(s *Spec) { s.Forward[1].Addresses[0] = addr("192.168.50.2") },
+		"10.254.254.2 is on another link":   func(s *Spec) { s.Forward[1].Addresses[0] = addr("10.254.254.2") },
+		"elsewhere routes decide":           func(s *Spec) { s.Forward[0].Sources = []netip.Prefix{netip.MustParsePrefix("10.1.1.0/24")} },
+		"prefix invalid Prefix":             func(s *Spec) { s.Forward[3].Destinations[0] = netip.Prefix{} },
+		"reverse path check \"lose\"":       func(s *Spec) { s.Forward[0].ReversePath = "lose" },
+		"wg-hq and wg-branch listen on the": func(s *Spec) { s.Tunnels[1].ListenPort, s.Tunnels[1].At = 51820, addr("203.0.113.99") },
+		"needs an address and a port":       func(s *Spec) { s.Tunnels[0].ListenPort = 0 },
+		"203.0.113.11:1 is neither":         func(s *Spec) { s.Tunnels[1].ListenPort = 1 },
+		"198.51.100.7:51820 is neither":     func(s *Spec) { s.Tunnels[0].At = addr("198.51.100.7") },
+		"leads the same port inside": func(s *Spec) {
+			s.Mappings = append(s.Mappings, testMapping(t, hnv.UDP, "203.0.113.10:51820", "10.1.1.12:5"))
+		},
+		"tunnel wg-hq: address invalid":    func(s *Spec) { s.Tunnels[0].Addresses[0] = netip.Prefix{} },
+		"tunnel wg-hq: endpoint invalid":   func(s *Spec) { s.Tunnels[0].Endpoints[0] = netip.Addr{} },
+		"use tcp or udp and a port":        func(s *Spec) { s.Services[0].Port = 0 },
+		"needs peers":                      func(s *Spec) { s.Services[0].Peers = nil },
+		"peer invalid Prefix is malformed": func(s *Spec) { s.Services[0].Peers[0] = netip.Prefix{} },
+		"service tcp 179: address":         func(s *Spec) { s.Services[0].At[0] = netip.Addr{} },
+		"link \"wg-gone\" is none":         func(s *Spec) { s.Services[0].Links[0] = "wg-gone" },
+	} {
+		s := waySpec(t)
+		if err := s.Check(); err != nil {
+			t.Fatal(err)
+		}
+		spoil(&s)
+		if err := s.Check(); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("want a refusal that says %q, got %v", says, err)
+		}
+	}
+}
+
 func TestMergePrefixes(t *testing.T) {
 	for in, want := range map[string]string{
 		"":                                  "",

@@ -9,18 +9,26 @@ import (
 	"github.com/hnvgate/hnvgate/hnv"
 )
 
-// Spec is the whole wanted state of one compartment's translation.
+// Spec is the whole wanted state of one compartment's rules: what is translated,
+// what is forwarded as it is, and what the compartment itself may say and hear.
 type Spec struct {
 	Name            hnv.Name
 	Namespace       string // path of the compartment's network namespace
 	Inside, Outside string // its links towards the tenant and the uplink
-	// InsidePrefixes are the sources that may be translated.
+	// InsidePrefixes are the sources that may leave the inside.
 	InsidePrefixes []netip.Prefix
 	// InsideAddrs are the compartment's own addresses inside.
 	InsideAddrs []netip.Addr
-	Pool        []hnv.ExternalRange
-	Mappings    []hnv.NATMapping
-	InsideMTU   int
+	// Pool is what is translated to; without one nothing is, but for Mappings.
+	Pool     []hnv.ExternalRange
+	Mappings []hnv.NATMapping
+	// Forward are links to physical networks, Tunnels those to the tenant's sites:
+	// inside and all of them are routed to each other without translation.
+	Forward []Link
+	Tunnels []Tunnel
+	// Services are what the compartment itself speaks with others.
+	Services  []Service
+	InsideMTU int
 	// ConnectionLimit bounds the tracked connections; 0 is the default.
 	ConnectionLimit uint32
 }
@@ -74,19 +82,26 @@ func (s Spec) Check() error {
 		if !m.External.IsValid() || !m.Internal.IsValid() || m.External.Addr().Is4() != m.Internal.Addr().Is4() {
 			bad("mapping %s: its ends are not of one address family", m.Key())
 		}
-		if !s.external(m.External) {
+		if !s.reachable(m.External) {
 			bad("mapping %s: %s is not within the external addresses", m.Key(), m.External)
 		}
 	}
+	errs = append(errs, s.checkWays()...)
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("NAT of tenant %s: %w", s.Name, err)
 	}
 	return nil
 }
 
-// external tells whether an address and port is the tenant's outside.
+// external tells whether an address and port is one to translate to.
 func (s Spec) external(a netip.AddrPort) bool {
 	return slices.ContainsFunc(s.Pool, func(r hnv.ExternalRange) bool { return r.Contains(a) })
+}
+
+// reachable tells whether others can reach an address and port: it is external, or
+// the address of an attachment.
+func (s Spec) reachable(a netip.AddrPort) bool {
+	return s.external(a) || slices.ContainsFunc(s.Forward, func(l Link) bool { return slices.Contains(l.Addresses, a.Addr()) })
 }
 
 func (s Spec) limit() uint32 {
