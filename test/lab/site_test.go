@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -33,6 +34,14 @@ func TestDefaultSitesOverlap(t *testing.T) {
 				t.Errorf("%s and %s have one address in the Internet", a.Name, b.Name)
 			}
 			a.Tunnels[n].WAN = b.Tunnels[n].WAN
+		}
+		if a.Link != nil && b.Link != nil {
+			at := *a.Link
+			at.Uplink = b.Link.Uplink
+			if at != *b.Link {
+				t.Errorf("links differ: %+v, %+v", at, *b.Link)
+			}
+			a.Link, b.Link = nil, nil
 		}
 		a.Name, a.Tenant, a.Speaker = b.Name, b.Tenant, b.Speaker
 		if d := cmp.Diff(fmt.Sprintf("%+v", a), fmt.Sprintf("%+v", b)); d != "" {
@@ -123,6 +132,9 @@ func standIn(ctx context.Context, t *testing.T, l *Lab, tenant string) {
 	must(err)
 
 	for _, s := range l.topo.SitesOf(tenant) {
+		if s.Link != nil {
+			continue // see TestDatacenters
+		}
 		for _, to := range []string{s.HostAddr().String(), s.HostAddr6().String()} {
 			from := "10.1.1.1"
 			if strings.Contains(to, ":") {
@@ -169,6 +181,56 @@ func (l *Lab) pings(ctx context.Context, machine, from, to string) error {
 		_, err := l.Exec(ctx, machine, "ping", "-n", "-q", "-c", "1", "-W", "1", "-I", from, to)
 		if err == nil || ctx.Err() != nil {
 			return err
+		}
+	}
+}
+
+// TestDatacenters lets BIRD be the gateway on each of its uplinks in turn.
+func TestDatacenters(t *testing.T) {
+	topo := Default()
+	topo.VMs, topo.Hosts = nil, nil
+	topo.Sites = slices.DeleteFunc(topo.Sites, func(s Site) bool { return s.Link == nil })
+	l, err := New("dcs"+strconv.Itoa(os.Getpid()), Options{Topology: topo, Bin: world.opts.Bin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Down() })
+	if err := l.Up(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	if err := l.StartSites(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range topo.Sites {
+		u, err := topo.uplink(s.Link.Uplink)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.ip(ctx, "gw", fmt.Sprintf("addr add %s/24 dev %s", s.Link.Gateway, u.Interface), "addr replace 10.1.1.1/24 dev lo"); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(l.dir, "bird-"+s.Name)
+		config := fmt.Sprintf("log stderr all; router id 10.9.9.9; protocol device {}\nprotocol direct { ipv4; interface \"lo\"; }\n"+
+			"protocol kernel { ipv4 { export where source = RTS_BGP; }; }\nprotocol bfd { interface %q { interval 300 ms; }; }\n"+
+			"protocol bgp dc { local %s as %d; neighbor %s as %d; bfd on; connect retry time 1; connect delay time 1; error wait time 1, 2; ipv4 { import all; export all; }; }\n",
+			u.Interface, s.Link.Gateway, GatewayASN, s.Link.Router.Addr(), s.ASN)
+		if err := os.WriteFile(file+".conf", []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		bird, err := l.Start("gw", "bird-gw", "bird", "-f", "-c", file+".conf", "-s", file+".ctl")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := l.pings(ctx, "gw", "10.1.1.1", s.HostAddr().String()); err != nil {
+			t.Fatal(err)
+		}
+		if err := bird.Kill(ctx, syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.ip(ctx, "gw", "addr flush dev "+u.Interface); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

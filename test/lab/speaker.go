@@ -36,7 +36,7 @@ type session struct {
 func (s Site) sessions() (out []session) {
 	pref := 200
 	if s.Link != nil {
-		out = append(out, session{"link", "gw0", s.Link.Router.Addr(), s.Link.Gateway, pref})
+		out = append(out, session{"dc", "gw0", s.Link.Router.Addr(), s.Link.Gateway, pref})
 	}
 	for i, t := range s.Tunnels {
 		link := fmt.Sprintf("wg%d", i)

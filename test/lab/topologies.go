@@ -12,7 +12,8 @@ import (
 // customer addresses and the same MAC addresses, spread over two hosts that
 // run gatewayd, each with a second interface on the fabric, and one independent
 // host each. Each tenant has two sites behind the Internet, again with the same
-// addresses but for those in the Internet itself.
+// addresses but for those in the Internet itself, and one in the datacenter, on an
+// uplink that is not the Internet's.
 func Default() Topology {
 	return Topology{
 		Fabric: twoSubnets(),
@@ -23,6 +24,7 @@ func Default() Topology {
 			Service:    netip.MustParseAddr("198.51.100.10"),
 			Management: netip.MustParsePrefix("10.99.0.1/24"),
 			Manager:    netip.MustParseAddr("10.99.0.2"),
+			Uplinks:    []UplinkLink{{"datacenter", Macvlan, "dc0"}, {"servers", Bridge, "br0"}},
 		},
 		Hosts: []Host{
 			{Machine: Machine{"h1", netip.MustParsePrefix("192.168.1.11/24")}, Implementation: Gatewayd, Team: team("192.168.1.21/24")},
@@ -75,7 +77,7 @@ func Independent() Topology {
 }
 
 // sites gives each tenant a headquarters, with two ways to the Internet and a
-// tunnel by each, and a branch.
+// tunnel by each, a branch, and a network in the datacenter.
 func sites() (out []Site) {
 	wan := byte(2)
 	for _, x := range []struct {
@@ -99,6 +101,16 @@ func sites() (out []Site) {
 			}
 			out = append(out, s)
 		}
+	}
+	for _, x := range []struct {
+		name, tenant, uplink string
+		speaker              Speaker
+	}{{"cdc", "contoso", "servers", FRR}, {"fdc", "fabrikam", "datacenter", BIRD}} {
+		out = append(out, Site{
+			Name: x.name, Tenant: x.tenant, Speaker: x.speaker, ASN: 65200,
+			LAN: netip.MustParsePrefix("10.60.1.1/24"), LAN6: netip.MustParsePrefix("fd00:60:1::1/64"),
+			Link: &SiteLink{Uplink: x.uplink, Router: netip.MustParsePrefix("10.40.0.1/24"), Gateway: netip.MustParseAddr("10.40.0.10")},
+		})
 	}
 	return out
 }
