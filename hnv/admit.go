@@ -26,6 +26,14 @@ func (f *Fabric) admit(o, before Object) error {
 		return f.admitPort(o)
 	case NATMapping:
 		return f.admitMapping(o, before)
+	case Attachment:
+		return f.ofGateway("attachment "+o.Key(), o.Tenant)
+	case S2SConnection:
+		return f.ofGateway("site-to-site connection "+o.Key(), o.Tenant)
+	case BGPRouter:
+		return f.ofGateway("BGP router", o.Tenant)
+	case BGPPeer:
+		return f.ofGateway("BGP peer "+o.Key(), o.Tenant)
 	}
 	return invalidf("unknown kind of object %q", o.Kind())
 }
@@ -210,6 +218,15 @@ func (f *Fabric) admitProviderAddress(p ProviderAddress) error {
 	if !slices.Contains(f.site.PAInterfaces, p.Interface) {
 		return notFoundf("provider address %s: interface %q is not one of this machine's PA interfaces: %s", p.Addr, p.Interface, listOr(f.site.PAInterfaces, "the configuration file names none"))
 	}
+	for _, of := range f.attachments {
+		for _, a := range of {
+			for _, q := range a.Addresses {
+				if f.UplinkKind(a.Uplink) == UplinkRouted && p.Addr.Contains(q.Addr()) {
+					return conflictf("provider address %s: its prefix holds address %s of attachment %s", p.Addr, q.Addr(), a.Key())
+				}
+			}
+		}
+	}
 	for _, t := range f.tenants {
 		if t.Gateway == nil || t.Gateway.NAT == nil {
 			continue
@@ -316,6 +333,7 @@ func (f *Fabric) consistent(done []Change, before []Object) []error {
 			providerGone = providerGone || before[i] != nil
 		}
 	}
+	errs = append(errs, f.reaching(done)...)
 	if pa, ok := f.GatewayPA(); ok && gatewayMoved {
 		if err := f.rewriteAlone(pa); err != nil {
 			errs = append(errs, err)
@@ -360,7 +378,7 @@ func (f *Fabric) aclGone(a ACL) error {
 func (f *Fabric) orphans(name Name, old Tenant) []error {
 	if _, ok := f.tenants[name]; !ok {
 		if n := f.dependents(old); n > 0 {
-			return []error{inUsef("tenant %s still has %d ACLs, lookup records, customer routes, ports or NAT mappings: delete them first, or delete the tenant with cascade", old.Name, n)}
+			return []error{inUsef("tenant %s still has %d ACLs, lookup records, customer routes, ports, NAT mappings, attachments, connections or BGP peers: delete them first, or delete the tenant with cascade", old.Name, n)}
 		}
 	}
 	var errs []error
@@ -393,7 +411,11 @@ func (f *Fabric) orphans(name Name, old Tenant) []error {
 // dependents counts what a deleted tenant leaves behind in VSIDs that nobody
 // has taken over.
 func (f *Fabric) dependents(old Tenant) int {
-	n := len(f.TenantMappings(old.Name)) + len(f.acls[old.Name])
+	n := len(f.TenantMappings(old.Name)) + len(f.acls[old.Name]) +
+		len(f.attachments[old.Name]) + len(f.connections[old.Name]) + len(f.neighbours[old.Name])
+	if _, ok := f.routers[old.Name]; ok {
+		n++
+	}
 	free := func(v VSID) bool {
 		_, mine := old.Subnet(v)
 		_, taken := f.owners[v]

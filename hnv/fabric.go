@@ -12,6 +12,11 @@ import (
 type Site struct {
 	Uplinks      []string // names of uplinks
 	PAInterfaces []string // interfaces on the datacenter fabric
+	// UplinkKinds has the kind of each uplink; one that is not there is routed.
+	UplinkKinds map[string]string
+	// Checks tell what those who will carry a tenant's attachments, connections and
+	// BGP out refuse. They are asked when these change, and must not keep f.
+	Checks []func(f *Fabric, tenant Name) error
 }
 
 // Fabric is the whole desired state, kept consistent: Apply is the only way in,
@@ -28,6 +33,11 @@ type Fabric struct {
 	acls     map[Name]map[Name]ACL // by tenant
 	routes   map[VSID]map[string]CustomerRoute
 	records  map[VSID]map[RecordKey]Record // by VSID: a tenant's are found without a walk over all
+	// By tenant.
+	attachments map[Name]map[Name]Attachment
+	connections map[Name]map[Name]S2SConnection
+	routers     map[Name]BGPRouter
+	neighbours  map[Name]map[string]BGPPeer
 
 	owners map[VSID]Name       // derived: which tenant a VSID belongs to
 	rdids  map[RDID]Name       // derived
@@ -47,10 +57,16 @@ func NewFabric(site Site) *Fabric {
 		acls:     map[Name]map[Name]ACL{},
 		routes:   map[VSID]map[string]CustomerRoute{},
 		records:  map[VSID]map[RecordKey]Record{},
-		owners:   map[VSID]Name{},
-		rdids:    map[RDID]Name{},
-		groups:   map[netip.Addr]Name{},
-		index:    newIndex(),
+
+		attachments: map[Name]map[Name]Attachment{},
+		connections: map[Name]map[Name]S2SConnection{},
+		routers:     map[Name]BGPRouter{},
+		neighbours:  map[Name]map[string]BGPPeer{},
+
+		owners: map[VSID]Name{},
+		rdids:  map[RDID]Name{},
+		groups: map[netip.Addr]Name{},
+		index:  newIndex(),
 	}
 }
 
@@ -139,6 +155,10 @@ func (c Change) normalized() Change {
 			c.Put = o.Defaulted()
 		case ACL:
 			c.Put = o.Normalized()
+		case Attachment:
+			c.Put = o.Defaulted()
+		case S2SConnection:
+			c.Put = o.Defaulted()
 		case Record:
 			o.TeamPAs = unlessEmpty(o.TeamPAs)
 			c.Put = o
@@ -166,6 +186,14 @@ func value(o Object) Object {
 	case *Port:
 		return *p
 	case *NATMapping:
+		return *p
+	case *Attachment:
+		return *p
+	case *S2SConnection:
+		return *p
+	case *BGPRouter:
+		return *p
+	case *BGPPeer:
 		return *p
 	}
 	return o
@@ -220,6 +248,9 @@ func (f *Fabric) one(c Change, released map[Name]Tenant) (before Object, err err
 			return nil, conflictf("tenant %s: its RDID is %s and stays it: another routing domain is another tenant; delete this one first", t.Name, was)
 		}
 		o = t
+	}
+	if s, ok := o.(S2SConnection); ok {
+		o = f.Complete(s)
 	}
 	if err := o.Check(); err != nil {
 		return nil, err
@@ -280,6 +311,18 @@ func (f *Fabric) alreadyThere(o Object) error {
 	case NATMapping:
 		is = fmt.Sprintf("tenant %s, to %s", o.Tenant, o.Internal)
 		instead = "an external port leads to one place only; delete that mapping first, or use another port"
+	case Attachment:
+		is = fmt.Sprintf("uplink %s", o.Uplink)
+		instead = "use «forward set» to change it"
+	case S2SConnection:
+		is = fmt.Sprintf("port %d, %d peers", o.ListenPort, len(o.Peers))
+		instead = "use «s2s set» to change it"
+	case BGPRouter:
+		is = fmt.Sprintf("AS %d", o.ASN)
+		instead = "use «bgp router set» to change it"
+	case BGPPeer:
+		is = fmt.Sprintf("AS %d", o.ASN)
+		instead = "use «bgp peer set» to change it"
 	}
 	return conflictf("%s %s exists already (%s): %s", o.Kind().noun(), o.Key(), is, instead)
 }
@@ -327,6 +370,14 @@ func (f *Fabric) place(o Object) {
 		f.ports[o.Key()] = o
 	case NATMapping:
 		f.mappings[o.Key()] = o
+	case Attachment:
+		placeIn(f.attachments, o.Tenant, o.Name, o)
+	case S2SConnection:
+		placeIn(f.connections, o.Tenant, o.Name, o)
+	case BGPRouter:
+		f.routers[o.Tenant] = o
+	case BGPPeer:
+		placeIn(f.neighbours, o.Tenant, o.Peer.Name, o)
 	}
 }
 
@@ -377,5 +428,27 @@ func (f *Fabric) take(o Object) {
 		delete(f.ports, o.Key())
 	case NATMapping:
 		delete(f.mappings, o.Key())
+	case Attachment:
+		takeFrom(f.attachments, o.Tenant, o.Name)
+	case S2SConnection:
+		takeFrom(f.connections, o.Tenant, o.Name)
+	case BGPRouter:
+		delete(f.routers, o.Tenant)
+	case BGPPeer:
+		takeFrom(f.neighbours, o.Tenant, o.Peer.Name)
+	}
+}
+
+func placeIn[K comparable, T any](m map[Name]map[K]T, tenant Name, key K, o T) {
+	if m[tenant] == nil {
+		m[tenant] = map[K]T{}
+	}
+	m[tenant][key] = o
+}
+
+func takeFrom[K comparable, T any](m map[Name]map[K]T, tenant Name, key K) {
+	delete(m[tenant], key)
+	if len(m[tenant]) == 0 {
+		delete(m, tenant)
 	}
 }

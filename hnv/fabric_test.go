@@ -372,6 +372,30 @@ func sound(f *Fabric) error {
 			}
 		}
 	}
+	ports := map[netip.AddrPort]string{}
+	for _, o := range f.List(KindS2SConnection) {
+		c := o.(S2SConnection)
+		at, ok := f.ListenAt(c)
+		end := netip.AddrPortFrom(at.Addr, c.ListenPort)
+		if !ok || ports[end] != "" || c.ListenPort == 0 {
+			return fmt.Errorf("%s listens at %s, as %q", c.Key(), end, ports[end])
+		}
+		ports[end] = c.Key()
+	}
+	for _, o := range f.List(KindBGPPeer) {
+		if _, ok := f.BGPRouter(o.(BGPPeer).Tenant); !ok {
+			return fmt.Errorf("BGP peer %s has no router", o.Key())
+		}
+	}
+	addrs := map[netip.Addr]Name{}
+	for _, t := range f.Tenants() {
+		for a := range f.routedAddrs(t.Name) {
+			if other, taken := addrs[a]; taken {
+				return fmt.Errorf("%s is %s's and %s's", a, t.Name, other)
+			}
+			addrs[a] = t.Name
+		}
+	}
 	for _, p := range f.Ports() {
 		if err := f.admitPort(p); err != nil {
 			return err
@@ -390,7 +414,7 @@ func randomChange(rng *rand.Rand) Change {
 	var o Object
 	name := []string{"contoso", "fabrikam", "northwind"}[rng.IntN(3)]
 	web := []Name{{}, must(ParseName("web")), must(ParseName("db"))}[rng.IntN(3)]
-	switch rng.IntN(9) {
+	switch rng.IntN(13) {
 	case 0:
 		x := tenant(name, map[string]uint32{"contoso": 5001, "fabrikam": 6001, "northwind": 7001}[name],
 			map[string]string{"contoso": "203.0.113.10", "fabrikam": "203.0.113.20", "northwind": "203.0.113.30"}[name])
@@ -410,6 +434,14 @@ func randomChange(rng *rand.Rand) Change {
 	case 6:
 		r := record(v, fmt.Sprintf("10.1.%d.%d", 1+rng.IntN(2), 20+rng.IntN(2)), fmt.Sprintf("192.168.1.%d", 11+rng.IntN(4)))
 		o = at(r, mac(byte(rng.IntN(2))), as([]RecordType{Dynamic, L2Only, Static}[rng.IntN(3)]), by([]Rule{RuleNVGRE, RuleNVGRE, RuleRewrite}[rng.IntN(3)]))
+	case 9:
+		o = attachment(name, []string{"dc", "lab"}[rng.IntN(2)], fmt.Sprintf("198.51.100.%d/32", rng.IntN(4)))
+	case 10:
+		o = connection(name, []string{"hq", "branch"}[rng.IntN(2)], byte(1+rng.IntN(3)), byte(1+rng.IntN(3)))
+	case 11:
+		o = BGPRouter{Tenant: must(ParseName(name)), ASN: uint32(64512 + rng.IntN(2))}
+	case 12:
+		o = bgpPeer(name, []string{"r1", "r2"}[rng.IntN(2)], fmt.Sprintf("169.254.0.%d", 1+rng.IntN(3)), uint32(64512+rng.IntN(2)))
 	default:
 		o = record(v, fmt.Sprintf("10.1.%d.%d", 1+rng.IntN(2), 10+rng.IntN(4)), []string{"192.168.1.11", "172.16.0.1"}[rng.IntN(2)])
 	}

@@ -13,12 +13,17 @@ const (
 	KindRecord          Kind = "record"
 	KindCustomerRoute   Kind = "customer-route"
 	KindNATMapping      Kind = "nat-mapping"
+	KindAttachment      Kind = "attachment"
+	KindS2SConnection   Kind = "s2s-connection"
+	KindBGPRouter       Kind = "bgp-router"
+	KindBGPPeer         Kind = "bgp-peer"
 )
 
 // kinds lists all kinds in dependency order.
 var kinds = [...]Kind{
 	KindProviderAddress, KindProviderRoute, KindTenant, KindACL, KindPort,
-	KindRecord, KindCustomerRoute, KindNATMapping,
+	KindRecord, KindCustomerRoute, KindNATMapping, KindAttachment, KindS2SConnection,
+	KindBGPRouter, KindBGPPeer,
 }
 
 // Kinds gives all kinds, each after those it may depend on.
@@ -39,6 +44,12 @@ func (k Kind) noun() string {
 		return "customer route"
 	case KindNATMapping:
 		return "NAT mapping"
+	case KindS2SConnection:
+		return "site-to-site connection"
+	case KindBGPRouter:
+		return "BGP router"
+	case KindBGPPeer:
+		return "BGP peer"
 	}
 	return string(k)
 }
@@ -81,6 +92,14 @@ func New(k Kind) (Object, error) {
 		return new(CustomerRoute), nil
 	case KindNATMapping:
 		return new(NATMapping), nil
+	case KindAttachment:
+		return new(Attachment), nil
+	case KindS2SConnection:
+		return new(S2SConnection), nil
+	case KindBGPRouter:
+		return new(BGPRouter), nil
+	case KindBGPPeer:
+		return new(BGPPeer), nil
 	}
 	return nil, invalidf("unknown kind of object %q", k)
 }

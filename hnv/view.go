@@ -47,6 +47,21 @@ func (f *Fabric) Get(k Kind, key string) (Object, bool) {
 	case KindNATMapping:
 		m, ok := f.mappings[key]
 		return found(m, ok)
+	case KindAttachment:
+		t, n := splitNames(key)
+		a, ok := f.attachments[t][Name{n}]
+		return found(a, ok)
+	case KindS2SConnection:
+		t, n := splitNames(key)
+		c, ok := f.connections[t][Name{n}]
+		return found(c, ok)
+	case KindBGPRouter:
+		r, ok := f.routers[Name{key}]
+		return found(r, ok)
+	case KindBGPPeer:
+		t, n := splitNames(key)
+		p, ok := f.neighbours[t][n]
+		return found(p, ok)
 	}
 	return nil, false
 }
@@ -96,6 +111,14 @@ func (f *Fabric) List(k Kind) []Object {
 		return objects(f.Ports())
 	case KindNATMapping:
 		return objects(sorted(f.mappings))
+	case KindAttachment:
+		return objects(perTenant(f.attachments, compareKeys))
+	case KindS2SConnection:
+		return objects(perTenant(f.connections, compareKeys))
+	case KindBGPRouter:
+		return objects(slices.SortedFunc(maps.Values(f.routers), compareKeys))
+	case KindBGPPeer:
+		return objects(perTenant(f.neighbours, compareKeys))
 	}
 	return nil
 }
@@ -248,6 +271,18 @@ func (f *Fabric) Cascade(n Name) ([]Change, error) {
 		if f.owners[p.VSID] == n {
 			out = append(out, Change{Delete: p})
 		}
+	}
+	for _, a := range f.Attachments(n) {
+		out = append(out, Change{Delete: a})
+	}
+	for _, c := range f.Connections(n) {
+		out = append(out, Change{Delete: c})
+	}
+	for _, p := range f.BGPPeers(n) {
+		out = append(out, Change{Delete: p})
+	}
+	if r, ok := f.routers[n]; ok {
+		out = append(out, Change{Delete: r})
 	}
 	return out, nil
 }

@@ -1,0 +1,206 @@
+package hnv
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/hnvgate/hnvgate/hnv/peering"
+)
+
+func attachment(tenant, name, address string) Attachment {
+	return Attachment{Tenant: must(ParseName(tenant)), Name: must(ParseName(name)), Uplink: site.Uplinks[0], Addresses: []netip.Prefix{netip.MustParsePrefix(address)}}
+}
+
+func wgKey(n byte) WGKey { return WGKey{[32]byte{n}} }
+
+func connection(tenant, name string, own, peer byte) S2SConnection {
+	return S2SConnection{
+		Tenant: must(ParseName(tenant)), Name: must(ParseName(name)), PrivateKey: "sealed", PublicKey: wgKey(own),
+		Addresses: []netip.Prefix{prefix("169.254.0.1/30")},
+		Peers:     []S2SPeer{{Name: must(ParseName("site")), PublicKey: wgKey(peer), Endpoint: netip.MustParseAddrPort("192.0.2.9:51820"), Prefixes: []netip.Prefix{prefix("10.20.0.0/16")}}},
+	}
+}
+
+func bgpPeer(tenant, name, address string, asn uint32) BGPPeer {
+	return BGPPeer{Tenant: must(ParseName(tenant)), Peer: peering.Peer{Name: name, Address: addr(address), ASN: asn}}
+}
+
+func router(tenant string, asn uint32) BGPRouter {
+	return BGPRouter{Tenant: must(ParseName(tenant)), ASN: asn}
+}
+
+// What a connection leaves out is filled in, and stays over replacements.
+func TestListenPorts(t *testing.T) {
+	f := base(t)
+	shared := func(name string, vsid uint32, rng string) Tenant {
+		x := tenant(name, vsid, "203.0.113.30")
+		r := must(ParseExternalRange(rng))
+		x.Gateway.NAT.Pool = []ExternalRange{r}
+		return x
+	}
+	apply := func(cs ...Object) {
+		t.Helper()
+		var changes []Change
+		for _, o := range cs {
+			changes = append(changes, Change{Put: o})
+		}
+		if _, err := f.Apply(changes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	port := func(tenant, name string) uint16 {
+		t.Helper()
+		c, ok := f.Connection(must(ParseName(tenant)), must(ParseName(name)))
+		if !ok {
+			t.Fatalf("no connection %s/%s", tenant, name)
+		}
+		return c.ListenPort
+	}
+	apply(connection("contoso", "hq", 1, 2), connection("contoso", "branch", 3, 2))
+	if a, b := port("contoso", "hq"), port("contoso", "branch"); min(a, b) != 51820 || max(a, b) != 51821 {
+		t.Errorf("ports %d and %d", a, b)
+	}
+	was := port("contoso", "hq")
+	again := connection("contoso", "hq", 1, 4)
+	again.PrivateKey, again.PublicKey = "", WGKey{}
+	apply(again)
+	if c, _ := f.Connection(again.Tenant, again.Name); c.ListenPort != was || c.PublicKey != wgKey(1) || c.Peers[0].PublicKey != wgKey(4) {
+		t.Errorf("a replacement made it port %d, key %s, peer %s", c.ListenPort, c.PublicKey, c.Peers[0].PublicKey)
+	}
+	// Two tenants on one address, each within its range, from the end.
+	apply(shared("northwind", 7001, "203.0.113.30:20000-29999"), shared("adatum", 8001, "203.0.113.30:30000-39999"))
+	taken := mapping("northwind", "203.0.113.30:29999", "10.1.1.11:53")
+	taken.Proto = UDP
+	apply(taken, connection("northwind", "hq", 1, 2), connection("adatum", "hq", 1, 2))
+	if a, b := port("northwind", "hq"), port("adatum", "hq"); a != 29998 || b != 39999 {
+		t.Errorf("on a shared address: ports %d and %d", a, b)
+	}
+	if c, _ := f.Connection(must(ParseName("contoso")), must(ParseName("hq"))); c.Link() != "wg-hq" {
+		t.Errorf("link %s", c.Link())
+	}
+	long := connection("contoso", "headquarters-in-berlin", 1, 2)
+	if l := long.Link(); len(l) != 15 || !strings.HasPrefix(l, "wg-") {
+		t.Errorf("link %q", l)
+	}
+}
+
+// Each of these is refused with the reason, and nothing of it stays.
+func TestWaysOutRefused(t *testing.T) {
+	conn := func(spoil func(c *S2SConnection)) []Object {
+		c := connection("contoso", "hq", 1, 2)
+		spoil(&c)
+		return []Object{c}
+	}
+	foot := func(spoil func(a *Attachment)) []Object {
+		a := attachment("contoso", "dc", "198.51.100.1/32")
+		spoil(&a)
+		return []Object{a}
+	}
+	for i, c := range []struct {
+		put  []Object
+		kind error
+		want string
+	}{
+		{conn(func(c *S2SConnection) { c.PrivateKey = "" }), ErrInvalid, "no private key"},
+		{conn(func(c *S2SConnection) { c.Peers[0].PublicKey = c.PublicKey }), ErrInvalid, "is this end's own"},
+		{conn(func(c *S2SConnection) { c.Peers[0].PublicKey = WGKey{} }), ErrInvalid, "public key is missing"},
+		{conn(func(c *S2SConnection) {
+			p := c.Peers[0]
+			p.Name, p.PublicKey = must(ParseName("two")), wgKey(9)
+			c.Peers = append(c.Peers, p)
+		}), ErrInvalid, "claimed by peer site too"},
+		{conn(func(c *S2SConnection) { c.LocalAddress = addr("203.0.113.99") }), ErrConflict, "is not the tenant's"},
+		{conn(func(c *S2SConnection) { c.Peers[0].Endpoint = netip.MustParseAddrPort("203.0.113.10:51820") }), ErrConflict, "is the tenant's own"},
+		{conn(func(c *S2SConnection) { c.Peers[0].Prefixes = []netip.Prefix{prefix("10.1.1.0/25")} }), ErrConflict, "remoteMaps"},
+		{conn(func(c *S2SConnection) { c.Addresses = []netip.Prefix{prefix("10.1.1.9/30")} }), ErrConflict, "lies in prefix"},
+		{append(conn(func(c *S2SConnection) { c.ListenPort = 5555 }), func() Object {
+			c := connection("contoso", "branch", 3, 4)
+			c.ListenPort, c.Addresses = 5555, nil
+			return c
+		}()), ErrConflict, "UDP port 5555 at 203.0.113.10 is that of"},
+		{foot(func(a *Attachment) { a.Uplink = "moon" }), ErrNotFound, `uplink "moon"`},
+		{foot(func(a *Attachment) { a.VLAN = 7 }), ErrConflict, "has no VLANs"},
+		{foot(func(a *Attachment) { a.Addresses[0] = prefix("198.51.100.1/24") }), ErrConflict, "single address"},
+		{foot(func(a *Attachment) { a.Addresses[0] = prefix("203.0.113.20/32") }), ErrConflict, "belongs to tenant fabrikam too"},
+		{foot(func(a *Attachment) { a.Addresses[0] = prefix("203.0.113.10/32") }), ErrConflict, "NAT pool"},
+		{foot(func(a *Attachment) { a.Routes = []AttachmentRoute{{Prefix: prefix("10.1.1.0/24")}} }), ErrConflict, "own VSID 5001"},
+		{append(foot(func(*Attachment) {}), attachment("fabrikam", "dc", "198.51.100.2/32")), ErrConflict, "outside, an address is one tenant's"},
+		{[]Object{bgpPeer("contoso", "r1", "169.254.0.2", 65001)}, ErrNotFound, "no BGP router"},
+		{[]Object{router("contoso", 0)}, ErrInvalid, "0 is no AS number"},
+		{[]Object{router("contoso", 23456)}, ErrInvalid, "23456"},
+		{[]Object{router("contoso", 64512), bgpPeer("contoso", "r1", "169.254.0.2", 23456)}, ErrInvalid, "23456"},
+		{append(conn(func(*S2SConnection) {}), router("contoso", 64512), bgpPeer("contoso", "r1", "169.254.0.1", 65001)), ErrConflict, "compartment's own address"},
+		{[]Object{router("contoso", 64512), bgpPeer("contoso", "r1", "169.254.0.2", 65001), bgpPeer("contoso", "r2", "169.254.0.2", 65001)}, ErrConflict, "already"},
+		{[]Object{router("nobody", 64512)}, ErrNotFound, "does not exist"},
+	} {
+		f := base(t)
+		before := dump(f)
+		var changes []Change
+		for _, o := range c.put {
+			changes = append(changes, Change{Put: o})
+		}
+		_, err := f.Apply(changes)
+		if !errors.Is(err, c.kind) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("case %d: %v; want %v with %q", i, err, c.kind, c.want)
+		}
+		if dump(f) != before {
+			t.Errorf("case %d left\n%s", i, dump(f))
+		}
+	}
+}
+
+// What others depend on cannot go before them, and all goes with the tenant.
+func TestWaysOutDepend(t *testing.T) {
+	f := base(t)
+	c := connection("contoso", "hq", 1, 2)
+	if _, err := f.Apply([]Change{{Put: bgpPeer("contoso", "r1", "169.254.0.2", 65001)}, {Put: router("contoso", 64512)}, {Put: c}, {Put: attachment("contoso", "dc", "198.51.100.1/32")}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Apply([]Change{{Delete: router("contoso", 0)}}); !errors.Is(err, ErrInUse) && !errors.Is(err, ErrNotFound) {
+		t.Errorf("deleting the router of a peer: %v", err)
+	}
+	x, _ := f.Tenant(c.Tenant)
+	x.Gateway = nil
+	if _, err := f.Apply([]Change{{Put: x}, {Delete: mapping("contoso", "203.0.113.10:443", "10.1.1.11:443")}}); !errors.Is(err, ErrInUse) {
+		t.Errorf("taking the gateway away: %v", err)
+	}
+	cs, err := f.Cascade(c.Tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Apply(cs); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []Kind{KindAttachment, KindS2SConnection, KindBGPRouter, KindBGPPeer} {
+		if left := f.List(k); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+	}
+}
+
+// The hooks see the state as it would be, and their word stands.
+func TestSiteChecks(t *testing.T) {
+	s := site
+	asked := 0
+	s.Checks = []func(*Fabric, Name) error{func(f *Fabric, n Name) error {
+		asked++
+		if len(f.Connections(n)) > 1 {
+			return errors.New("one is enough")
+		}
+		return nil
+	}}
+	f := NewFabric(s)
+	if _, err := f.Apply([]Change{{Put: tenant("contoso", 5001, "203.0.113.10")}}); err != nil || asked != 0 {
+		t.Fatalf("asked %d times: %v", asked, err)
+	}
+	if _, err := f.Apply([]Change{{Put: connection("contoso", "hq", 1, 2)}}); err != nil || asked != 1 {
+		t.Fatalf("asked %d times: %v", asked, err)
+	}
+	two := connection("contoso", "branch", 3, 2)
+	two.Addresses = nil
+	if _, err := f.Apply([]Change{{Put: two}}); err == nil || !strings.Contains(err.Error(), "one is enough") {
+		t.Errorf("refused by a hook: %v", err)
+	}
+}
