@@ -3,6 +3,7 @@ package control
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"runtime"
@@ -137,14 +138,15 @@ func (p *puntReader) ReadPunted(frames []*packet.Frame, from []dataplane.PortID)
 // know makes what arrives by the interface the port's; with Wire.mu. 0 is that of
 // nobody.
 func (f *fast) know(ifindex uint32, id dataplane.PortID) {
-	next := map[uint32]dataplane.PortID{}
-	for k, v := range *f.ports.Load() {
-		if k != ifindex {
-			next[k] = v
-		}
+	old := *f.ports.Load()
+	if old[ifindex] == id { // also where it is nobody's and stays so
+		return
 	}
+	next := maps.Clone(old)
 	if id != 0 {
 		next[ifindex] = id
+	} else {
+		delete(next, ifindex)
 	}
 	f.ports.Store(&next)
 }

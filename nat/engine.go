@@ -102,7 +102,7 @@ func (e *Engine) apply(ctx context.Context, namespace string, table nft.Table, w
 		return r, nil
 	}
 	e.mark(namespace, netns.ID{})
-	forgotten, err := sweep(ctx, ns.Path(), want)
+	forgotten, err := sweep(ctx, ct.Over(rules.Socket()), want)
 	if forgotten > 0 {
 		r.Repaired = append(r.Repaired, fmt.Sprintf("%d connections with a former translation ended", forgotten))
 	}
@@ -130,13 +130,13 @@ func (e *Engine) mark(namespace string, id netns.ID) {
 }
 
 // sweep deletes the connections whose translation is not wanted any more. The
-// rules are in force already: no new one can come.
-func sweep(ctx context.Context, nsPath string, want wanted) (deleted int, err error) {
-	conns, err := ct.Open(nsPath)
-	if err != nil {
+// rules are in force already: no new one can come. Where there are none at all, they
+// are not listed: the kernel has one table for all namespaces, and would go through
+// the whole of it.
+func sweep(ctx context.Context, conns *ct.Conn, want wanted) (deleted int, err error) {
+	if n, err := conns.Count(); err != nil || n == 0 {
 		return 0, err
 	}
-	defer conns.Close()
 	var stale []ct.Entry
 	err = conns.Each(func(entry ct.Entry) error {
 		if want.stale(entry) {

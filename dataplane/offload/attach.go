@@ -48,10 +48,38 @@ type hooks struct {
 	made table[uint32, uint8]
 }
 
+// numbered is a program with the kernel's number of it, 0 where that is not known:
+// to ask for it takes longer than to look at a filter.
+type numbered struct {
+	*ebpf.Program
+	id ebpf.ProgramID
+}
+
+func numberOf(p *ebpf.Program) numbered { return numbered{p, idOf(p)} }
+
 // set puts the program at the interface's ingress, in the place of what an earlier
-// process of the instance had there.
-func (k hooks) set(ifindex int, program string, fd int) error {
+// process of the instance had there, unless it is there.
+func (k hooks) set(ifindex int, program string, p numbered) error {
 	want := nl.Filter{Link: ifindex, Priority: priorityOf(program), Handle: filterHandle, Name: filterName(k.instance, program)}
+	is, ok, err := k.h.Filter(ifindex, want.Priority, want.Handle)
+	if err != nil {
+		return fmt.Errorf("attach %s: %w", program, err)
+	}
+	if ok && is.Name == want.Name { // so there is clsact
+		if ebpf.ProgramID(is.Program) != p.id || p.id == 0 {
+			err = k.h.SetFilter(want, p.FD())
+		}
+		if err != nil {
+			return fmt.Errorf("attach %s: %w", program, err)
+		}
+		return nil
+	}
+	return k.place(want, program, p)
+}
+
+// place is set where the filter is not there.
+func (k hooks) place(want nl.Filter, program string, p numbered) error {
+	ifindex := want.Link
 	have, _, err := k.h.Filters(ifindex)
 	if err != nil {
 		return fmt.Errorf("attach %s: %w", program, err)
@@ -64,7 +92,7 @@ func (k hooks) set(ifindex int, program string, fd int) error {
 	if err := k.makeRoom(ifindex); err != nil {
 		return fmt.Errorf("attach %s: %w", program, err)
 	}
-	if err := k.h.SetFilter(want, fd); err != nil {
+	if err := k.h.SetFilter(want, p.FD()); err != nil {
 		return fmt.Errorf("attach %s: %w", program, err)
 	}
 	return nil
@@ -142,7 +170,7 @@ func (f *FastPath) attach(ifindex int, program string) error {
 
 // hook attaches the program now.
 func (f *FastPath) hook(ifindex int, program string) error {
-	return f.hooks.set(ifindex, program, f.program(program).FD())
+	return f.hooks.set(ifindex, program, f.program(program))
 }
 
 // rehook attaches our programs wherever something else is in their place, and
@@ -151,7 +179,7 @@ func (f *FastPath) rehook() (done []string, err error) {
 	var errs []error
 	for ifindex, program := range f.attached {
 		all, _, err := f.h.Filters(ifindex)
-		name, id := filterName(f.instance, program), idOf(f.program(program))
+		name, id := filterName(f.instance, program), f.program(program).id
 		if err == nil && slices.ContainsFunc(all, func(x nl.Filter) bool { return x.Name == name && ebpf.ProgramID(x.Program) == id }) {
 			continue
 		}
@@ -170,12 +198,7 @@ func (f *FastPath) rehook() (done []string, err error) {
 	return done, errors.Join(errs...)
 }
 
-func (f *FastPath) program(name string) *ebpf.Program {
-	if name == progPort {
-		return f.k.port
-	}
-	return f.k.fabric
-}
+func (f *FastPath) program(name string) numbered { return f.programs[name] }
 
 // idOf gives a program's number; 0 where the kernel does not tell.
 func idOf(p *ebpf.Program) ebpf.ProgramID {

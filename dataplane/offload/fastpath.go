@@ -45,6 +45,7 @@ type FastPath struct {
 	sizes    Sizes
 	h        *nl.Handle
 	k        *kernel
+	programs map[string]numbered // as filters name them
 	punt     puntLink
 
 	links    sync.Mutex     // over mirror.mu
@@ -104,6 +105,7 @@ func (f *FastPath) open(sw *dataplane.Switch, o Options) (err error) {
 	if f.k, err = load(l); err != nil {
 		return missing([]Capability{capability(capPrograms, err)})
 	}
+	f.programs = map[string]numbered{progFabric: numberOf(f.k.fabric), progPort: numberOf(f.k.port)}
 	f.hooks = hooks{f.h, f.instance, kernelTable[uint32, uint8]{f.k.maps[hooksMap]}}
 	if f.taking = !made && !adopted; f.taking {
 		if err := f.inheritHooks(); err != nil {

@@ -35,6 +35,7 @@ type Uplink struct {
 	instance string
 	h        *nl.Handle
 	k        *uplinkKernel
+	programs map[string]numbered  // as filters name them
 	made     table[uint32, uint8] // where FastPath notes what it made; nil without one
 }
 
@@ -58,6 +59,7 @@ func OpenUplink(o UplinkOptions) (*Uplink, error) {
 		u.made = o.FastPath.hooks.made
 	}
 	if u.k, err = loadUplink(uplinkOptions{sizes: sizes, with: with}); err == nil {
+		u.programs = map[string]numbered{progUplink: numberOf(u.k.inward), progExternal: numberOf(u.k.outward)}
 		u.exits, err = newExits(u.k.tables(), sizes.Exits)
 	}
 	if err != nil {
@@ -105,11 +107,7 @@ func (u *Uplink) Close() error {
 // attach puts the program at the interface's ingress, in the place of what an
 // earlier process of the instance had there.
 func (u *Uplink) attach(ifindex int, program string) error {
-	fd := u.k.inward.FD()
-	if program == progExternal {
-		fd = u.k.outward.FD()
-	}
-	return u.hooks().set(ifindex, program, fd)
+	return u.hooks().set(ifindex, program, u.programs[program])
 }
 
 func (u *Uplink) hooks() hooks { return hooks{h: u.h, instance: u.instance, made: u.made} }

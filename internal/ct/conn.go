@@ -33,6 +33,10 @@ func Open(nsPath string) (*Conn, error) {
 	return &Conn{nl}, nil
 }
 
+// Over reaches it by a socket that is open already, and that is not this Conn's to
+// close.
+func Over(nl *nfnl.Conn) *Conn { return &Conn{nl} }
+
 // Close closes the connection.
 func (c *Conn) Close() error { return c.nl.Close() }
 

@@ -28,6 +28,10 @@ func Open(nsPath string) (*Conn, error) {
 	return &Conn{nl}, nil
 }
 
+// Socket is what the connection goes by, for others who ask the namespace's netfilter
+// while it is open.
+func (c *Conn) Socket() *nfnl.Conn { return c.nl }
+
 // Close closes the connection. The tables stay.
 func (c *Conn) Close() error { return c.nl.Close() }
 

@@ -124,6 +124,26 @@ func filterHead(f Filter) *vnl.TcMsg {
 	return &vnl.TcMsg{Ifindex: int32(f.Link), Handle: f.Handle, Parent: atIngress, Info: uint32(f.Priority)<<16 | uint32(protocol)}
 }
 
+// Filter gives the BPF program at a place at the link's ingress; not ok if something
+// else is there, or nothing.
+func (h *Handle) Filter(link int, priority uint16, handle uint32) (f Filter, ok bool, err error) {
+	head := filterHead(Filter{Link: link, Priority: priority, Handle: handle})
+	msgs, err := h.ask(unix.RTM_GETTFILTER, 0, unix.RTM_NEWTFILTER, func(r *vnl.NetlinkRequest) {
+		r.AddData(head)
+		r.AddData(vnl.NewRtAttr(vnl.TCA_KIND, vnl.ZeroTerminated(kindBPF)))
+	})
+	if isAbsent(err) || errors.Is(err, unix.EINVAL) || err == nil && len(msgs) == 0 {
+		return f, false, nil
+	}
+	if err != nil {
+		return f, false, linkError(fmt.Sprintf("look at filters of link %d", link), err)
+	}
+	if f, ok, err = parseFilter(msgs[0]); err != nil {
+		return f, false, fmt.Errorf("look at filters of link %d: %w", link, err)
+	}
+	return f, ok && f.Priority == priority && f.Handle == handle, nil
+}
+
 // Filters lists the BPF programs at the link's ingress. others counts the filters
 // at ingress and egress that are something else.
 func (h *Handle) Filters(link int) (out []Filter, others int, err error) {

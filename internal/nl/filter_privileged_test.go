@@ -51,6 +51,19 @@ func TestFilters(t *testing.T) {
 
 	expect := func(want ...Filter) {
 		t.Helper()
+		at := map[uint16]Filter{}
+		for _, w := range want {
+			at[w.Priority] = w
+		}
+		for _, priority := range []uint16{1000, 1001} {
+			w, want := at[priority]
+			if got, ok, err := h.Filter(a, priority, 1); err != nil || ok != want || got.Name != w.Name || got.Program != w.Program {
+				t.Errorf("at %d: %+v, %v, %v; want %+v", priority, got, ok, err, w)
+			}
+		}
+		if got, ok, err := h.Filter(a, 1000, 2); err != nil || ok {
+			t.Errorf("another handle: %+v, %v", got, err)
+		}
 		got, _, err := h.Filters(a)
 		must(t, err)
 		if len(got) != len(want) {

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hnvgate/hnvgate/internal/netns"
 )
 
@@ -103,6 +105,11 @@ func (r *rig) restarts(ctx context.Context) error {
 			return err
 		}
 		r.put(metric, "s", time.Since(begin).Seconds())
+		var cpu unix.Timespec
+		if err := unix.ClockGettime(clockOf(r.ours.proc.PID()), &cpu); err != nil {
+			return fmt.Errorf("processor time of gatewayd: %w", err)
+		}
+		r.put(metric+"_cpu", "s", time.Duration(cpu.Nano()).Seconds())
 		return nil
 	}
 	if err := again("adoption", func() error { return nil }); err != nil {

@@ -57,7 +57,7 @@ func TestSizes(t *testing.T) {
 		Measures: []string{"control", "udp64"}, Streams: []int{1}, Flows: []uint32{1}, Tenants: []int{3}, Records: []int{300}, SizeRounds: 1,
 	}, ours)
 	want := map[[2]string]bool{}
-	for _, metric := range []string{"apply", "adoption", "start_up", "udp64_16k", "record_effect_p50", "tenant_memory_daemon", "tenant_memory_kernel"} {
+	for _, metric := range []string{"apply", "adoption", "adoption_cpu", "start_up", "start_up_cpu", "udp64_16k", "record_effect_p50", "tenant_memory_daemon", "tenant_memory_kernel"} {
 		want[[2]string{ours + "/tenants=3", metric}] = true
 	}
 	for _, metric := range []string{"record_import", "adoption", "start_up", "udp64_16k", "record_memory_daemon"} {
