@@ -73,7 +73,7 @@ func (x *executor) do(s step) error {
 	case changeLink:
 		return x.onLink(s.side, s.name, func(h *nl.Handle, i int) error { return h.SetLink(i, s.change) })
 	case setOffloads:
-		return x.in.SetLinkOffloads(s.link, nl.Offloads{})
+		return x.in.SetLinkOffloads(s.link, s.to)
 	case addAddr:
 		return x.onLink(s.side, s.link, func(h *nl.Handle, i int) error {
 			return h.AddAddr(nl.Addr{Prefix: s.prefix, Link: i, Protocol: nl.Protocol, NoSource: s.noSource})

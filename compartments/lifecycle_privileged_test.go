@@ -141,7 +141,7 @@ func TestRepair(t *testing.T) {
 		{in, "ip neigh del 10.254.254.1 dev wnv5000"},
 		{in, "ip neigh replace 169.254.0.1 lladdr 02:00:00:00:00:01 dev ext"},
 		{in, "ip link set lo down"},
-		{in, "ethtool -K wnv5000 tx on"},
+		{in, "ethtool -K wnv5000 gso off"},
 		{in, "sysctl -qw net.ipv4.ip_forward=0"},
 		{in, "sysctl -qw net.ipv4.conf.ext.forwarding=0"},
 		{in, "sysctl -qw net.ipv4.conf.ext.rp_filter=0"},

@@ -75,7 +75,7 @@ func (e *Engine) seeInside(w want, in *nl.Handle) (seen, error) {
 			return s, err
 		}
 		s.hops = append(s.hops, hops...)
-		if p.inner.plain {
+		if p.inner.offloads != nil {
 			if s.offloads[l.Name], err = in.LinkOffloads(l.Name); err != nil {
 				return s, err
 			}

@@ -87,8 +87,12 @@ func planPair(p pair, s seen) []step {
 	}
 	out = append(out, planLink(outward, p.outer, peer, !joined)...)
 	out = append(out, planLink(inside, p.inner, in, !joined)...)
-	if have := s.offloads[p.inner.name]; p.inner.plain && (!joined || have != nl.Offloads{}) {
-		out = append(out, setOffloads{p.inner.name})
+	have := s.offloads[p.inner.name]
+	if !joined {
+		have = allOffloads
+	}
+	if want := p.inner.offloads; want != nil && have != *want {
+		out = append(out, setOffloads{p.inner.name, *want})
 	}
 	return out
 }

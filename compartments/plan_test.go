@@ -112,6 +112,9 @@ func right(w want) seen {
 	for i, p := range w.pairs {
 		in, out := rightLink(p.inner, 2+i), rightLink(p.outer, 50+i)
 		in.Parent, out.Parent = out.Index, in.Index
+		if p.inner.offloads != nil {
+			s.offloads[in.Name] = *p.inner.offloads
+		}
 		s.links[in.Name], s.outer[out.Name] = in, out
 		for _, a := range w.addrs[in.Name] {
 			s.addrs[in.Name] = append(s.addrs[in.Name], nl.Addr{Prefix: a, Link: in.Index, Protocol: nl.Protocol})
@@ -170,6 +173,27 @@ func TestPlanInside(t *testing.T) {
 		s := right(w)
 		disturb(&s)
 		golden(t, name, text(planInside(w, s)))
+	}
+}
+
+// Where packets are to leave whole, they do from the start, and again when that is
+// asked for, or no longer.
+func TestWhole(t *testing.T) {
+	cut := bothFamilies(t)
+	cut.Whole = true
+	whole, super := wantOf(t, cut), wantOf(t, bothFamilies(t))
+	const off, on = "link wnv5000: transmit offloads switched off", "link wnv5000: transmit offloads switched on"
+	if steps := words(planInside(whole, seen{})); !slices.Contains(steps, off) {
+		t.Errorf("a new one: %q", steps)
+	}
+	if steps := words(planInside(whole, right(super))); !slices.Equal(steps, []string{off}) {
+		t.Errorf("one of super-packets becomes another: %q", steps)
+	}
+	if steps := words(planInside(super, right(whole))); !slices.Equal(steps, []string{on}) {
+		t.Errorf("and back: %q", steps)
+	}
+	if steps := words(planInside(whole, right(whole))); len(steps) > 0 {
+		t.Errorf("all is right, and the plan is %q", steps)
 	}
 }
 

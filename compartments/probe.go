@@ -83,10 +83,7 @@ func probe() ([]Feature, error) {
 }
 
 func tryVeth(h *nl.Handle, _ *nft.Conn) error {
-	if err := h.AddVeth(nl.LinkEnd{Name: "probe0"}, nl.LinkEnd{Name: "probe1"}); err != nil {
-		return err
-	}
-	return h.SetLinkOffloads("probe0", nl.Offloads{})
+	return h.AddVeth(nl.LinkEnd{Name: "probe0"}, nl.LinkEnd{Name: "probe1"})
 }
 
 func tryTables(_ *nl.Handle, c *nft.Conn) error {

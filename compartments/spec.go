@@ -48,11 +48,14 @@ var kinds = []string{Routed, VLAN, MACVLAN, Bridge}
 
 // Spec is the whole of one compartment.
 type Spec struct {
-	Name   hnv.Name
-	RDID   hnv.RDID
-	VSID   hnv.VSID       // the gateway subnet
-	MAC    hnv.MAC        // of wnv<VSID>
-	MTU    int            // of wnv<VSID>
+	Name hnv.Name
+	RDID hnv.RDID
+	VSID hnv.VSID // the gateway subnet
+	MAC  hnv.MAC  // of wnv<VSID>
+	MTU  int      // of wnv<VSID>
+	// Whole: what leaves by wnv has the size of frames on a wire and all its
+	// checksums, for a dataplane that could not take super-packets as fast.
+	Whole  bool
 	CAs    []netip.Prefix // the compartment's addresses with the subnet's length
 	Routes []Route
 	Uplink string

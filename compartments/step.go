@@ -41,7 +41,10 @@ type (
 		what   []string
 	}
 
-	setOffloads struct{ link string }
+	setOffloads struct {
+		link string
+		to   nl.Offloads
+	}
 
 	addAddr struct {
 		side
@@ -115,7 +118,12 @@ func (s changeLink) String() string {
 	return fmt.Sprintf("link %s: %s set", s.name, strings.Join(s.what, ", "))
 }
 
-func (s setOffloads) String() string { return "link " + s.link + ": transmit offloads switched off" }
+func (s setOffloads) String() string {
+	if s.to == (nl.Offloads{}) {
+		return "link " + s.link + ": transmit offloads switched off"
+	}
+	return "link " + s.link + ": transmit offloads switched on"
+}
 
 func (s addAddr) String() string { return fmt.Sprintf("address %s put on %s", s.prefix, s.link) }
 

@@ -71,9 +71,10 @@ type link struct {
 	mtu   int
 	alias string
 	noARP bool
-	plain bool // offloads off: frames leave whole and with their checksums
-	conf4 map[nl.Conf4]int
-	ipv6  bool
+	// offloads are what it leaves undone of what it sends; nil: as it happens to be.
+	offloads *nl.Offloads
+	conf4    map[nl.Conf4]int
+	ipv6     bool
 }
 
 // route is a route without what only the kernel knows.
@@ -164,7 +165,7 @@ func wanted(n names, s Spec, uplink uplinkState) want {
 		marker:    n.marker(s.Name),
 		sysctls:   slices.Clone(sysctlBase),
 		pairs: []pair{{
-			inner: link{name: wnv, mac: mac, mtu: s.MTU, alias: role("wnv"), plain: true, conf4: insideConf, ipv6: ca6},
+			inner: link{name: wnv, mac: mac, mtu: s.MTU, alias: role("wnv"), offloads: s.offloads(), conf4: insideConf, ipv6: ca6},
 			outer: link{name: n.overlayPeer(s.VSID), mac: linkMAC(macOverlayPeer, s.VSID), mtu: s.MTU, alias: role("wnv"), noARP: true, conf4: overlayPeerConf},
 		}, {
 			inner: link{name: ExternalLink, mac: macE, mtu: uplink.mtu, alias: role("ext"), noARP: true, conf4: insideConf, ipv6: ext6},
@@ -181,6 +182,18 @@ func wanted(n names, s Spec, uplink uplinkState) want {
 	w.insideRoutes(s, wnv, ext, macX)
 	w.outside = wantedOutside(s, ext, peer, uplink, macE)
 	return w
+}
+
+// allOffloads are those that a veth has from the start.
+var allOffloads = nl.Offloads{TxChecksum: true, TSO: true, GSO: true}
+
+// offloads are those of wnv.
+func (s *Spec) offloads() *nl.Offloads {
+	if s.Whole {
+		return &nl.Offloads{}
+	}
+	all := allOffloads
+	return &all
 }
 
 func (w *want) insideRoutes(s Spec, wnv string, ext []netip.Addr, macX [6]byte) {

@@ -77,6 +77,24 @@ func TestDesired(t *testing.T) {
 	}
 }
 
+// Super-packets are cut in the compartment where the tunnels would not take them.
+func TestWholePackets(t *testing.T) {
+	for _, c := range []struct {
+		encap hnv.Encap
+		pa    string
+		whole bool
+	}{{hnv.NVGRE, "192.168.1.1/24", false}, {hnv.VXLAN, "192.168.1.1/24", false}, {hnv.NVGRE, "fd99::1/64", false}, {hnv.VXLAN, "fd99::1/64", true}} {
+		m := newMemory(t)
+		contoso := theTenant("contoso", 5001, "203.0.113.10")
+		contoso.Encap = c.encap
+		m.change(put(hnv.ProviderAddress{Addr: netip.MustParsePrefix(c.pa), Interface: "pa0"}), put(contoso))
+		d, ok := desired(m.f, contoso.Name, machine{paMTU: 1500})
+		if !ok || d.Compartment.Whole != c.whole {
+			t.Errorf("%s at %s: whole is %v", c.encap, c.pa, !c.whole)
+		}
+	}
+}
+
 func TestBuildOrder(t *testing.T) {
 	m, e := newMemory(t), newEngines()
 	m.change(put(theAddress), put(theTenant("contoso", 5001, "203.0.113.10")))

@@ -118,6 +118,7 @@ func compartmentSpec(f *hnv.Fabric, t hnv.Tenant, mtu int) *compartments.Spec {
 	g := t.Gateway
 	s := &compartments.Spec{
 		Name: t.Name, RDID: t.RDID, VSID: g.VSID, MAC: hnv.CompartmentMAC(g.VSID), MTU: mtu, Uplink: g.Uplink,
+		Whole: tunnelsWhole(f, t),
 	}
 	own, _ := t.Subnet(g.VSID)
 	via := map[bool]netip.Addr{} // by Is4: the distributed router's address in the gateway subnet
@@ -147,6 +148,14 @@ func compartmentSpec(f *hnv.Fabric, t hnv.Tenant, mtu int) *compartments.Spec {
 		s.External = g.NAT.Pool
 	}
 	return s
+}
+
+// tunnelsWhole tells whether the fast path in the kernel takes no super-packets into
+// the tenant's tunnels: one outer UDP checksum, which IPv6 wants, cannot serve all
+// pieces.
+func tunnelsWhole(f *hnv.Fabric, t hnv.Tenant) bool {
+	pa, ok := f.GatewayPA()
+	return ok && pa.Is6() && t.Encap == hnv.VXLAN
 }
 
 func isOneOf(a netip.Addr, in []netip.Addr) bool {
