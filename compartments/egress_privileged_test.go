@@ -353,8 +353,8 @@ func TestAddressesAreAnsweredFor(t *testing.T) {
 	up0, err := m.gw.Link("up0")
 	must(t, err)
 
-	arp := string(announcement(up0.MAC, mustAddr("203.0.113.10")))
-	nd := string(announcement(up0.MAC, mustAddr("2001:db8:f::10")))
+	arp := string(nl.Announcement(up0.MAC, mustAddr("203.0.113.10")))
+	nd := string(nl.Announcement(up0.MAC, mustAddr("2001:db8:f::10")))
 	if heard := ear.marks([]string{arp, nd}); len(heard) != 2 {
 		t.Errorf("%d of 2 announcements heard", len(heard))
 	}

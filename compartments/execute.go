@@ -106,7 +106,7 @@ func (x *executor) do(s step) error {
 		if (*x.e.watched.Load())[s.link] {
 			x.e.gw.herald(s.addrs, x.e.now())
 		}
-		return x.onLink(outward, s.link, func(h *nl.Handle, i int) error { return announceAddrs(h, i, s.addrs) })
+		return x.onLink(outward, s.link, func(h *nl.Handle, i int) error { return h.Announce(i, s.addrs) })
 	case addRule:
 		return x.e.out.AddRule(s.Rule)
 	case delRule:

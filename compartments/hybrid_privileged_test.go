@@ -258,7 +258,7 @@ func TestRewriteAddresses(t *testing.T) {
 	if got := m.addrs("pa0"); !slices.Equal(got, []string{"192.168.1.10/24", "192.168.1.77/32", "192.168.1.78/32", "fd00:aa::10/64"}) {
 		t.Errorf("addresses %v", got)
 	}
-	announced := string(announcement(l.MAC, mustAddr("192.168.1.78")))
+	announced := string(nl.Announcement(l.MAC, mustAddr("192.168.1.78")))
 	if got := onFabric.marks([]string{announced}); len(got) == 0 {
 		t.Error("its coming is not announced")
 	}

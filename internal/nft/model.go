@@ -8,6 +8,7 @@ const (
 	Inet   Family = 1
 	IPv4   Family = 2
 	NetDev Family = 5
+	Bridge Family = 7
 	IPv6   Family = 10
 )
 
@@ -21,6 +22,8 @@ func (f Family) String() string {
 		return "ip6"
 	case NetDev:
 		return "netdev"
+	case Bridge:
+		return "bridge"
 	}
 	return "unknown"
 }

@@ -34,6 +34,10 @@ type Link struct {
 	ParentNetns     int // the number that this namespace has for that one; -1: none
 	Master          int
 	VLAN            uint16
+	// Private: a macvlan link that passes nothing to others on its parent.
+	Private bool
+	// Isolated: a port of a bridge that passes nothing to other such ports.
+	Isolated bool
 	// AddrGenNone: the kernel makes no IPv6 link-local address.
 	AddrGenNone bool
 	conf4       []byte // int32 each, IPV4_DEVCONF_* less one
@@ -72,6 +76,7 @@ const (
 	DADTransmits     Conf6 = 6
 	ProxyNDP         Conf6 = 22
 	DisableIPv6      Conf6 = 26
+	IgnoreLinkdown6  Conf6 = 39 // ignore_routes_with_linkdown
 )
 
 // Conf4 gives the setting's value; ok is false where the kernel shows none.
@@ -185,18 +190,35 @@ func parseLink(m []byte) (Link, error) {
 		if err != nil {
 			return Link{}, err
 		}
-		l.Kind = text(in[unix.IFLA_INFO_KIND])
-		if l.Kind == "vlan" {
-			data, err := attrs(in[unix.IFLA_INFO_DATA])
-			if err != nil {
-				return Link{}, err
-			}
-			if b := data[unix.IFLA_VLAN_ID]; len(b) == 2 {
-				l.VLAN = vnl.NativeEndian().Uint16(b)
-			}
+		if err := parseKind(in, &l); err != nil {
+			return Link{}, err
 		}
 	}
 	return l, parseAFSpec(at[unix.IFLA_AF_SPEC], &l)
+}
+
+func parseKind(in map[uint16][]byte, l *Link) error {
+	l.Kind = text(in[unix.IFLA_INFO_KIND])
+	data, err := attrs(in[unix.IFLA_INFO_DATA])
+	if err != nil {
+		return err
+	}
+	switch l.Kind {
+	case "vlan":
+		if b := data[unix.IFLA_VLAN_ID]; len(b) == 2 {
+			l.VLAN = vnl.NativeEndian().Uint16(b)
+		}
+	case "macvlan":
+		l.Private = u32(data[vnl.IFLA_MACVLAN_MODE]) == vnl.MACVLAN_MODE_PRIVATE
+	}
+	if text(in[unix.IFLA_INFO_SLAVE_KIND]) != "bridge" {
+		return nil
+	}
+	port, err := attrs(in[unix.IFLA_INFO_SLAVE_DATA])
+	if b := port[unix.IFLA_BRPORT_ISOLATED]; len(b) == 1 {
+		l.Isolated = b[0] != 0
+	}
+	return err
 }
 
 func parseAFSpec(b []byte, l *Link) error {

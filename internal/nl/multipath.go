@@ -64,24 +64,23 @@ func gateway(dst, via netip.Addr) []byte {
 	return vnl.NewRtAttr(unix.RTA_VIA, append(b, via.AsSlice()...)).Serialize()
 }
 
-// parseHops reads what appendHops writes.
-func parseHops(b []byte) ([]NextHop, error) {
-	var out []NextHop
+// parseHops reads what appendHops writes, and which of the next hops are down.
+func parseHops(b []byte) (out []NextHop, down []bool, err error) {
 	for e := vnl.NativeEndian(); len(b) >= unix.SizeofRtNexthop; {
 		n := int(e.Uint16(b))
 		if n < unix.SizeofRtNexthop || n > len(b) {
-			return nil, errors.New("malformed next hops")
+			return nil, nil, errors.New("malformed next hops")
 		}
 		at, err := attrs(b[unix.SizeofRtNexthop:n])
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		hop := NextHop{Link: int(u32(b[4:])), Weight: int(b[3]) + 1, OnLink: b[2]&unix.RTNH_F_ONLINK != 0, Via: addr(at[unix.RTA_GATEWAY])}
 		if !hop.Via.IsValid() {
 			hop.Via = viaAddr(at[unix.RTA_VIA])
 		}
-		out = append(out, hop)
+		out, down = append(out, hop), append(down, b[2]&hopDown != 0)
 		b = b[min((n+3)&^3, len(b)):]
 	}
-	return out, nil
+	return out, down, nil
 }

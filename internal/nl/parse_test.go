@@ -2,7 +2,10 @@
 
 package nl
 
-import "testing"
+import (
+	"net/netip"
+	"testing"
+)
 
 // What the kernel says is trusted, but a new kernel may say it differently:
 // whatever it is, parsing does not panic.
@@ -16,6 +19,8 @@ func FuzzParse(f *testing.F) {
 			l.Conf6(DisableIPv6)
 		}
 		_, _, _ = parseRoute(b, 0)
+		_, _, _ = parseAnyRoute(b)
+		_ = maybeContains(b, netip.IPv4Unspecified())
 		_, _ = parseRule(b)
 		_, _, _ = parseNeighbour(b)
 		_, _, _ = parseFilter(b)

@@ -99,21 +99,36 @@ func shortTable(table uint32) uint8 {
 // parseRoute reads a route of the table wanted, or if that is RT_TABLE_UNSPEC of
 // any.
 func parseRoute(m []byte, wanted uint32) (r Route, ok bool, err error) {
+	f, cloned, err := parseAnyRoute(m)
+	if err != nil {
+		return r, false, err
+	}
+	ok = (wanted == unix.RT_TABLE_UNSPEC || f.Table == wanted) && !cloned && (f.Type == RouteUnicast || f.Type == RouteUnreachable)
+	if !ok {
+		return r, false, nil
+	}
+	r = f.Route
+	r.Table = f.Table
+	if r.Table == unix.RT_TABLE_MAIN {
+		r.Table = 0
+	}
+	return r, true, nil
+}
+
+// parseAnyRoute reads a route of any table and type. One that is cloned is what
+// the kernel keeps of a destination, and in no table.
+func parseAnyRoute(m []byte) (f FoundRoute, cloned bool, err error) {
 	if len(m) < unix.SizeofRtMsg {
-		return r, false, errors.New("short route message")
+		return f, false, errors.New("short route message")
 	}
 	head := vnl.DeserializeRtMsg(m)
 	at, err := attrs(m[unix.SizeofRtMsg:])
 	if err != nil {
-		return r, false, err
+		return f, false, err
 	}
-	table := uint32(head.Table)
+	f.Type, f.Table = RouteType(head.Type), uint32(head.Table)
 	if b, has := at[unix.RTA_TABLE]; has {
-		table = u32(b)
-	}
-	if wanted != unix.RT_TABLE_UNSPEC && table != wanted || head.Flags&unix.RTM_F_CLONED != 0 ||
-		head.Type != unix.RTN_UNICAST && head.Type != unix.RTN_UNREACHABLE {
-		return r, false, nil
+		f.Table = u32(b)
 	}
 	dst := netip.IPv4Unspecified()
 	if head.Family == unix.AF_INET6 {
@@ -122,30 +137,30 @@ func parseRoute(m []byte, wanted uint32) (r Route, ok bool, err error) {
 	if b, has := at[unix.RTA_DST]; has {
 		dst = addr(b)
 	}
-	r = Route{
+	r := &f.Route
+	*r = Route{
 		Dst: netip.PrefixFrom(dst, int(head.Dst_len)), Via: addr(at[unix.RTA_GATEWAY]), Link: int(u32(at[unix.RTA_OIF])),
 		OnLink: head.Flags&unix.RTNH_F_ONLINK != 0, Src: addr(at[unix.RTA_PREFSRC]), Metric: u32(at[unix.RTA_PRIORITY]),
-		Protocol: head.Protocol, Unreachable: head.Type == unix.RTN_UNREACHABLE,
-	}
-	if table != unix.RT_TABLE_MAIN {
-		r.Table = table
+		Protocol: head.Protocol, Unreachable: f.Type == RouteUnreachable,
 	}
 	if b, has := at[unix.RTA_MULTIPATH]; has && len(b) >= 8 {
 		r.Multipath = true
 		r.Link = int(u32(b[4:]))
-		if r.NextHops, err = parseHops(b); err != nil {
-			return r, false, err
+		if r.NextHops, f.Down, err = parseHops(b); err != nil {
+			return f, false, err
 		}
 		for _, hop := range r.NextHops {
 			if hop.Via.IsValid() {
 				r.Hops = append(r.Hops, hop.Via)
 			}
 		}
+	} else {
+		f.Down = []bool{head.Flags&hopDown != 0}
 	}
 	if hop := viaAddr(at[unix.RTA_VIA]); hop.IsValid() {
 		r.Hops = append(r.Hops, hop)
 	}
-	return r, true, nil
+	return f, head.Flags&unix.RTM_F_CLONED != 0, nil
 }
 
 // viaAddr reads struct rtvia: a family and an address of it.
