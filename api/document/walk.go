@@ -246,7 +246,27 @@ func noun(t reflect.Type) string {
 		return "a NAT mapping"
 	case reflect.TypeFor[v1.ACL]():
 		return "an ACL"
-	case reflect.TypeFor[v1.ACLRule]():
+	case reflect.TypeFor[v1.Attachment]():
+		return "an attachment"
+	case reflect.TypeFor[v1.S2SConnection]():
+		return "a site-to-site connection"
+	case reflect.TypeFor[v1.BGPRouter]():
+		return "a BGP router"
+	case reflect.TypeFor[v1.S2SPeer](), reflect.TypeFor[v1.BGPPeer]():
+		return "a peer"
+	case reflect.TypeFor[v1.S2SProbe]():
+		return "a probe"
+	case reflect.TypeFor[v1.PrefixMap]():
+		return "a map of prefixes"
+	case reflect.TypeFor[v1.AttachmentRoute]():
+		return "a route"
+	case reflect.TypeFor[v1.BGPNetwork]():
+		return "a network"
+	case reflect.TypeFor[v1.BGPAggregate]():
+		return "an aggregate"
+	case reflect.TypeFor[v1.BGPPolicy]():
+		return "a policy"
+	case reflect.TypeFor[v1.ACLRule](), reflect.TypeFor[v1.BGPRule]():
 		return "a rule"
 	case reflect.TypeFor[v1.NAT](), reflect.TypeFor[v1.QoS](), reflect.TypeFor[v1.Learning]():
 		return strings.ToLower(t.Name())

@@ -72,7 +72,7 @@ func (s *streaming) Capture(v1.CaptureRequest) (func(context.Context, io.Writer)
 func captureFrom(t *testing.T, run func(ctx context.Context, w io.Writer) error) (c *client.Client, stop func()) {
 	t.Helper()
 	st := servertest.NewStore(site)
-	s := server.New(st, &streaming{servertest.Backend{Store: st}, run}, slog.New(slog.DiscardHandler))
+	s := server.New(st, &streaming{servertest.Backend{Store: st}, run}, nil, slog.New(slog.DiscardHandler))
 	var lc net.ListenConfig
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := lc.Listen(t.Context(), "unix", path)

@@ -34,7 +34,7 @@ func (s *Server) registerDocuments() {
 	huma.Register(s.api, apply, s.apply)
 
 	export := operation("export", http.MethodGet, "/v1/export", "documents", "Give what is configured as one document")
-	export.Description = "Everything, or with host what a host needs and nothing else, as it is applied there: " +
+	export.Description = "Everything except keys and passwords, or with host what a host needs and nothing else, as it is applied there: " +
 		"the tenants that have a lookup record at one of its provider addresses, without their gateway, their ACLs, records and customer routes, " +
 		"and the way to the compartments on this gateway. The host's own provider addresses, provider routes and ports are not in it."
 	export.Errors = []int{http.StatusUnprocessableEntity}
@@ -107,6 +107,14 @@ func document(objects []hnv.Object) v1.Document {
 			d.CustomerRoutes = append(d.CustomerRoutes, v)
 		case v1.NATMapping:
 			d.NATMappings = append(d.NATMappings, v)
+		case v1.Attachment:
+			d.Attachments = append(d.Attachments, v)
+		case v1.S2SConnection:
+			d.S2SConnections = append(d.S2SConnections, v)
+		case v1.BGPRouter:
+			d.BGPRouters = append(d.BGPRouters, v)
+		case v1.BGPPeer:
+			d.BGPPeers = append(d.BGPPeers, v)
 		}
 	}
 	return d
@@ -134,6 +142,14 @@ func asWritten(o hnv.Object) any {
 		return r
 	case hnv.NATMapping:
 		return v1.NewNATMapping(o)
+	case hnv.Attachment:
+		return v1.NewAttachment(o)
+	case hnv.S2SConnection:
+		return v1.NewS2SConnection(o)
+	case hnv.BGPRouter:
+		return v1.NewBGPRouter(o)
+	case hnv.BGPPeer:
+		return v1.NewBGPPeer(o)
 	}
 	panic("server: an object of a kind that no document has: " + o.Kind())
 }

@@ -14,11 +14,14 @@ import (
 )
 
 // etag is a strong entity tag (RFC 9110 section 8.8.3) of what the interface
-// shows of an object: it changes whenever that does, and only then.
-func etag(shown any) string {
+// shows of an object and of its secrets: it changes whenever these do, and only then.
+func etag(shown any, secrets ...string) string {
 	b, err := json.Marshal(shown)
 	if err != nil {
 		return ""
+	}
+	for _, s := range secrets {
+		b = append(append(b, 0), s...)
 	}
 	h := sha256.Sum256(b)
 	return `"` + hex.EncodeToString(h[:12]) + `"`
@@ -107,7 +110,7 @@ func (r resource[T, L]) unchanged(f *hnv.Fabric, m ifMatch, key string) error {
 	switch {
 	case !ok:
 		return &kindError{r.noun + " " + key + " does not exist any more, or did not yet", errChanged}
-	case m.any || slices.Contains(m.tags, etag(r.show(f, o))):
+	case m.any || slices.Contains(m.tags, etag(r.show(f, o), sealed(o)...)):
 		return nil
 	}
 	return &kindError{r.noun + " " + key + " was changed meanwhile: read it again, and then decide", errChanged}

@@ -19,6 +19,10 @@ type item struct {
 	vsids  []uint32   // virtual subnets it makes, or needs
 	acls   []string   // names of the ACLs it makes, or needs
 	bad    []refusal  // what could not be read
+
+	// What a connection or BGP peer says of its secrets.
+	connection *v1.S2SConnection
+	peer       *v1.BGPPeer
 }
 
 // read converts one object of the interface.
@@ -97,6 +101,30 @@ func mappingItem(at string, m v1.NATMapping) item {
 	return read(at, "NAT mapping "+name(m.Proto)+"/"+name(m.External), m.Tenant, o, err)
 }
 
+func attachmentItem(at string, a v1.Attachment) item {
+	o, err := a.Object()
+	return read(at, "attachment "+name(a.Tenant)+"/"+name(a.Name), a.Tenant, o, err)
+}
+
+func connectionItem(at string, c v1.S2SConnection) item {
+	o, err := c.Object()
+	it := read(at, "site-to-site connection "+name(c.Tenant)+"/"+name(c.Name), c.Tenant, o, err)
+	it.connection = &c
+	return it
+}
+
+func routerItem(at string, r v1.BGPRouter) item {
+	o, err := r.Object()
+	return read(at, "BGP router of tenant "+name(r.Tenant), r.Tenant, o, err)
+}
+
+func peerItem(at string, p v1.BGPPeer) item {
+	o, err := p.Object()
+	it := read(at, "BGP peer "+name(p.Tenant)+"/"+name(p.Name), p.Tenant, o, err)
+	it.peer = &p
+	return it
+}
+
 func name(candidates ...string) string {
 	for _, c := range candidates {
 		if c != "" {
@@ -116,7 +144,11 @@ func documentItems(d *v1.Document) []item {
 	out = each(out, "ports", d.Ports, portItem)
 	out = each(out, "lookupRecords", d.LookupRecords, recordItem)
 	out = each(out, "customerRoutes", d.CustomerRoutes, routeItem)
-	return each(out, "natMappings", d.NATMappings, mappingItem)
+	out = each(out, "natMappings", d.NATMappings, mappingItem)
+	out = each(out, "attachments", d.Attachments, attachmentItem)
+	out = each(out, "s2sConnections", d.S2SConnections, connectionItem)
+	out = each(out, "bgpRouters", d.BGPRouters, routerItem)
+	return each(out, "bgpPeers", d.BGPPeers, peerItem)
 }
 
 func each[T any](out []item, list string, in []T, convert func(string, T) item) []item {

@@ -14,7 +14,7 @@ const openapiFile = "../../docs/api/openapi.yaml"
 //go:generate go test -run TestOpenAPIDocumentIsCurrent -update .
 
 func TestOpenAPIDocumentIsCurrent(t *testing.T) {
-	got, err := New(nil, nil, nil).OpenAPI()
+	got, err := New(nil, nil, nil, nil).OpenAPI()
 	if err != nil {
 		t.Fatal(err)
 	}

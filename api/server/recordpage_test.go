@@ -133,7 +133,7 @@ func BenchmarkListRecords(b *testing.B) {
 	for _, n := range []int{1_000, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			s := servertest.NewStore(site)
-			h := server.New(s, &servertest.Backend{Store: s}, slog.New(slog.DiscardHandler)).Handler()
+			h := server.New(s, &servertest.Backend{Store: s}, nil, slog.New(slog.DiscardHandler)).Handler()
 			fill(b, s, n)
 			for b.Loop() {
 				var l v1.LookupRecordList

@@ -92,8 +92,8 @@ func (s *Server) getRecord(_ context.Context, in *recordKey) (*one[v1.LookupReco
 	if err != nil {
 		return nil, s.refuse(err)
 	}
-	if v, ok := records().find(s, want.Key()); ok {
-		return &one[v1.LookupRecord]{etag(v), v}, nil
+	if v, tag, ok := records().find(s, want.Key()); ok {
+		return &one[v1.LookupRecord]{tag, v}, nil
 	}
 	var out one[v1.LookupRecord]
 	derived := s.backend.DerivedRecords()

@@ -71,6 +71,25 @@ func (r resource[T, L]) registerList(s *Server) {
 		})
 }
 
+// registerListOfTenant is registerList for objects of a tenant, which can be asked
+// for alone.
+func registerListOfTenant[T, L any](s *Server, r resource[T, L], tenant func(hnv.Object) hnv.Name) {
+	list := operation("list-"+r.plural, http.MethodGet, r.path, r.plural, "List the "+r.nouns())
+	list.Errors = []int{http.StatusNotFound, http.StatusUnprocessableEntity}
+	huma.Register(s.api, list, func(_ context.Context, in *tenantFilter) (*answer[L], error) {
+		if err := s.checkTenant(in.Tenant); err != nil {
+			return nil, err
+		}
+		items := r.all(s, func(_ *hnv.Fabric, o hnv.Object) bool {
+			return in.Tenant == "" || tenant(o).String() == in.Tenant
+		})
+		return &answer[L]{r.list(items)}, nil
+	})
+}
+
+// nouns is what several are called.
+func (r resource[T, L]) nouns() string { return r.noun + "s" }
+
 // all gives the objects that keep takes; nil takes all.
 func (r resource[T, L]) all(s *Server, keep func(f *hnv.Fabric, o hnv.Object) bool) []T {
 	out := []T{}
@@ -90,8 +109,8 @@ func registerGet[K keyed, T, L any](s *Server, r resource[T, L]) {
 		if err != nil {
 			return nil, s.refuse(err)
 		}
-		if v, ok := r.find(s, want.Key()); ok {
-			return &one[T]{etag(v), v}, nil
+		if v, tag, ok := r.find(s, want.Key()); ok {
+			return &one[T]{tag, v}, nil
 		}
 		return nil, s.refuse(absent(r.noun, want.Key()))
 	})
@@ -103,14 +122,15 @@ func (r resource[T, L]) getOperation() huma.Operation {
 	return op
 }
 
-func (r resource[T, L]) find(s *Server, key string) (v T, ok bool) {
+func (r resource[T, L]) find(s *Server, key string) (v T, tag string, ok bool) {
 	s.store.View(func(f *hnv.Fabric) {
 		var o hnv.Object
 		if o, ok = f.Get(r.kind, key); ok {
 			v = r.show(f, o)
+			tag = etag(v, sealed(o)...)
 		}
 	})
-	return v, ok
+	return v, tag, ok
 }
 
 func (r resource[T, L]) registerCreate(s *Server) {
@@ -139,8 +159,14 @@ func (r resource[T, L]) write(ctx context.Context, s *Server, w *writing) (*writ
 	if slices.ContainsFunc(w.actions, isCreated) {
 		out.Status = http.StatusCreated
 	}
-	s.store.View(func(f *hnv.Fabric) { out.Body = r.show(f, w.last) })
-	out.ETag = etag(out.Body)
+	s.store.View(func(f *hnv.Fabric) {
+		o, ok := f.Get(r.kind, w.last.Key()) // the state may have filled in something
+		if !ok {
+			o = w.last // it was deleted since
+		}
+		out.Body = r.show(f, o)
+		out.ETag = etag(out.Body, sealed(o)...)
+	})
 	return out, nil
 }
 
@@ -206,7 +232,7 @@ func remove[T, L any](ctx context.Context, s *Server, r resource[T, L], in keyed
 }
 
 func article(noun string) string {
-	if noun == "ACL" {
+	if noun == "ACL" || noun == "attachment" {
 		return "an " + noun
 	}
 	return "a " + noun

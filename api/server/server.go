@@ -33,6 +33,7 @@ const (
 type Server struct {
 	store   Store
 	backend Backend
+	secrets Secrets
 	log     *slog.Logger
 	api     huma.API
 	mux     *http.ServeMux
@@ -42,13 +43,16 @@ type Server struct {
 	end    context.CancelFunc
 }
 
-// New gives a server of the desired state and the gateway at work. log may be
-// nil: slog.Default.
-func New(store Store, backend Backend, log *slog.Logger) *Server {
+// New gives a server of the desired state and the gateway at work. secrets may be
+// nil: objects that have secrets are refused then. log may be nil: slog.Default.
+func New(store Store, backend Backend, secrets Secrets, log *slog.Logger) *Server {
 	if log == nil {
 		log = slog.Default()
 	}
-	s := &Server{store: store, backend: backend, log: log.With("component", "api"), mux: http.NewServeMux()}
+	if secrets == nil {
+		secrets = noSecrets{}
+	}
+	s := &Server{store: store, backend: backend, secrets: secrets, log: log.With("component", "api"), mux: http.NewServeMux()}
 	s.ending, s.end = context.WithCancel(context.Background())
 	s.api = humago.New(s.mux, config())
 	s.registerTenants()
@@ -59,6 +63,9 @@ func New(store Store, backend Backend, log *slog.Logger) *Server {
 	s.registerProvider()
 	s.registerPorts()
 	s.registerNAT()
+	s.registerForwarding()
+	s.registerS2S()
+	s.registerBGP()
 	s.registerDocuments()
 	s.registerStatus()
 	s.registerDiagnostics()

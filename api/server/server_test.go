@@ -32,7 +32,7 @@ type gateway struct {
 
 func newGateway(t *testing.T) *gateway {
 	s := servertest.NewStore(site)
-	return &gateway{t, s, server.New(s, &servertest.Backend{Store: s}, slog.New(slog.DiscardHandler)).Handler()}
+	return &gateway{t, s, server.New(s, &servertest.Backend{Store: s}, new(servertest.Secrets), slog.New(slog.DiscardHandler)).Handler()}
 }
 
 type reply struct {
@@ -405,7 +405,7 @@ func (panicking) Version() v1.Version { panic("on purpose") }
 func TestPanicStaysInItsRequest(t *testing.T) {
 	var log bytes.Buffer
 	s := servertest.NewStore(site)
-	g := &gateway{t, s, server.New(s, panicking{}, slog.New(slog.NewTextHandler(&log, nil))).Handler()}
+	g := &gateway{t, s, server.New(s, panicking{}, nil, slog.New(slog.NewTextHandler(&log, nil))).Handler()}
 	if r := g.call("GET", "/v1/version", ""); r.code != 500 {
 		t.Errorf("%d %s", r.code, r.body)
 	}

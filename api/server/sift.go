@@ -29,6 +29,7 @@ type causes struct {
 	tenants           map[string]bool
 	vsids             map[uint32]bool
 	acls              map[string]bool // TENANT/NAME, and NAME
+	routers           map[string]bool // BGP's, by tenant
 }
 
 func newCauses(all []item, bad []refusal) *causes {
@@ -36,7 +37,7 @@ func newCauses(all []item, bad []refusal) *causes {
 	for _, r := range bad {
 		refused[r.item] = true
 	}
-	c := &causes{items: make(map[string]*item, len(all)), tenants: map[string]bool{}, vsids: map[uint32]bool{}, acls: map[string]bool{}}
+	c := &causes{items: make(map[string]*item, len(all)), tenants: map[string]bool{}, vsids: map[uint32]bool{}, acls: map[string]bool{}, routers: map[string]bool{}}
 	for i := range all {
 		it := &all[i]
 		c.items[it.at] = it
@@ -57,6 +58,8 @@ func newCauses(all []item, bad []refusal) *causes {
 					c.acls[it.tenant+"/"+a], c.acls[a] = true, true
 				}
 			}
+		case hnv.KindBGPRouter:
+			c.routers[it.tenant] = true
 		case hnv.KindProviderAddress:
 			c.addresses = true
 		case hnv.KindProviderRoute:
@@ -83,8 +86,10 @@ func (c *causes) follows(r refusal) bool {
 		return c.vsids[it.vsids[0]] || slices.ContainsFunc(it.acls, func(a string) bool { return c.acls[a] })
 	case hnv.KindTenant:
 		return slices.ContainsFunc(it.acls, func(a string) bool { return c.acls[it.tenant+"/"+a] })
-	case hnv.KindNATMapping, hnv.KindACL:
+	case hnv.KindNATMapping, hnv.KindACL, hnv.KindAttachment, hnv.KindS2SConnection, hnv.KindBGPRouter:
 		return c.tenants[it.tenant]
+	case hnv.KindBGPPeer:
+		return c.tenants[it.tenant] || c.routers[it.tenant]
 	case hnv.KindProviderRoute:
 		return c.addresses
 	}

@@ -11,12 +11,6 @@ import (
 	"github.com/hnvgate/hnvgate/hnv"
 )
 
-// ofTenant names an object of a tenant.
-type ofTenant struct {
-	Tenant string `path:"tenant" doc:"Tenant it belongs to." example:"contoso"`
-	Name   string `path:"name" doc:"Its name." example:"hq"`
-}
-
 type bgpRoutesInput struct {
 	Name   string `path:"name" doc:"Name of the tenant." example:"contoso"`
 	Table  string `query:"table" doc:"best: what is in use; all: what import policies let pass, and own routes; received: what a neighbour sent, before the import policy; advertised: what a neighbour is sent." enum:"best,all,received,advertised" default:"best"`

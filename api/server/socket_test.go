@@ -142,7 +142,7 @@ func TestServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	store := servertest.NewStore(site)
-	s := server.New(store, &servertest.Backend{Store: store}, slog.New(slog.DiscardHandler))
+	s := server.New(store, &servertest.Backend{Store: store}, nil, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, l) }()

@@ -60,7 +60,7 @@ func serveTLS(t *testing.T, o server.TLSOptions) *remote {
 	}
 	r.url = "https://" + l.Addr().String()
 	store := servertest.NewStore(site)
-	s := server.New(store, &servertest.Backend{Store: store}, log)
+	s := server.New(store, &servertest.Backend{Store: store}, nil, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.ServeTLS(ctx, l) }()

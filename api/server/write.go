@@ -25,6 +25,8 @@ type writing struct {
 	// all that is wrong is said at once.
 	partial bool
 
+	seal sealer
+
 	actions []v1.ObjectAction // of the last plan
 	placed  []refusal         // refusals of the last plan whose place is known
 	last    hnv.Object        // the last object of the last plan, complete
@@ -33,6 +35,7 @@ type writing struct {
 // write puts all items or none, and says what became of each.
 func (s *Server) write(ctx context.Context, w *writing) (v1.ApplyResult, error) {
 	refuseTwice(w.items)
+	w.seal = sealer{s.secrets, map[string]hnv.S2SConnection{}}
 	var bad []refusal
 	for _, it := range w.items {
 		bad = append(bad, it.bad...)
@@ -86,6 +89,11 @@ func (w *writing) plan(f *hnv.Fabric) ([]hnv.Change, error) {
 			w.placed = append(w.placed, refusal{at: it.at, item: it.at, err: err})
 			continue
 		}
+		o, bad := w.withSecrets(f, it, o)
+		if len(bad) > 0 {
+			w.placed = append(w.placed, bad...)
+			continue
+		}
 		w.last = o
 		old, exists := f.Get(o.Kind(), o.Key())
 		action := v1.ActionCreated
@@ -110,6 +118,22 @@ func (w *writing) plan(f *hnv.Fabric) ([]hnv.Change, error) {
 		return nil, errPlaced
 	}
 	return changes, nil
+}
+
+// withSecrets puts an object's secrets in, and what a connection leaves to the
+// state.
+func (w *writing) withSecrets(f *hnv.Fabric, it item, o hnv.Object) (hnv.Object, []refusal) {
+	old, exists := f.Get(o.Kind(), o.Key())
+	switch o := o.(type) {
+	case hnv.S2SConnection:
+		before, _ := old.(hnv.S2SConnection)
+		c, bad := w.seal.connection(it, o, before, exists)
+		return f.Complete(c), bad
+	case hnv.BGPPeer:
+		before, _ := old.(hnv.BGPPeer)
+		return w.seal.peer(it, o, before)
+	}
+	return o, nil
 }
 
 // same tells whether two objects of a kind say the same.
@@ -212,6 +236,8 @@ func (c *completion) complete(it item) (hnv.Object, error) {
 		return o, it.checkTenant(t, ok, o.VSID)
 	case hnv.ACL:
 		return o.Normalized(), nil
+	case hnv.Attachment:
+		return o.Defaulted(), nil
 	case hnv.CustomerRoute:
 		t, ok := c.tenantOf(o.VSID)
 		if !o.RDID.IsValid() {

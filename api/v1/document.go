@@ -17,12 +17,17 @@ type Document struct {
 	LookupRecords     []LookupRecord    `json:"lookupRecords,omitempty" doc:"Lookup records." nullable:"false"`
 	CustomerRoutes    []CustomerRoute   `json:"customerRoutes,omitempty" doc:"Customer routes." nullable:"false"`
 	NATMappings       []NATMapping      `json:"natMappings,omitempty" doc:"Static NAT mappings." nullable:"false"`
+	Attachments       []Attachment      `json:"attachments,omitempty" doc:"Attachments to physical networks." nullable:"false"`
+	S2SConnections    []S2SConnection   `json:"s2sConnections,omitempty" doc:"Site-to-site connections." nullable:"false"`
+	BGPRouters        []BGPRouter       `json:"bgpRouters,omitempty" doc:"BGP speakers." nullable:"false"`
+	BGPPeers          []BGPPeer         `json:"bgpPeers,omitempty" doc:"Their BGP peers." nullable:"false"`
 }
 
 // Len is the number of objects in the document.
 func (d *Document) Len() int {
 	return len(d.ProviderAddresses) + len(d.ProviderRoutes) + len(d.Tenants) + len(d.ACLs) + len(d.Ports) +
-		len(d.LookupRecords) + len(d.CustomerRoutes) + len(d.NATMappings)
+		len(d.LookupRecords) + len(d.CustomerRoutes) + len(d.NATMappings) +
+		len(d.Attachments) + len(d.S2SConnections) + len(d.BGPRouters) + len(d.BGPPeers)
 }
 
 // What an apply did, or would do, to an object.

@@ -39,7 +39,9 @@ input; several files make one document.
   - {vsid: 5001, ca: 10.1.1.11, mac: 00:15:5d:00:00:01, pa: 192.168.1.10}
 
 The lists are providerAddresses, providerRoutes, tenants, acls, ports,
-lookupRecords, customerRoutes and natMappings; docs/guide/configuration.md describes them.`,
+lookupRecords, customerRoutes, natMappings, attachments, s2sConnections,
+bgpRouters and bgpPeers; docs/guide/configuration.md describes them. Keys and
+passwords that a document leaves out stay as they are.`,
 		Example: "  gatewayctl apply -f site.yaml --dry-run\n  gatewayctl apply -f site.yaml\n  gatewayctl export | ssh other gatewayctl apply -f -",
 	}
 	cmd.Flags().StringArrayVarP(&files, "file", "f", nil, "YAML document, or - for standard input (repeatable)")
@@ -104,7 +106,8 @@ func (c *cli) exportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "export", Short: "Print what is configured, as apply reads it", Args: takesAtMost(0),
 		Long: `Print everything that is configured as one YAML document, as apply reads it.
-The records that the gateway makes for its compartments are not in it.
+The records that the gateway makes for its compartments are not in it, nor are keys
+and passwords.
 
 With --host it is what the host with these provider addresses needs and nothing
 else, to be applied there: the tenants that have a lookup record at one of them,

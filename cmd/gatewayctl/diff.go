@@ -141,6 +141,14 @@ func documented(kind string) any {
 		return new(v1.CustomerRoute)
 	case "nat-mapping":
 		return new(v1.NATMapping)
+	case "attachment":
+		return new(v1.Attachment)
+	case "s2s-connection":
+		return new(v1.S2SConnection)
+	case "bgp-router":
+		return new(v1.BGPRouter)
+	case "bgp-peer":
+		return new(v1.BGPPeer)
 	}
 	return new(any)
 }

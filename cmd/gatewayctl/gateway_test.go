@@ -28,7 +28,7 @@ func remoteGateway(t *testing.T, ca *credentialstest.CA) (url string) {
 		t.Fatal(err)
 	}
 	store := servertest.NewStore(hnv.Site{})
-	s := server.New(store, &servertest.Backend{Store: store}, slog.New(slog.DiscardHandler))
+	s := server.New(store, &servertest.Backend{Store: store}, nil, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.ServeTLS(ctx, l) }()

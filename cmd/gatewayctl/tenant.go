@@ -190,6 +190,12 @@ func kindWord(kind string) string {
 		return "lookup record"
 	case "nat-mapping":
 		return "NAT mapping"
+	case "s2s-connection":
+		return "site-to-site connection"
+	case "bgp-router":
+		return "BGP router"
+	case "bgp-peer":
+		return "BGP peer"
 	}
 	return strings.ReplaceAll(kind, "-", " ")
 }

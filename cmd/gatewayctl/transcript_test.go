@@ -38,8 +38,11 @@ func gateway(t *testing.T) (socket string, store *servertest.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store = servertest.NewStore(hnv.Site{Uplinks: []string{"internet"}, PAInterfaces: []string{"eth1"}})
-	s := server.New(store, &servertest.Backend{Store: store, Sick: "litware"}, slog.New(slog.DiscardHandler))
+	store = servertest.NewStore(hnv.Site{
+		Uplinks: []string{"internet", "physical", "tagged"}, PAInterfaces: []string{"eth1"},
+		UplinkKinds: map[string]string{"internet": hnv.UplinkRouted, "physical": hnv.UplinkMACVLAN, "tagged": hnv.UplinkVLAN},
+	})
+	s := server.New(store, &servertest.Backend{Store: store, Sick: "litware"}, new(servertest.Secrets), slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, l) }()
@@ -185,7 +188,7 @@ func TestDocumentedExample(t *testing.T) {
 	if out := call(t, socket, "gatewayctl apply --dry-run -f "+path); strings.Contains(out, "[exit") {
 		t.Fatal(out)
 	}
-	if out := call(t, socket, "gatewayctl apply -f "+path); !strings.Contains(out, "18 created, 0 updated, 0 unchanged: applied") {
+	if out := call(t, socket, "gatewayctl apply -f "+path); !strings.Contains(out, "22 created, 0 updated, 0 unchanged: applied") {
 		t.Fatal(out)
 	}
 	// All kinds of objects are in it.
@@ -198,7 +201,7 @@ func TestDocumentedExample(t *testing.T) {
 			t.Errorf("the example has no %s", k)
 		}
 	}
-	if out := call(t, socket, "gatewayctl apply -f "+path); !strings.Contains(out, "0 created, 0 updated, 18 unchanged") {
+	if out := call(t, socket, "gatewayctl apply -f "+path); !strings.Contains(out, "0 created, 0 updated, 22 unchanged") {
 		t.Error(out)
 	}
 }

@@ -92,7 +92,7 @@ func run(ctx context.Context, c config.Config) (err error) {
 	}
 	closers = append(closers, x.Close)
 	backend := &gateway{Controller: ctrl, config: c, features: features(c, way, engine), path: way, remote: ends.remote, exchange: x}
-	return serve(ctx, ends, server.New(st, backend, log), log, ctrl.Run, x.Run,
+	return serve(ctx, ends, server.New(st, backend, nil, log), log, ctrl.Run, x.Run,
 		func(ctx context.Context) error { sw.Run(ctx); return nil })
 }
 

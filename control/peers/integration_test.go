@@ -92,7 +92,7 @@ func (m *machine) start(to ...*machine) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	api := server.New(st, backend{Exchange: x}, quiet)
+	api := server.New(st, backend{Exchange: x}, nil, quiet)
 	l, err := server.Listen(server.SocketOptions{Path: m.socket})
 	if err != nil {
 		m.t.Fatal(err)
