@@ -55,6 +55,7 @@ type action struct {
 	steps []vfp.Step // the rules that made it
 	// What the entry had counted when the action was set, or last settled.
 	packets, bytes atomic.Uint64
+	offered        atomic.Int64 // when it was, as a verdict; 0: never
 }
 
 // flowState is what the port's flow table knows of the packet under way.
@@ -129,6 +130,11 @@ func (w *Worker) pass(fl *flowState, a *action) drop.Reason {
 	fl.entry.Hit(w.now, x.f.Len(), x.h.TCPFlags)
 	if !vfp.TakeAll(a.meters, w.now, x.f.Len()) {
 		return drop.RateExceeded
+	}
+	if x.h.TCPFlags&(packet.TCPFin|packet.TCPRst) != 0 {
+		w.closed(fl)
+	} else {
+		w.offer(fl, a)
 	}
 	return w.transpose(&a.trans)
 }
@@ -227,6 +233,7 @@ func (w *Worker) judge(fl *flowState) drop.Reason {
 		return drop.FragmentUnmatched
 	case v.Blocked:
 		prog.Count(v.Steps(), 1, uint64(x.f.Len()))
+		w.offerDrop(fl, v.Reason)
 		return v.Reason
 	case !vfp.TakeAll(v.Meters(), w.now, x.f.Len()):
 		v.Lease.Release()
@@ -346,6 +353,11 @@ func (w *Worker) remember(fl *flowState, a *action) drop.Reason {
 		}
 		fl.entry.SetAction(a)
 		fl.entry.Hit(w.now, x.f.Len(), x.h.TCPFlags)
+		if x.h.TCPFlags&(packet.TCPFin|packet.TCPRst) != 0 {
+			w.closed(fl)
+		} else {
+			w.offer(fl, a)
+		}
 		return drop.None
 	}
 	paired := fl.pol.stateful || !a.trans.IsZero()
@@ -356,10 +368,12 @@ func (w *Worker) remember(fl *flowState, a *action) drop.Reason {
 		if opener, err = fl.port.flows.InsertPair(fl.asked.Key(), &action{}, fl.key, a, fl.pol.gen, w.now); err == nil {
 			fl.entry = opener.Peer()
 		}
+		w.expectReply(fl.port, fl.key)
 	} else if paired {
 		// Replies answer the packet as it is by now.
 		reply := flow.KeyOf(uint8(fl.dir), &x.h).Reverse()
 		fl.entry, err = fl.port.flows.InsertPair(fl.key, a, reply, &action{trans: w.replies}, fl.pol.gen, w.now)
+		w.expectReply(fl.port, reply)
 	} else {
 		a.answers = w.answers(fl)
 		fl.entry, err = fl.port.flows.Insert(fl.key, a, fl.pol.gen, w.now)
@@ -410,8 +424,9 @@ func (a *action) settle(packets, bytes uint64) {
 	}
 }
 
-// forgotten settles a flow that has left its table.
-func forgotten(opener *flow.Entry[action], _ flow.Reason) {
+// forgotten settles a flow that has left the port's table.
+func (s *Switch) forgotten(p *port, opener *flow.Entry[action]) {
+	p.takeBack(s.offloader.Load(), opener)
 	for e := opener; e != nil; e = e.Peer() {
 		if a := e.Action(); a != nil {
 			a.settle(e.Counters())

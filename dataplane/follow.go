@@ -31,9 +31,15 @@ type Follower interface {
 func (s *Switch) Follow(f Follower) {
 	if f == nil {
 		s.follower.Store(nil)
+		s.offloader.Store(nil)
 		return
 	}
 	s.follower.Store(&f)
+	if o, ok := f.(Offloader); ok {
+		s.offloader.Store(&o)
+	} else {
+		s.offloader.Store(nil)
+	}
 }
 
 // inform runs fn with the Follower, if there is one. Switch.mu must not be held.
@@ -93,6 +99,11 @@ type PortView struct {
 	// encapsulate and decapsulate in the direction, or that what the port gets
 	// must be made fit for it.
 	Outbound, Inbound bool
+	// Lists tells that lists are all that these layers have, so that verdicts about
+	// flows are of use, as long as they are of this Generation. It is another one
+	// after each change of the layers, and before whoever made it goes on.
+	Lists      bool
+	Generation uint64
 }
 
 // PortView gives the port; not ok if there is none.
@@ -102,7 +113,7 @@ func (s *Switch) PortView(id PortID) (v PortView, ok bool) {
 		return v, false
 	}
 	pol := (*p).policy.Load()
-	return PortView{ID: id, Spec: (*p).spec, Outbound: pol.outbound, Inbound: pol.inbound || (*p).spec.Plain}, true
+	return PortView{ID: id, Spec: (*p).spec, Outbound: pol.outbound, Inbound: pol.inbound || (*p).spec.Plain, Lists: pol.plain, Generation: pol.gen}, true
 }
 
 // ProviderView gives our PAs and the fabric's MTU.

@@ -161,7 +161,7 @@ func (s *Switch) AddPort(spec PortSpec, w Writer) (PortID, error) {
 	}
 	p := &port{id: s.lastPort + 1, spec: spec, tenant: t, vsid: v, mac: spec.MAC.Bytes(), w: w, machine: &machine{}}
 	p.in, p.out = p.in.at(spec.InKbps), p.out.at(spec.OutKbps)
-	p.flows = flow.New(flow.Options[action]{Max: s.opt.FlowsPerPort, OnEvict: forgotten})
+	p.flows = flow.New(flow.Options[action]{Max: s.opt.FlowsPerPort, OnEvict: func(e *flow.Entry[action], _ flow.Reason) { s.forgotten(p, e) }})
 	pol, err := s.compile(p, t.domain.Load(), t.in, t.out)
 	if err != nil {
 		return refuse(err)

@@ -42,6 +42,9 @@ type policy struct {
 	// port, so that packets from other ports of this machine must be looked at;
 	// outbound that anything but routing and encapsulation does on the way from it.
 	inbound, outbound bool
+	// plain tells that lists are all that there is to it, so that verdicts about
+	// flows can be handed on (Offloader).
+	plain bool
 }
 
 // aclLayer holds a group for each direction with the rules of the list that
@@ -237,10 +240,12 @@ func (s *Switch) compile(p *port, d *lookup.Domain, in, out meter) (*policy, err
 		prog.Inherit(old.prog)
 	}
 	stateful := list != nil || s.opt.DefaultACL == hnv.Deny
+	inward := p.in.Bucket != nil || in.Bucket != nil || len(p.custom) > 0
+	outward := p.out.Bucket != nil || out.Bucket != nil || len(p.custom) > 0
 	s.lastPolicy++
 	return &policy{
 		prog: prog, gen: s.lastPolicy, list: list, stateful: stateful,
-		inbound:  stateful || p.in.Bucket != nil || in.Bucket != nil || len(p.custom) > 0,
-		outbound: stateful || p.out.Bucket != nil || out.Bucket != nil || len(p.custom) > 0,
+		inbound: stateful || inward, outbound: stateful || outward,
+		plain: stateful && !inward && !outward,
 	}, nil
 }

@@ -93,7 +93,8 @@ type Switch struct {
 	rewritten atomic.Pointer[rewritten]
 	punts     atomic.Pointer[punts]
 
-	follower atomic.Pointer[Follower]
+	follower  atomic.Pointer[Follower]
+	offloader atomic.Pointer[Offloader] // the same one, if it is
 
 	tap    capture.Tap // where captures get copies of packets
 	pinger pinger

@@ -36,6 +36,7 @@ func (s *Switch) Upkeep() {
 	s.age()
 	s.forgetPings(s.opt.Now())
 	now := s.opt.Now().UnixNano()
+	s.hearPassed(now)
 	for _, p := range s.ports.Load().byID.All {
 		p.flows.Sweep(now, sweepShare)
 	}

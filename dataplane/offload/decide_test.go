@@ -8,8 +8,8 @@ import (
 // for the tests of the order in which tables are written. That the programs decide
 // as the Switch does is for the differential test to say.
 
-// flow is a packet, as far as it matters where it goes.
-type flow struct {
+// passage is a packet, as far as it matters where it goes.
+type passage struct {
 	ifindex    uint32 // of the port that it comes from, 0: the fabric
 	vsid       uint32 // from the fabric
 	pa         addr   // from the fabric: the outer source
@@ -105,14 +105,14 @@ func (f *fakes) at(r recordValue, pa addr) bool {
 	return r.PA == pa || slices.Contains(t.PA[:t.N], pa)
 }
 
-func (f *fakes) decide(p flow) decision {
+func (f *fakes) decide(p passage) decision {
 	if p.ifindex == 0 {
 		return f.fromFabric(p)
 	}
 	return f.fromPort(p)
 }
 
-func (f *fakes) fromFabric(p flow) decision {
+func (f *fakes) fromFabric(p passage) decision {
 	if f.pas.m[f.settings.m[f.now.m[0]].Source4].Kind != paTunnel {
 		return dropped("not ours")
 	}
@@ -166,7 +166,7 @@ func (f *fakes) fromFabric(p flow) decision {
 	return decision{what: "port", out: to.Ifindex, flags: to.Flags, mtu: to.MTU}
 }
 
-func (f *fakes) fromPort(p flow) decision {
+func (f *fakes) fromPort(p passage) decision {
 	in, ok := f.ports.m[p.ifindex]
 	switch {
 	case !ok:

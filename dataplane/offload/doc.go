@@ -9,8 +9,7 @@
 // The programs have tables and no policy. Whatever they do with a packet, the
 // Switch would do likewise, byte for byte and drop reason for drop reason; what
 // they do not do (ARP, broadcast, fragments, options, ICMP errors, ports with
-// access control lists or rates, ...) they take to the Switch as it came, each
-// tenant within a rate. So the fast path may be off, or gone, for a port, a tenant
+// rates, ...) they take to the Switch as it came, each tenant within a rate. So the fast path may be off, or gone, for a port, a tenant
 // or the machine, and nothing changes but the speed.
 //
 // # Tables
@@ -23,6 +22,10 @@
 // An entry is written in one piece, but no two entries are. The order in which the
 // mirror writes (mirror.go) is such that a packet whose way is the same before and
 // after a change takes that way at each moment between.
+//
+// What a port's access control lists say of a flow, the Switch says: where it has
+// (verdict.go), the programs go by that, and else they ask it by leaving the packet
+// to it.
 //
 // A mirror takes over tables that an earlier one has written: it writes what it is
 // told again, and takes out what it was not told of (Settle).
@@ -60,7 +63,8 @@
 // object is built by clang-16 (bpf/build) and committed.
 //
 // Locks: FastPath.links, held while interfaces are attached; under it mirror.mu,
-// held while tables are written; Switch.mu may be taken under it.
+// held while tables are written; Switch.mu may be taken under it. verdicts.mu is the
+// last one: nothing is called with it held but the kernel.
 //
 // The gateway's wiring and tests may import this package; it imports dataplane,
 // its children, hnv, and internal/nl for links and filters.

@@ -73,6 +73,7 @@ type fakes struct {
 	numbers  fake[rdid, uint32]
 	traffic  fake[uint32, trafficValue]
 	events   fake[eventKey, uint64]
+	verdicts fake[verdictKey, verdictValue]
 
 	watch func() // is called after each write
 }
@@ -90,6 +91,7 @@ func newFakes() *fakes {
 	f.pas, f.vsids, f.ports, f.stations = newFake[addr, paValue](f), newFake[uint32, subnetValue](f), newFake[uint32, portValue](f), newFake[stationKey, portValue](f)
 	f.records, f.hosts, f.teams, f.routes = newFake[recordKey, recordValue](f), newFake[hostKey, uint8](f), newFake[uint32, teamValue](f), newFake[routeKey, routeValue](f)
 	f.hopSets, f.settings, f.now, f.buckets = newFake[uint32, hopSet](f), newFake[uint32, settingsValue](f), newFake[uint32, uint32](f), newFake[uint32, bucketValue](f)
+	f.verdicts = newFake[verdictKey, verdictValue](f)
 	f.numbers, f.traffic, f.events = newFake[rdid, uint32](f), newFake[uint32, trafficValue](f), newFake[eventKey, uint64](f)
 	return f
 }
@@ -98,7 +100,7 @@ func (f *fakes) tables() tables {
 	return tables{
 		pas: &f.pas, vsids: &f.vsids, ports: &f.ports, stations: &f.stations, records: &f.records, hosts: &f.hosts,
 		teams: &f.teams, routes: &f.routes, hopSets: &f.hopSets, settings: &f.settings, now: &f.now, buckets: &f.buckets,
-		numbers: &f.numbers, traffic: &f.traffic, events: &f.events,
+		numbers: &f.numbers, traffic: &f.traffic, events: &f.events, verdicts: &f.verdicts,
 	}
 }
 

@@ -119,6 +119,7 @@ func (f *FastPath) open(sw *dataplane.Switch, o Options) (err error) {
 	if f.mirror, err = newMirror(sw, f.k.tables().date(e), o.Sizes, o.Limits, o.Log); err != nil {
 		return err
 	}
+	f.verdicts.now = machineClock
 	f.puntIndex = f.punt.out.Index
 	if f.taking {
 		o.Log.Info("the fast path's tables are of another kind than the earlier process's, and are filled anew", "instance", f.instance)

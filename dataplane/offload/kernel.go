@@ -25,7 +25,7 @@ type kernel struct {
 // a packet.
 var kept = []string{
 	"pas", "vsids", "ports", "stations", "records", "hosts", "teams", "routes", "hop_sets", "settings", "settings_now",
-	"buckets", "traffic", "events", numbersMap, hooksMap,
+	"buckets", "traffic", "events", "verdicts", numbersMap, hooksMap,
 	"externals", "shares", "exit_counts", "nat_exits", "nat_slots", "epoch",
 }
 
@@ -123,7 +123,7 @@ func (s Sizes) set(spec *ebpf.CollectionSpec) {
 		"vsids": s.VSIDs, "traffic": s.VSIDs, "events": s.VSIDs, "ports": s.Ports, "stations": s.Ports, "records": s.Records,
 		"hosts": s.Hosts, "teams": s.Teams, "routes": s.Routes, "hop_sets": s.HopSets, "buckets": s.Tenants, numbersMap: s.Tenants,
 		hooksMap: s.Ports, "pas": s.PAs, "externals": s.Externals, "shares": s.Externals, "exit_counts": s.Exits, "nat_exits": s.Exits, "nat_slots": 2 * s.Exits,
-		"nat_flows": s.Flows,
+		"nat_flows": s.Flows, "verdicts": s.Verdicts,
 	} {
 		if n > 0 {
 			spec.Maps[name].MaxEntries = n
@@ -141,8 +141,9 @@ func (k *kernel) tables() tables {
 		hopSets:  kernelTable[uint32, hopSet]{k.maps["hop_sets"]},
 		settings: kernelTable[uint32, settingsValue]{k.maps["settings"]}, now: kernelTable[uint32, uint32]{k.maps["settings_now"]},
 		buckets: kernelTable[uint32, bucketValue]{k.maps["buckets"]}, numbers: kernelTable[rdid, uint32]{k.maps[numbersMap]},
-		traffic: summedTable[uint32, trafficValue]{k.maps["traffic"], func(sum *trafficValue, v trafficValue) { sum.add(v) }},
-		events:  summedTable[eventKey, uint64]{k.maps["events"], func(sum *uint64, v uint64) { *sum += v }},
+		verdicts: kernelTable[verdictKey, verdictValue]{k.maps["verdicts"]},
+		traffic:  summedTable[uint32, trafficValue]{k.maps["traffic"], func(sum *trafficValue, v trafficValue) { sum.add(v) }},
+		events:   summedTable[eventKey, uint64]{k.maps["events"], func(sum *uint64, v uint64) { *sum += v }},
 	}
 }
 

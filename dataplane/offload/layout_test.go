@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/hnvgate/hnvgate/dataplane/drop"
+	"github.com/hnvgate/hnvgate/dataplane/flow"
 	"github.com/hnvgate/hnvgate/dataplane/lookup"
 )
 
@@ -51,6 +52,7 @@ func TestEntriesAreThoseOfThePrograms(t *testing.T) {
 		"nat_slots":    {uint32(0), uint32(0)},
 		"nat_flows":    {flowKey{}, flowValue{}},
 		"epoch":        {uint32(0), uint64(0)},
+		"verdicts":     {verdictKey{}, verdictValue{}},
 	} {
 		m := s.Maps[name]
 		if m == nil {
@@ -129,7 +131,8 @@ func TestNumbersAreThoseOfThePrograms(t *testing.T) {
 		"PA_TUNNEL": paTunnel, "PA_GROUP": paGroup, "PA_REWRITE": paRewrite,
 		"RULE_NVGRE": int64(lookup.RuleNVGRE), "RULE_VXLAN": int64(lookup.RuleVXLAN), "RULE_REWRITE": int64(lookup.RuleRewrite),
 		"SUBNET_SLOW": subnetSlow, "SUBNET_L2ONLY": subnetNameless,
-		"PORT_COMPARTMENT": portCompartment, "PORT_SLOW_OUT": portSlowOut, "PORT_SLOW_IN": portSlowIn, "PORT_PEER": portPeer, "PORT_SLOW": portSlow,
+		"PORT_COMPARTMENT": portCompartment, "PORT_SLOW_OUT": portSlowOut, "PORT_SLOW_IN": portSlowIn, "PORT_PEER": portPeer, "PORT_ASK_OUT": portAskOut, "PORT_ASK_IN": portAskIn,
+		"VERDICT_OUT": flow.Outbound, "VERDICT_IN": flow.Inbound, "PORT_SLOW": portSlow,
 		"DSCP_COPY": dscpCopy, "RECORD_HERE": recordHere, "RECORD_ROUTER": recordRouter, "RECORD_VM_MAC": recordVMMAC,
 		"ROUTE_ON_LINK": routeOnLink, "ROUTE_HOPS": routeHops, "MAX_HOPS": maxHops, "MAX_TEAM": maxTeam, "PUNTED": punted, "LEFT_TO_STACK": leftToStack,
 		"META_VERSION": metaVersion, "FROM_FABRIC": int64(FromFabric), "FROM_PORT": int64(FromPort), "QUEUE_ODD": queueOdd, "QUEUE_BULK": queueBulk,
@@ -190,7 +193,7 @@ func TestLayoutVersion(t *testing.T) {
 			fmt.Fprintf(h, "%s %s %d %v %v\n", name, m.Type, m.Flags, describe(m.Key), describe(m.Value))
 		}
 	}
-	const version, digest = 4, "beb469a5"
+	const version, digest = 5, "1c4733c4"
 	if got := fmt.Sprintf("%x", h.Sum(nil)[:4]); got != digest || layoutVersion != version {
 		t.Errorf("the layout's digest is %s in version %d; it was %s in version %d: make layoutVersion another number, and note both here", got, layoutVersion, digest, version)
 	}

@@ -17,6 +17,7 @@ type source interface {
 	PortView(id dataplane.PortID) (dataplane.PortView, bool)
 	ProviderView() dataplane.Provider
 	SourcePA(six bool) lookup.Addr
+	Restore(v dataplane.FlowVerdict) (generation uint64, ok bool)
 }
 
 // mirror writes the tables. Within a tenant the order is:
@@ -77,6 +78,8 @@ type mirror struct {
 	slots   slots
 	teams   interner[teamValue]
 	hopSets interner[hopSet]
+
+	verdicts *verdicts
 }
 
 func newMirror(sw source, t tables, s Sizes, l Limits, log *slog.Logger) (*mirror, error) {
@@ -89,6 +92,10 @@ func newMirror(sw source, t tables, s Sizes, l Limits, log *slog.Logger) (*mirro
 	}
 	m.teams.shape = teamShape
 	if err := m.inherit(); err != nil {
+		return nil, fmt.Errorf("read the fast path's tables: %w", err)
+	}
+	var err error
+	if m.verdicts, err = newVerdicts(t.verdicts, s.Verdicts, log); err != nil {
 		return nil, fmt.Errorf("read the fast path's tables: %w", err)
 	}
 	// Nobody's packets have a share too.

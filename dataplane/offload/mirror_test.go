@@ -364,7 +364,7 @@ func TestRecordThatIsNoWildcardAnyMoreMoves(t *testing.T) {
 	if err := w.m.Plug(id, Link{Ifindex: 11}); err != nil {
 		t.Fatal(err)
 	}
-	p := flow{ifindex: 11, src: addrOf(netip.MustParseAddr("8.8.0.2")), dst: addrOf(c.Records[2].CA), smac: here.Bytes(), dmac: routerMAC}
+	p := passage{ifindex: 11, src: addrOf(netip.MustParseAddr("8.8.0.2")), dst: addrOf(c.Records[2].CA), smac: here.Bytes(), dmac: routerMAC}
 	was, moments := f.decide(p), 0
 	if was.what != "fabric" || was.source != addrOf(pa(1)) {
 		t.Fatalf("its way is %+v", was)

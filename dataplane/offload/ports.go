@@ -58,6 +58,11 @@ func (m *mirror) putPort(p *plug, v portValue) error {
 	if p.there && p.value == v {
 		return nil
 	}
+	if !p.there {
+		if err := m.announce(p, v); err != nil {
+			return err
+		}
+	}
 	if err := put(m.t.ports, v.Ifindex, v); err != nil {
 		return err
 	}
@@ -73,7 +78,9 @@ func (m *mirror) dropPort(p *plug) error {
 		return nil
 	}
 	p.there = false
-	return errors.Join(erase(m.t.stations, p.value.station()), erase(m.t.ports, p.value.Ifindex))
+	err := errors.Join(erase(m.t.stations, p.value.station()), erase(m.t.ports, p.value.Ifindex))
+	m.verdicts.unplug(p.id)
+	return err
 }
 
 // unplug takes a port out; with mu.

@@ -79,7 +79,7 @@ func newRig(t *testing.T, seed uint64) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { g.ns.Close() })
-	sizes := Sizes{VSIDs: 256, Ports: 256, Records: 4096, Hosts: 4096, Routes: 4096, Teams: 1024, HopSets: 1024, Tenants: 256, PAs: 64}
+	sizes := Sizes{VSIDs: 256, Ports: 256, Records: 4096, Hosts: 4096, Routes: 4096, Teams: 1024, HopSets: 1024, Tenants: 256, PAs: 64, Verdicts: 4096}
 	if g.k, err = load(loadOptions{sizes: sizes, observed: true}); err != nil {
 		t.Fatalf("%+v", err)
 	}

@@ -15,6 +15,9 @@ func (m *mirror) Settle() error {
 	if m.settled {
 		return nil
 	}
+	if err := m.verdicts.settle(); err != nil {
+		return err
+	}
 	if !m.inherited {
 		return m.settleOwn()
 	}

@@ -7,6 +7,8 @@ type Sizes struct {
 	// which a range has up to 30; Exits are compartments; Flows are directions of
 	// connections that the programs translate.
 	Externals, Exits, Flows uint32
+	// Verdicts are directions of flows at ports with lists.
+	Verdicts uint32
 }
 
 // The sizes where nothing is said. A hash of so many entries costs 16 bytes for
@@ -25,6 +27,8 @@ const (
 	DefaultExternals = 1 << 16
 	DefaultExits     = 1 << 14
 	DefaultFlows     = 1 << 16 // some 300 bytes each, whether it is there or not
+
+	DefaultVerdicts = 1 << 17
 )
 
 func (s Sizes) fill() Sizes {
@@ -35,6 +39,7 @@ func (s Sizes) fill() Sizes {
 		{&s.VSIDs, DefaultVSIDs}, {&s.Ports, DefaultPorts}, {&s.Records, DefaultRecords}, {&s.Hosts, DefaultHosts},
 		{&s.Routes, DefaultRoutes}, {&s.Teams, DefaultTeams}, {&s.HopSets, DefaultHopSets}, {&s.Tenants, DefaultTenants}, {&s.PAs, DefaultPAs},
 		{&s.Externals, DefaultExternals}, {&s.Exits, DefaultExits}, {&s.Flows, DefaultFlows},
+		{&s.Verdicts, DefaultVerdicts},
 	} {
 		if *f.size == 0 {
 			*f.size = f.or

@@ -9,7 +9,7 @@ import (
 // layoutVersion names what entries mean and how they are laid out. Whoever changes
 // either, here and in bpf/tables.h, makes it another number: maps that an earlier
 // process has pinned are not used then.
-const layoutVersion = 4
+const layoutVersion = 5
 
 // The entries of the tables, as bpf/tables.h has them.
 type (
@@ -35,6 +35,7 @@ type (
 		Ifindex            uint32
 		MAC                [6]byte
 		Flags, DSCP        uint8
+		Policy             uint32
 	}
 
 	stationKey struct {
@@ -132,6 +133,8 @@ const (
 	portSlowIn      = 1 << 2
 	portPeer        = 1 << 3
 	portSlow        = 1 << 4
+	portAskOut      = 1 << 5
+	portAskIn       = 1 << 6
 
 	dscpCopy = 0xff
 
@@ -200,4 +203,6 @@ type tables struct {
 	numbers table[rdid, uint32]
 	traffic table[uint32, trafficValue] // summed up; put sets all to zero
 	events  table[eventKey, uint64]     // summed up
+	// verdicts are written as flows come and go.
+	verdicts table[verdictKey, verdictValue]
 }

@@ -163,12 +163,16 @@ func (m *mirror) portValue(p *plug) (v portValue, ok bool) {
 		bit uint8
 	}{
 		{view.Spec.Kind == dataplane.PortCompartment, portCompartment},
-		{view.Outbound, portSlowOut}, {view.Inbound, portSlowIn},
+		{view.Outbound && !view.Lists, portSlowOut}, {view.Outbound && view.Lists, portAskOut},
+		{view.Inbound && (!view.Lists || view.Spec.Plain), portSlowIn}, {view.Inbound && view.Lists && !view.Spec.Plain, portAskIn},
 		{p.link.Peer, portPeer}, {s.Flags&subnetSlow != 0, portSlow},
 	} {
 		if f.on {
 			v.Flags |= f.bit
 		}
+	}
+	if view.Lists {
+		v.Policy = m.verdicts.policy(view.Generation)
 	}
 	return v, true
 }

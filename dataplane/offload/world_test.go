@@ -325,16 +325,16 @@ func (w *world) address(six bool) netip.Addr {
 }
 
 // flows draws packets that could be let pass.
-func (w *world) flows(f *fakes, n int) []flow {
+func (w *world) flows(f *fakes, n int) []passage {
 	ports := slices.Sorted(maps.Keys(f.ports.m))
 	records := slices.Collect(maps.Keys(f.records.m))
 	slices.SortFunc(records, func(a, b recordKey) int {
 		return slices.Compare(append(a.CA[:], byte(a.Tenant)), append(b.CA[:], byte(b.Tenant)))
 	})
-	var out []flow
+	var out []passage
 	for range n {
 		six := w.r.IntN(3) == 0
-		p := flow{src: addrOf(w.address(six)), dst: addrOf(w.address(six)), dmac: routerMAC}
+		p := passage{src: addrOf(w.address(six)), dst: addrOf(w.address(six)), dmac: routerMAC}
 		if len(ports) > 0 && w.r.IntN(2) == 0 {
 			in := f.ports.m[ports[w.r.IntN(len(ports))]]
 			p.ifindex, p.smac = in.Ifindex, in.MAC

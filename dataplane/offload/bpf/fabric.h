@@ -3,6 +3,7 @@
 
 #include "outer.h"
 #include "resolve.h"
+#include "verdict.h"
 
 /* A packet from the fabric, once its virtual subnet is known: what provider.go
  * and source.go of package dataplane decide. */

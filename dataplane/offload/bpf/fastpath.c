@@ -28,6 +28,7 @@ const volatile struct {
 	enum record_flags record_flags;
 	enum route_kind route_kind;
 	enum max max;
+	enum verdict_dir verdict_dir;
 	enum event event;
 	enum meta_numbers meta_numbers;
 	enum action action;
@@ -111,6 +112,8 @@ int from_fabric(struct __sk_buff *skb)
 		r = DROP_ENCAP_MISMATCH;
 	if (!r && found && to.flags & PORT_SLOW_IN)
 		r = PUNT_POLICY;
+	if (!r && found && to.flags & PORT_ASK_IN)
+		r = ask_verdict(&a.h, to.ifindex, VERDICT_IN, to.policy, frame);
 	if (!r && !decap_sets_family && (a.h.version == 6) != a.o.ipv6)
 		r = PUNT_SHAPE;
 	if (r < 0)
@@ -129,7 +132,7 @@ int from_fabric(struct __sk_buff *skb)
 	if (r)
 		return drop_packet(a.o.vsid, r);
 	/* It may lead out of the routing domain. */
-	if (nat_offload && to.flags & PORT_COMPARTMENT) {
+	if (nat_offload && to.flags & PORT_COMPARTMENT && !(to.flags & PORT_ASK_IN)) {
 		r = nat_out(skb, &a, &to);
 		if (r != NOT_TRANSLATED)
 			return r;
@@ -186,6 +189,8 @@ int from_port(struct __sk_buff *skb)
 		r = check_port_source(&d);
 	if (!r && d.in.flags & PORT_SLOW_OUT)
 		r = PUNT_POLICY;
+	if (!r && d.in.flags & PORT_ASK_OUT)
+		r = ask_verdict(&d.h, ifindex, VERDICT_OUT, d.in.policy, len);
 	if (!r) {
 		d.routed = same_mac(d.h.dmac, router_mac);
 		d.hash = flow_hash(&d.h);

@@ -62,6 +62,8 @@ struct headers {
 	__u8 own_ping; /* an echo that a dataplane sent or answered */
 };
 
+enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4 };
+
 enum {
 	ETH_LEN = 14,
 	ETH_LEAST = 60, /* of a frame, without its check sequence */

@@ -110,7 +110,6 @@ static const __u64 second = 1000000000ULL;
 /* For so long a flow is believed. */
 static const __u64 revalidate = 250000000ULL;
 
-enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4 };
 
 static __always_inline bool same_key(const struct flow_key *a, const struct flow_key *b)
 {
@@ -481,7 +480,7 @@ static __always_inline bool enter(struct __sk_buff *skb, struct nat_work *w, con
 	memcpy(w->d.h.smac, w->d.in.mac, 6);
 	memcpy(w->d.h.dmac, router_mac, 6);
 	w->d.routed = true;
-	return !(w->d.in.flags & (PORT_SLOW | PORT_SLOW_OUT)) && w->d.in.flags & PORT_COMPARTMENT &&
+	return !(w->d.in.flags & (PORT_SLOW | PORT_SLOW_OUT | PORT_ASK_OUT)) && w->d.in.flags & PORT_COMPARTMENT &&
 	       (!w->d.in.mtu || wire_len(skb, h) <= w->d.in.mtu) && !check_addresses(&w->d.h);
 }
 

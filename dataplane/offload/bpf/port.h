@@ -131,6 +131,7 @@ static __always_inline bool rewrite(struct __sk_buff *skb, const struct departur
 __global int forward_local(struct __sk_buff *skb, const struct departure *d, struct port *out)
 {
 	struct ethhdr eth;
+	int r;
 
 	if (!d || !out)
 		return DROP_NO_PORT;
@@ -140,6 +141,11 @@ __global int forward_local(struct __sk_buff *skb, const struct departure *d, str
 		return DROP_SAME_PORT;
 	if (out->flags & PORT_SLOW_IN)
 		return PUNT_POLICY;
+	if (out->flags & PORT_ASK_IN) {
+		r = ask_verdict(&d->h, out->ifindex, VERDICT_IN, out->policy, skb->len);
+		if (r)
+			return r;
+	}
 	if (out->mtu && wire_len(skb, &d->h) > out->mtu)
 		return PUNT_TOO_BIG;
 	if (!rewrite(skb, d, ETH_LEN, &eth))

@@ -59,6 +59,8 @@ enum port_flags {
 	PORT_SLOW_IN = 1 << 2,     /* what it gets likewise */
 	PORT_PEER = 1 << 3,        /* a veth: packets go to its other end directly */
 	PORT_SLOW = 1 << 4,        /* as SUBNET_SLOW */
+	PORT_ASK_OUT = 1 << 5,     /* lists say about what it sends: verdict.h */
+	PORT_ASK_IN = 1 << 6,      /* about what it gets likewise */
 };
 
 enum dscp { DSCP_COPY = 0xff };
@@ -72,6 +74,7 @@ struct port {
 	__u8 mac[6];
 	__u8 flags;
 	__u8 dscp; /* of outer packets; DSCP_COPY: the inner one's */
+	__u32 policy; /* what verdicts must be made by */
 };
 
 struct station_key {
