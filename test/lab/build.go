@@ -10,7 +10,7 @@ import (
 // The lab's own program, and the product's.
 var (
 	OwnPrograms = []string{"./test/lab/cmd/hnvlab"}
-	AllPrograms = []string{"./test/lab/cmd/hnvlab", "./cmd/gatewayd", "./cmd/gatewayctl"}
+	AllPrograms = []string{"./test/lab/cmd/hnvlab", "./cmd/gatewayd", "./cmd/gatewayctl", "./cmd/compartmentd"}
 )
 
 // Programs gives the folder of the programs for Options.Bin: the one that

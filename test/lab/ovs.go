@@ -63,7 +63,7 @@ func (o *ovsHost) up(ctx context.Context) error {
 	if err := o.guard(ctx); err != nil {
 		return err
 	}
-	add := strings.Fields("add-br br-pa -- set bridge br-pa datapath_type=netdev other_config:hwaddr=\"" + macOf(o.h.PA.Addr()) + "\"" +
+	add := strings.Fields("add-br br-pa -- set bridge br-pa datapath_type=netdev other_config:hwaddr=\"" + MACOf(o.h.PA.Addr()) + "\"" +
 		" -- add-port br-pa pa0" +
 		" -- add-br br-int -- set bridge br-int datapath_type=netdev fail_mode=secure" +
 		" -- add-port br-int nvgre0 -- set interface nvgre0 type=gre options:key=flow options:remote_ip=flow")

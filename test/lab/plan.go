@@ -98,7 +98,7 @@ func (p *plan) fabric() {
 	for _, s := range p.lab.topo.Fabric {
 		br := "br-" + s.Name
 		fab.config = append(fab.config,
-			fmt.Sprintf("link add %s address %s type bridge", br, macOf(s.Router.Addr())),
+			fmt.Sprintf("link add %s address %s type bridge", br, MACOf(s.Router.Addr())),
 			fmt.Sprintf("link set %s up", br),
 			fmt.Sprintf("addr add %s dev %s", s.Router, br))
 	}
@@ -110,7 +110,7 @@ func (p *plan) onFabric(m Machine, configure, offloads bool) *machinePlan {
 	subnet := p.subnet(m.PA)
 	fab, mp := p.machine("fab"), p.machine(m.Name)
 	port := "p-" + m.Name
-	p.veth(end{mp, "pa0", macOf(m.PA.Addr())}, end{fab, port, ""}, 1500)
+	p.veth(end{mp, "pa0", MACOf(m.PA.Addr())}, end{fab, port, ""}, 1500)
 	fab.config = append(fab.config, fmt.Sprintf("link set %s master br-%s up", port, subnet.Name))
 	mp.config = append(mp.config, "link set pa0 up")
 	if configure {
@@ -135,8 +135,8 @@ func (p *plan) subnet(pa netip.Prefix) PASubnet {
 func (p *plan) gateway(g *Gateway) {
 	gw := p.onFabric(g.Machine, false, true)
 	inet, mgmt := p.machine("inet"), p.machine("mgmt")
-	p.veth(end{gw, "ext0", macOf(g.External.Addr())}, end{inet, "gw0", macOf(g.Internet)}, 1500)
-	p.veth(end{gw, "mgmt0", macOf(g.Management.Addr())}, end{mgmt, "eth0", macOf(g.Manager)}, 1500)
+	p.veth(end{gw, "ext0", MACOf(g.External.Addr())}, end{inet, "gw0", MACOf(g.Internet)}, 1500)
+	p.veth(end{gw, "mgmt0", MACOf(g.Management.Addr())}, end{mgmt, "eth0", MACOf(g.Manager)}, 1500)
 	gw.config = append(gw.config,
 		"link set ext0 up", fmt.Sprintf("addr add %s dev ext0", g.External),
 		fmt.Sprintf("route add default via %s", g.Internet),
@@ -159,7 +159,7 @@ func (p *plan) host(h Host) {
 	m := p.onFabric(h.Machine, h.Implementation == KernelVXLAN, h.Implementation != OpenVSwitch)
 	for _, l := range h.paLinks()[1:] {
 		fab, subnet := p.machine("fab"), p.subnet(l.pa)
-		p.veth(end{m, l.name, macOf(l.pa.Addr())}, end{fab, l.port, ""}, 1500)
+		p.veth(end{m, l.name, MACOf(l.pa.Addr())}, end{fab, l.port, ""}, 1500)
 		fab.config = append(fab.config, fmt.Sprintf("link set %s master br-%s up", l.port, subnet.Name))
 		m.config = append(m.config, fmt.Sprintf("link set %s up", l.name))
 	}
@@ -196,8 +196,8 @@ func (p *plan) vm(vm VM) {
 	}
 }
 
-// macOf makes an address readable in captures: 02:00 and the IPv4 address.
-func macOf(a netip.Addr) string {
+// MACOf makes an address readable in captures: 02:00 and the IPv4 address.
+func MACOf(a netip.Addr) string {
 	b := a.As4()
 	return fmt.Sprintf("02:00:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3])
 }

@@ -11,7 +11,7 @@ func (p *plan) site(s Site) {
 	router, host := p.machine(s.Name), p.machine(s.Host())
 	router.sysctls = slices.Concat(ipv6, forwarding, []string{"net.ipv6.conf.all.forwarding=1", "net.ipv6.conf.default.accept_dad=0"})
 	host.sysctls = slices.Concat(ipv6, []string{"net.ipv6.conf.default.accept_dad=0"})
-	p.veth(end{router, "lan0", macOf(s.LAN.Addr())}, end{host, "eth0", macOf(s.HostAddr())}, 1500)
+	p.veth(end{router, "lan0", MACOf(s.LAN.Addr())}, end{host, "eth0", MACOf(s.HostAddr())}, 1500)
 	router.config = append(router.config, "link set lan0 up",
 		fmt.Sprintf("addr add %s dev lan0", s.LAN), fmt.Sprintf("addr add %s dev lan0", s.LAN6))
 	host.config = append(host.config, "link set eth0 up",
@@ -30,7 +30,7 @@ func (p *plan) site(s Site) {
 func (p *plan) wan(s Site, i int, t SiteTunnel, router *machinePlan) {
 	inet, link := p.machine("inet"), fmt.Sprintf("wan%d", i)
 	port := ispPort(s, i)
-	p.veth(end{router, link, macOf(t.WAN.Addr())}, end{inet, port, macOf(t.isp().Addr())}, 1500)
+	p.veth(end{router, link, MACOf(t.WAN.Addr())}, end{inet, port, MACOf(t.isp().Addr())}, 1500)
 	inet.config = append(inet.config, fmt.Sprintf("link set %s up", port), fmt.Sprintf("addr add %s dev %s", t.isp(), port))
 	router.config = append(router.config, fmt.Sprintf("link set %s up", link), fmt.Sprintf("addr add %s dev %s", t.WAN, link))
 	way := fmt.Sprintf("route add default via %s dev %s", t.isp().Addr(), link)
@@ -65,7 +65,7 @@ func (p *plan) siteLink(s Site, router *machinePlan) {
 	if u.Kind == Bridge {
 		port = "u-" + s.Name
 	}
-	p.veth(end{router, "gw0", macOf(s.Link.Router.Addr())}, end{gw, port, ""}, 1500)
+	p.veth(end{router, "gw0", MACOf(s.Link.Router.Addr())}, end{gw, port, ""}, 1500)
 	router.config = append(router.config, "link set gw0 up", fmt.Sprintf("addr add %s dev gw0", s.Link.Router))
 	if u.Kind == Bridge {
 		gw.config = append(gw.config, fmt.Sprintf("link set %s master %s", port, u.Interface))

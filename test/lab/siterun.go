@@ -151,6 +151,21 @@ func (l *Lab) ConnectSite(ctx context.Context, site string, i int, gateway strin
 	return err
 }
 
+// ForgetGateway makes the site's I-th tunnel forget its peer.
+func (l *Lab) ForgetGateway(ctx context.Context, site string, i int) error {
+	s, err := l.topo.Site(site)
+	if err != nil {
+		return err
+	}
+	link := fmt.Sprintf("wg%d", i)
+	out, err := l.wg(ctx, s, i, "", "show", link, "peers")
+	for old := range strings.FieldsSeq(out) {
+		_, e := l.wg(ctx, s, i, "", "set", link, "peer", old, "remove")
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
 // SiteWG shows what wg(8) knows of the site's I-th tunnel: "latest-handshakes",
 // "transfer" and so on.
 func (l *Lab) SiteWG(ctx context.Context, site string, i int, what string) (string, error) {
