@@ -90,10 +90,9 @@ func (x *explainer) explain() (Path, error) {
 	switch {
 	case errors.As(err, &refused):
 		p.Refused = cmp.Or(p.Refused, "the kernel refuses it: "+refused.Errno.Error())
-	case errors.Is(err, nl.ErrNoRoute):
-	case err != nil:
+	case err != nil && !errors.Is(err, nl.ErrNoRoute):
 		return p, err
-	default:
+	case err == nil:
 		p.Found, p.Route = p.Refused == "", x.match(found)
 	}
 	for _, f := range all {
@@ -101,9 +100,10 @@ func (x *explainer) explain() (Path, error) {
 			p.Others = append(p.Others, m)
 		}
 	}
-	if p.Found && !x.q.Src.IsValid() && !refuses(found.Type) {
-		p.Source, err = x.h.SourceFor(x.q.Dst, x.q.Mark)
+	if !p.Found || x.q.Src.IsValid() || refuses(found.Type) {
+		return p, nil
 	}
+	p.Source, err = x.h.SourceFor(x.q.Dst, x.q.Mark)
 	return p, err
 }
 
@@ -212,6 +212,9 @@ func before(a, b nl.FoundRoute) int {
 
 func (x *explainer) match(f nl.FoundRoute) Match {
 	m := Match{Prefix: f.Dst, Type: typeName(f.Type), Protocol: f.Protocol, Metric: f.Metric, Table: f.Table}
+	if f.Type != nl.RouteUnicast && m.Table == unix.RT_TABLE_MAIN && !refuses(f.Type) {
+		m.Table = unix.RT_TABLE_LOCAL // the kernel looks both up as one
+	}
 	if refuses(f.Type) {
 		return m
 	}
@@ -226,6 +229,7 @@ func (x *explainer) match(f nl.FoundRoute) Match {
 	for i, h := range hops {
 		m.Hops = append(m.Hops, Hop{Link: x.name(h.Link), Via: h.Via, Weight: max(h.Weight, 1), Down: i < len(f.Down) && f.Down[i]})
 	}
+	slices.SortStableFunc(m.Hops, func(a, b Hop) int { return cmp.Or(cmp.Compare(a.Link, b.Link), a.Via.Compare(b.Via)) })
 	return m
 }
 

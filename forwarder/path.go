@@ -50,7 +50,7 @@ type Match struct {
 	Protocol uint8  `json:"protocol"`
 	Metric   uint32 `json:"metric"`
 	Table    uint32 `json:"table"`
-	Hops     []Hop  `json:"hops,omitempty"` // several share the flows
+	Hops     []Hop  `json:"hops,omitempty"` // by link; several share the flows
 }
 
 // Hop is a next hop of a route.

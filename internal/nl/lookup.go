@@ -60,7 +60,11 @@ func (r Refusal) Error() string { return "refused: " + r.Errno.Error() }
 // there is none, and a Refusal where the route refuses it or, with In, the packet
 // may not come in there with its source.
 func (h *Handle) Lookup(q Lookup) (FoundRoute, error) {
-	msgs, err := h.lookup(q, unix.RTM_F_FIB_MATCH)
+	flags := uint32(unix.RTM_F_FIB_MATCH)
+	if q.Dst.Is4() {
+		flags |= unix.RTM_F_LOOKUP_TABLE // IPv6 tells the table in any case, and refuses this
+	}
+	msgs, err := h.lookup(q, flags)
 	if err != nil {
 		return FoundRoute{}, fmt.Errorf("look up route to %s: %w", q.Dst, err)
 	}
