@@ -130,15 +130,12 @@ func (l *lab) ip(ns, command string) string {
 	return l.run(ns, "ip "+command)
 }
 
-// reaches tells whether an echo comes back.
-func (l *lab) reaches(ns, from, to string) bool {
+// reaches tells whether an echo comes back within 10 s: the kernel takes its time
+// until a link that came up has its carrier, and addresses have to be resolved.
+func (l *lab) reaches(ns, to string) bool {
 	l.t.Helper()
-	command := "ping -c1 -W1 "
-	if from != "" {
-		command += "-I " + from + " "
-	}
-	for range 3 { // the first may wait for an address to be resolved
-		if _, err := l.try(ns, command+to); err == nil {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if _, err := l.try(ns, "ping -c1 -W1 "+to); err == nil {
 			return true
 		}
 	}
@@ -148,7 +145,7 @@ func (l *lab) reaches(ns, from, to string) bool {
 // mustReach fails the test where no echo comes back; mustNot where one does.
 func (l *lab) mustReach(ns, to string) {
 	l.t.Helper()
-	if !l.reaches(ns, "", to) {
+	if !l.reaches(ns, to) {
 		l.t.Errorf("%s does not reach %s", filepath.Base(ns), to)
 	}
 }

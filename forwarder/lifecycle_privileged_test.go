@@ -64,7 +64,7 @@ func TestDrift(t *testing.T) {
 		}
 		l.settled("contoso", comp, feet...)
 		for _, to := range []string{"10.50.0.1", "fd50::1", "10.51.0.1", "fd51::1"} {
-			if !l.reaches(comp, "", to) {
+			if !l.reaches(comp, to) {
 				t.Fatalf("%s: then %s is not reached", c.what, to)
 			}
 		}
