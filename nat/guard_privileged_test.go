@@ -209,6 +209,35 @@ func TestLargeConnectionLimit(t *testing.T) {
 	}
 }
 
+// A connection that nobody answers yet counts once, however many packets it has.
+func TestLargeLimitCountsConnections(t *testing.T) {
+	const limit = 4096
+	l := newLab(t, ext1)
+	l.spec.ConnectionLimit = limit
+	l.apply()
+	var conn net.PacketConn
+	do(t, l.inside, func() (err error) { conn, err = net.ListenPacket("udp4", vm1+":0"); return err })
+	defer conn.Close()
+	send := func(port int) {
+		if _, err := conn.WriteTo([]byte("x"), &net.UDPAddr{IP: net.ParseIP(remote), Port: port}); err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Fatal(err)
+		}
+	}
+	for range 2 * limit {
+		send(999)
+	}
+	for i := range limit / 2 {
+		send(1000 + i)
+	}
+	s, err := l.engine.Snapshot(t.Context(), l.spec.Namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Connections != limit/2+1 || s.Drops[DropLimit].Packets != 0 {
+		t.Errorf("%d connections and %d drops, of %d connections", s.Connections, s.Drops[DropLimit].Packets, limit/2+1)
+	}
+}
+
 func TestSegmentSizeIsClamped(t *testing.T) {
 	l := newLab(t, ext1, "2001:db8::10")
 	l.addMapping(hnv.TCP, ext1+":443", vm2+":8443")

@@ -248,13 +248,16 @@ func (b builder) admit() nft.Chain {
 // shareSize is how many connections are counted together. Each new connection
 // costs the kernel a walk through all those counted with it, and a tenant must
 // not be able to keep a processor busy by having many.
-const shareSize = 512
+const shareSize = 64
 
-// shares splits a connection limit. Together the shares never exceed it; as
-// connections do not spread quite evenly, a split limit begins to bite a little
-// earlier, at some nine tenths.
+// shares splits a connection limit into a power of two. Together the shares never
+// exceed it; as connections do not end in the order in which they are dealt out, a
+// split limit may begin to bite a little earlier.
 func shares(limit uint32) (n, each uint32) {
-	n = max(1, (limit-1)/shareSize+1)
+	n = 1
+	for uint64(n)*shareSize < uint64(limit) {
+		n *= 2
+	}
 	return n, max(1, limit/n)
 }
 

@@ -225,16 +225,24 @@ func CountOver(n uint32) Stmt {
 	}}
 }
 
-// CountSharesOver is CountOver for many connections: they are spread by the hash
-// of their addresses and ports over a number of shares, kept in a dynamic set of
-// type Mark, and it matches when more than n of one share are alive. Looking at
-// a new connection costs the kernel a walk through all those that are counted
-// together.
+// CountSharesOver is CountOver for many connections: they are dealt out in turn to
+// a number of shares, a power of two, kept in a dynamic set of type Mark, and it
+// matches when more than n of one share are alive. Looking at a new connection costs
+// the kernel a walk through all those that are counted together, but for one that
+// comes right after another one: it lets eight of them (CONNCOUNT_GC_MAX_NODES) into
+// a share within a tick of its clock without another walk, and so many are dealt at a
+// time. Of a connection's packets only the first one is looked at, which conntrack
+// has not confirmed yet.
 func CountSharesOver(set string, shares, n uint32) Stmt {
-	text := fmt.Sprintf("add @%s { symhash mod %d ct count over %d }", set, shares, n)
+	const dealt = 8
+	text := fmt.Sprintf("ct status ! confirmed add @%s { numgen inc mod %d & %d ct count over %d }", set, dealt*shares, dealt*(shares-1), n)
 	return Stmt{text: text, set: set, build: func(c *compiler) {
-		const operationAdd = 0
-		c.add(&expr.Hash{DestRegister: 1, Modulus: shares, Type: expr.HashTypeSym})
+		const operationAdd, incremental, ipsConfirmed = 0, 0, 1 << 3
+		c.add(&expr.Ct{Key: expr.CtKeySTATUS, Register: 1})
+		c.mask(native32(ipsConfirmed))
+		c.cmp(expr.CmpOpEq, make([]byte, 4))
+		c.add(&expr.Numgen{Register: 1, Modulus: dealt * shares, Type: incremental})
+		c.mask(native32(dealt * (shares - 1)))
 		c.add(&expr.Dynset{SrcRegKey: 1, SetName: set, Operation: operationAdd,
 			Exprs: []expr.Any{&expr.Connlimit{Count: n, Flags: expr.NFT_CONNLIMIT_F_INV}}})
 	}}
