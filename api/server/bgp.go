@@ -28,11 +28,12 @@ func (k routerKey) object() (hnv.Object, error) {
 }
 
 type routerPut struct {
-	routerKey
-	Body v1.BGPRouter
+	Tenant string `path:"tenant" doc:"Tenant it belongs to." example:"contoso"`
+	Body   v1.BGPRouter
 }
 
-func (p routerPut) body() v1.BGPRouter { return p.Body }
+func (p routerPut) object() (hnv.Object, error) { return routerKey{p.Tenant}.object() }
+func (p routerPut) body() v1.BGPRouter          { return p.Body }
 
 func bgpPeers() resource[v1.BGPPeer, v1.BGPPeerList] {
 	return resource[v1.BGPPeer, v1.BGPPeerList]{
@@ -58,11 +59,13 @@ func (k peerKey) object() (hnv.Object, error) {
 }
 
 type peerPut struct {
-	peerKey
-	Body v1.BGPPeer
+	Tenant string `path:"tenant" doc:"Tenant it belongs to." example:"contoso"`
+	Name   string `path:"name" doc:"Name of the peer." example:"hq1"`
+	Body   v1.BGPPeer
 }
 
-func (p peerPut) body() v1.BGPPeer { return p.Body }
+func (p peerPut) object() (hnv.Object, error) { return peerKey{p.Tenant, p.Name}.object() }
+func (p peerPut) body() v1.BGPPeer            { return p.Body }
 
 func (s *Server) registerBGP() {
 	r := routers()

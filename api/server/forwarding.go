@@ -14,34 +14,32 @@ func attachments() resource[v1.Attachment, v1.AttachmentList] {
 	}
 }
 
-// ofTenant names an object of a tenant.
-type ofTenant struct {
+type attachmentKey struct {
 	Tenant string `path:"tenant" doc:"Tenant it belongs to." example:"contoso"`
-	Name   string `path:"name" doc:"Its name." example:"hq"`
+	Name   string `path:"name" doc:"Name of the attachment." example:"dc"`
 }
-
-// names reads both.
-func (k ofTenant) names() (tenant, name hnv.Name, err error) {
-	if tenant, err = hnv.ParseName(k.Tenant); err != nil {
-		return tenant, name, invalidf("tenant: %v", err)
-	}
-	name, err = hnv.ParseName(k.Name)
-	return tenant, name, err
-}
-
-type attachmentKey struct{ ofTenant }
 
 func (k attachmentKey) object() (hnv.Object, error) {
-	t, n, err := k.names()
+	t, n, err := ofTenant(k.Tenant, k.Name)
 	return hnv.Attachment{Tenant: t, Name: n}, err
 }
 
-type attachmentPut struct {
-	ofTenant
-	Body v1.Attachment
+// ofTenant reads the name of an object of a tenant.
+func ofTenant(tenant, name string) (t, n hnv.Name, err error) {
+	if t, err = hnv.ParseName(tenant); err != nil {
+		return t, n, invalidf("tenant: %v", err)
+	}
+	n, err = hnv.ParseName(name)
+	return t, n, err
 }
 
-func (p attachmentPut) object() (hnv.Object, error) { return attachmentKey{p.ofTenant}.object() }
+type attachmentPut struct {
+	Tenant string `path:"tenant" doc:"Tenant it belongs to." example:"contoso"`
+	Name   string `path:"name" doc:"Name of the attachment." example:"dc"`
+	Body   v1.Attachment
+}
+
+func (p attachmentPut) object() (hnv.Object, error) { return attachmentKey{p.Tenant, p.Name}.object() }
 func (p attachmentPut) body() v1.Attachment         { return p.Body }
 
 func (s *Server) registerForwarding() {

@@ -12,7 +12,7 @@ import (
 )
 
 func (s *Server) peerConfig(ctx context.Context, in *peerConfigInput) (*answer[v1.S2SPeerConfig], error) {
-	t, n, err := in.names()
+	t, n, err := ofTenant(in.Tenant, in.Name)
 	if err != nil {
 		return nil, s.refuse(err)
 	}

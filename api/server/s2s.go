@@ -22,30 +22,36 @@ func connections() resource[v1.S2SConnection, v1.S2SConnectionList] {
 	}
 }
 
-type connectionKey struct{ ofTenant }
+type connectionKey struct {
+	Tenant string `path:"tenant" doc:"Tenant it belongs to." example:"contoso"`
+	Name   string `path:"name" doc:"Name of the connection." example:"hq"`
+}
 
 func (k connectionKey) object() (hnv.Object, error) {
-	t, n, err := k.names()
+	t, n, err := ofTenant(k.Tenant, k.Name)
 	return hnv.S2SConnection{Tenant: t, Name: n}, err
 }
 
 type connectionPut struct {
-	ofTenant
-	Body v1.S2SConnection
+	Tenant string `path:"tenant" doc:"Tenant it belongs to." example:"contoso"`
+	Name   string `path:"name" doc:"Name of the connection." example:"hq"`
+	Body   v1.S2SConnection
 }
 
-func (p connectionPut) object() (hnv.Object, error) { return connectionKey{p.ofTenant}.object() }
+func (p connectionPut) object() (hnv.Object, error) { return connectionKey{p.Tenant, p.Name}.object() }
 func (p connectionPut) body() v1.S2SConnection      { return p.Body }
 
 type exportKeyInput struct {
-	ofTenant
-	Body v1.S2SKeyRequest
+	Tenant string `path:"tenant" doc:"Tenant it belongs to." example:"contoso"`
+	Name   string `path:"name" doc:"Name of the connection." example:"hq"`
+	Body   v1.S2SKeyRequest
 }
 
 type peerConfigInput struct {
-	ofTenant
-	Peer string `path:"peer" doc:"The other end." example:"hq1"`
-	BGP  string `query:"bgp" doc:"Give the configuration of the other end's BGP router too, in the words of this one." enum:"frr,bird,vyos"`
+	Tenant string `path:"tenant" doc:"Tenant it belongs to." example:"contoso"`
+	Name   string `path:"name" doc:"Name of the connection." example:"hq"`
+	Peer   string `path:"peer" doc:"The other end." example:"hq1"`
+	BGP    string `query:"bgp" doc:"Give the configuration of the other end's BGP router too, in the words of this one." enum:"frr,bird,vyos"`
 }
 
 func (s *Server) registerS2S() {
@@ -75,7 +81,7 @@ type secretAnswer[T any] struct {
 }
 
 func (s *Server) answerKey(ctx context.Context, in *exportKeyInput) (*secretAnswer[v1.S2SKey], error) {
-	t, n, err := in.names()
+	t, n, err := ofTenant(in.Tenant, in.Name)
 	if err != nil {
 		return nil, s.refuse(err)
 	}

@@ -85,7 +85,7 @@ func (s *Server) registerSites() {
 			return told(s, v1.AttachmentStatusList{Items: eachOf(items, attachmentNoNulls)}, err)
 		})
 	huma.Register(s.api, op("attachment-status", http.MethodGet, "/v1/attachments/{tenant}/{name}/status", "status", "State of one attachment"),
-		func(ctx context.Context, in *ofTenant) (*answer[v1.AttachmentStatus], error) {
+		func(ctx context.Context, in *attachmentKey) (*answer[v1.AttachmentStatus], error) {
 			items, err := stateOf(ctx, s, in.Tenant, in.Name, s.backend.Attachments)
 			return only(s, eachOf(items, attachmentNoNulls), err, "attachment "+in.Tenant+"/"+in.Name)
 		})
@@ -95,7 +95,7 @@ func (s *Server) registerSites() {
 			return told(s, v1.S2SStatusList{Items: eachOf(items, connectionNoNulls)}, err)
 		})
 	huma.Register(s.api, op("s2s-status", http.MethodGet, "/v1/s2s-connections/{tenant}/{name}/status", "status", "State of one site-to-site connection"),
-		func(ctx context.Context, in *ofTenant) (*answer[v1.S2SStatus], error) {
+		func(ctx context.Context, in *connectionKey) (*answer[v1.S2SStatus], error) {
 			items, err := stateOf(ctx, s, in.Tenant, in.Name, s.backend.S2SStatus)
 			return only(s, eachOf(items, connectionNoNulls), err, "site-to-site connection "+in.Tenant+"/"+in.Name)
 		})

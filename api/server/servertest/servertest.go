@@ -195,6 +195,7 @@ func (b *Backend) TenantStatus(_ context.Context, n hnv.Name) (v1.TenantStatus, 
 		if t.Gateway.NAT != nil {
 			st.NAT = &v1.NATStatus{Connections: 2, Drops: []v1.Drop{{Reason: "invalid", Packets: 7}, {Reason: "not-syn", Packets: 1}}}
 		}
+		b.reach(n, &st)
 		st.Repairs = 1
 		st.LastRepair = &v1.Repair{Time: started.Add(time.Hour), What: []string{"route 10.1.1.0/24 was missing"}}
 	}
