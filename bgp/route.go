@@ -60,6 +60,8 @@ type State struct {
 	FIB      FIBState    `json:"fib"`
 	// Restarting: routes of an earlier process are still in use.
 	Restarting bool `json:"restarting,omitempty"`
+	// Generation changes with the routes that are in use.
+	Generation uint64 `json:"generation,omitempty"`
 	// Aggregates that are advertised now.
 	Aggregates []netip.Prefix `json:"aggregates,omitempty"`
 }

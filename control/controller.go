@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -20,7 +21,14 @@ type Options struct {
 	Dataplane    Dataplane
 	Wiring       Wiring
 	Sight        Sight
-	Exits        Exits // nil: the kernel's rules and routes take what they would
+	Exits        Exits     // nil: the kernel's rules and routes take what they would
+	Forwarder    Forwarder // nil: there are no attachments by links of their own
+	Explain      Explain   // nil: nobody can
+	Agents       Agents    // nil: there are neither tunnels nor BGP
+	// Open gives what a sealed secret holds; nil: none can be opened.
+	Open func(hnv.Secret) (string, error)
+	// Uplinks are the interfaces of this machine's uplinks by name.
+	Uplinks map[string]string
 	// NATOffload has the connections that compartments have established translated
 	// past them, by Exits.
 	NATOffload bool
@@ -34,6 +42,7 @@ type Options struct {
 	StepTimeout   time.Duration // of one attempt at one tenant (30 s)
 	SettleWithin  time.Duration // the start, before leftovers are removed all the same (30 s)
 	Parallel      int           // tenants reconciled at once (4)
+	ParallelAgent int           // agents told something at once (8)
 }
 
 func (o *Options) defaults() {
@@ -54,19 +63,32 @@ func (o *Options) defaults() {
 	if o.Parallel == 0 {
 		o.Parallel = 4
 	}
+	if o.ParallelAgent == 0 {
+		o.ParallelAgent = 8
+	}
+	if o.Open == nil {
+		o.Open = func(hnv.Secret) (string, error) { return "", errNoKey }
+	}
 }
+
+var errNoKey = errors.New("this machine has no key for secrets")
 
 // Controller keeps the machine as the store wants it.
 type Controller struct {
-	o        Options
-	started  time.Time
-	slots    chan struct{} // bounds how many tenants are worked on at once
-	provider *provider
-	ports    *ports
-	health   *health
-	learning *learning
+	o       Options
+	started time.Time
+	slots   chan struct{} // bounds how many tenants are worked on at once
+	// agentSlots does the same for agents, of which upgrade has one replaced at a time.
+	agentSlots chan struct{}
+	upgrade    sync.Mutex
+	strays     map[hnv.Name]bool // tenants that had an agent at the start; constant later
+	provider   *provider
+	ports      *ports
+	health     *health
+	learning   *learning
 
-	handled atomic.Int64 // revision of the last event passed on
+	ctx     context.Context // Run's
+	handled atomic.Int64    // revision of the last event passed on
 
 	mu      sync.Mutex
 	tenants map[hnv.Name]*tenant
@@ -98,7 +120,8 @@ func New(o Options) *Controller {
 	o.defaults()
 	c := &Controller{
 		o: o, started: time.Now(),
-		slots:   make(chan struct{}, o.Parallel),
+		slots:      make(chan struct{}, o.Parallel),
+		agentSlots: make(chan struct{}, o.ParallelAgent), strays: map[hnv.Name]bool{},
 		tenants: map[hnv.Name]*tenant{},
 	}
 	c.provider = newProvider(c)
@@ -111,6 +134,7 @@ func New(o Options) *Controller {
 // Run works until ctx ends and everything it started has ended. It leaves the
 // machine as it is: traffic goes on where the kernel carries it.
 func (c *Controller) Run(ctx context.Context) error {
+	c.ctx = ctx
 	events := c.o.Store.Watch(ctx)
 	c.provider.reconcile(ctx)
 	c.prune(ctx)
@@ -144,6 +168,7 @@ func (c *Controller) prune(ctx context.Context) {
 			}
 		}
 	})
+	c.endStrayAgents(ctx, keep)
 	removed, err := c.o.Compartments.Prune(ctx, keep)
 	if err != nil {
 		c.o.Log.Error("remove leftover compartments", "err", err)
@@ -175,6 +200,14 @@ func (c *Controller) handle(ctx context.Context, e store.Event) {
 			case hnv.NATMapping:
 				names[o.Tenant] = true
 			case hnv.ACL:
+				names[o.Tenant] = true
+			case hnv.Attachment:
+				names[o.Tenant] = true
+			case hnv.S2SConnection:
+				names[o.Tenant] = true
+			case hnv.BGPRouter:
+				names[o.Tenant] = true
+			case hnv.BGPPeer:
 				names[o.Tenant] = true
 			case hnv.Record:
 				if o.Rule == hnv.RuleRewrite {
@@ -337,7 +370,9 @@ func (c *Controller) find(n hnv.Name) *tenant {
 	return c.tenants[n]
 }
 
-func (c *Controller) machine() machine { return machine{paMTU: c.o.PAMTU()} }
+func (c *Controller) machine() machine {
+	return machine{paMTU: c.o.PAMTU(), uplinks: c.o.Uplinks, open: c.o.Open}
+}
 
 // sleep waits for d, a wake-up or the end.
 func sleep(ctx context.Context, d time.Duration, woken <-chan struct{}) bool {

@@ -35,7 +35,7 @@ func TestDesired(t *testing.T) {
 		t.Fatal("no desired state")
 	}
 	contoso, _ := m.f.Tenant(must(hnv.ParseName("contoso")))
-	tables := tables(m.f, contoso)
+	tables := tables(m.f, contoso, nil)
 	wantSpec := &compartments.Spec{
 		Name: must(hnv.ParseName("contoso")), RDID: contoso.RDID, VSID: vsid(5000), MAC: must(hnv.ParseMAC("02:68:6e:00:13:88")), MTU: 1458,
 		CAs: []netip.Prefix{netip.MustParsePrefix("10.254.254.2/29")},

@@ -1,13 +1,17 @@
 package control
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 
+	"github.com/hnvgate/hnvgate/bgp"
 	"github.com/hnvgate/hnvgate/compartments"
 	"github.com/hnvgate/hnvgate/dataplane"
+	"github.com/hnvgate/hnvgate/forwarder"
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/nat"
+	"github.com/hnvgate/hnvgate/s2s"
 )
 
 // derivedMetric ranks the default route that a compartment implies behind every
@@ -21,18 +25,30 @@ type Desired struct {
 	// Where it has not, the dataplane is not given the tenant's tables.
 	Here    bool
 	Records int // that the tables hold
-	// Compartment, Port and NAT are nil where this machine is not the tenant's
-	// gateway, NAT also where the tenant has none.
+	// Compartment, Port, NAT and Forward are nil where this machine is not the
+	// tenant's gateway, NAT also where the tenant has neither NAT nor another way
+	// outside.
 	Compartment *compartments.Spec
 	Port        *dataplane.PortSpec
 	NAT         *nat.Spec
+	// Forward is the compartment's links in physical networks; it may have none.
+	Forward *forwarder.Spec
+	// Tunnels and Speaker are what the compartment's agent is to do; both nil: there
+	// is none. AgentFault says why that is not known.
+	Tunnels    *s2s.Spec
+	Speaker    *bgp.Spec
+	AgentFault error
+	// Beyond: packets go elsewhere than to NAT.
+	Beyond bool
 	// Blocked says why the compartment cannot be built yet; then it is nil.
 	Blocked string
 }
 
 // machine is what desired state depends on besides the fabric.
 type machine struct {
-	paMTU int
+	paMTU   int
+	uplinks map[string]string // interfaces by name
+	open    opener
 }
 
 // desired computes a tenant's, but for its tables. ok is false when there is no
@@ -57,10 +73,22 @@ func desired(f *hnv.Fabric, name hnv.Name, m machine) (d Desired, ok bool) {
 		Name: compartmentPort(t.Name), RDID: t.RDID, VSID: t.Gateway.VSID, MAC: hnv.CompartmentMAC(t.Gateway.VSID),
 		Kind: dataplane.PortCompartment, MTU: mtu,
 	}
-	if t.Gateway.NAT != nil {
-		d.NAT = natSpec(f, t, mtu)
+	d.Forward = attachmentSpec(f, t, m.uplinks)
+	d.Beyond = reachesOut(f, name)
+	if t.Gateway.NAT != nil || d.Beyond {
+		d.NAT = natSpec(f, t, mtu, d.Compartment.External)
 	}
+	var err, err2 error
+	d.Tunnels, err = tunnelSpec(f, t, m.open)
+	d.Speaker, err2 = speakerSpec(f, t, m.open)
+	d.AgentFault = errors.Join(err, err2)
 	return d, true
+}
+
+// reachesOut tells whether the tenant has anything besides NAT.
+func reachesOut(f *hnv.Fabric, n hnv.Name) bool {
+	_, router := f.BGPRouter(n)
+	return router || len(f.Attachments(n))+len(f.Connections(n)) > 0
 }
 
 // compartmentMTU leaves room for the tunnel to any host: where this machine has
@@ -75,7 +103,7 @@ func compartmentPort(n hnv.Name) string { return "compartment/" + n.String() }
 // tables gives what the dataplane should have of a tenant: everything that is
 // said of it, and the way to its compartment. It copies all records, so it is for
 // when they are needed.
-func tables(f *hnv.Fabric, t hnv.Tenant) dataplane.Tenant {
+func tables(f *hnv.Fabric, t hnv.Tenant, l *learned) dataplane.Tenant {
 	out := dataplane.Tenant{
 		Name: t.Name, RDID: t.RDID, Encap: t.Encap, QoS: t.QoS, StormPPS: t.StormPPS, Subnets: t.Subnets,
 		ACLs:    f.TenantACLs(t.Name),
@@ -84,7 +112,7 @@ func tables(f *hnv.Fabric, t hnv.Tenant) dataplane.Tenant {
 	}
 	if pa, ok := f.GatewayPA(); ok && t.Gateway != nil {
 		out.Records = append(out.Records, derivedRecords(t, pa)...)
-		out.Routes = append(out.Routes, derivedRoutes(t)...)
+		out.Routes = append(out.Routes, derivedRoutes(f, t, l)...)
 	}
 	return out
 }
@@ -101,15 +129,23 @@ func derivedRecords(t hnv.Tenant, pa netip.Addr) []hnv.Record {
 	return out
 }
 
-// derivedRoutes lead everything outside the virtual network to the compartment.
-func derivedRoutes(t hnv.Tenant) []hnv.CustomerRoute {
+// derivedRoutes lead everything outside the virtual network to the compartment, and
+// what is known to be behind it past less specific routes to elsewhere.
+func derivedRoutes(f *hnv.Fabric, t hnv.Tenant, l *learned) []hnv.CustomerRoute {
 	var out []hnv.CustomerRoute
+	prefixes, _ := beyond(f, t, l)
 	for _, ca := range t.Gateway.CAs {
-		all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		to := hnv.CustomerRoute{RDID: t.RDID, VSID: t.Gateway.VSID, NextHop: ca, Metric: derivedMetric}
+		to.Prefix = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 		if ca.Is6() {
-			all = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+			to.Prefix = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 		}
-		out = append(out, hnv.CustomerRoute{RDID: t.RDID, VSID: t.Gateway.VSID, Prefix: all, NextHop: ca, Metric: derivedMetric})
+		out = append(out, to)
+		for _, p := range prefixes {
+			if to.Prefix = p; p.Addr().Is4() == ca.Is4() {
+				out = append(out, to)
+			}
+		}
 	}
 	return out
 }
@@ -145,8 +181,9 @@ func compartmentSpec(f *hnv.Fabric, t hnv.Tenant, mtu int) *compartments.Spec {
 		}
 	}
 	if g.NAT != nil {
-		s.External = g.NAT.Pool
+		s.External = slices.Clone(g.NAT.Pool)
 	}
+	outward(f, t, s)
 	return s
 }
 
@@ -167,17 +204,20 @@ func isOneOf(a netip.Addr, in []netip.Addr) bool {
 	return false
 }
 
-func natSpec(f *hnv.Fabric, t hnv.Tenant, mtu int) *nat.Spec {
+func natSpec(f *hnv.Fabric, t hnv.Tenant, mtu int, external []hnv.ExternalRange) *nat.Spec {
 	g := t.Gateway
 	s := &nat.Spec{
 		Name: t.Name, Inside: compartments.OverlayLink(g.VSID), Outside: compartments.ExternalLink,
-		InsideAddrs: g.CAs, Pool: g.NAT.Pool, Mappings: f.TenantMappings(t.Name),
-		InsideMTU: mtu, ConnectionLimit: g.NAT.ConnectionLimit,
+		InsideAddrs: g.CAs, Mappings: f.TenantMappings(t.Name), InsideMTU: mtu,
+	}
+	if g.NAT != nil {
+		s.Pool, s.ConnectionLimit = g.NAT.Pool, g.NAT.ConnectionLimit
 	}
 	for _, sub := range t.Subnets {
 		for _, p := range sub.Prefixes {
 			s.InsidePrefixes = append(s.InsidePrefixes, p.Prefix)
 		}
 	}
+	beyondNAT(f, t, s, external)
 	return s
 }

@@ -14,6 +14,11 @@
 //	              |          ^
 //	              `-> Error -' (back-off)        deleted -> teardown -> gone
 //
+// A tenant with site-to-site connections or BGP has a keeper beside that goroutine,
+// which has the compartment's agent do its part (keeper.go): an agent that does not
+// come up makes the tenant Degraded and holds nothing else of it up. What BGP learns
+// comes back as customer routes to the compartment (learned.go).
+//
 // A change of lookup records alone does not go through that loop: it is written
 // to the dataplane at once, so that a live migration takes effect with the next
 // packet.
@@ -23,7 +28,7 @@
 // built anew when something other than a record of the tenant changed, not by time
 // going by: each time its flows are decided again.
 //
-// Lock order: tenant.apply before Controller.mu before the status lock (forget
+// Lock order: keeper.work before keeper.mu; tenant.apply before Controller.mu before the status lock (forget
 // takes the first inside the second, but does not wait for it); the
 // store's lock (View) is taken innermost and never held across an engine call.
 //

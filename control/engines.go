@@ -2,10 +2,13 @@ package control
 
 import (
 	"context"
+	"encoding/json"
 	"net/netip"
 
 	"github.com/hnvgate/hnvgate/compartments"
+	"github.com/hnvgate/hnvgate/compartments/agent"
 	"github.com/hnvgate/hnvgate/dataplane"
+	"github.com/hnvgate/hnvgate/forwarder"
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/nat"
 	"github.com/hnvgate/hnvgate/store"
@@ -57,6 +60,34 @@ type NAT interface {
 	Remove(ctx context.Context, namespace string) error
 	Sessions(ctx context.Context, namespace string, limit int) ([]nat.Session, int, error)
 	Snapshot(ctx context.Context, namespace string) (nat.State, error)
+}
+
+// Forwarder has compartments' links in physical networks; *forwarder.Engine is one.
+type Forwarder interface {
+	Apply(ctx context.Context, s forwarder.Spec) (forwarder.Result, error)
+	Snapshot(ctx context.Context, tenant hnv.Name, namespace string) ([]forwarder.LinkState, error)
+}
+
+// Explain tells the way that a compartment's kernel sends a packet;
+// forwarder.Explain does.
+type Explain func(ctx context.Context, namespace string, q forwarder.Query) (forwarder.Path, error)
+
+// Agents runs what has to run inside compartments; *agent.Supervisor is one.
+type Agents interface {
+	// Apply has the compartment's agent run and do what is desired.
+	Apply(ctx context.Context, c agent.Compartment, d agent.Desired) (agent.State, error)
+	State(ctx context.Context, n hnv.Name) (agent.State, error)
+	// Ask makes a request of a part of the agent.
+	Ask(ctx context.Context, n hnv.Name, method, path string) (json.RawMessage, error)
+	// Status tells of the process; false: there is none.
+	Status(n hnv.Name) (agent.Status, bool)
+	// Replace has the installed program take over.
+	Replace(ctx context.Context, n hnv.Name) error
+	// Remove ends the agent with what it made, Discard at once.
+	Remove(ctx context.Context, c agent.Compartment) error
+	Discard(ctx context.Context, n hnv.Name) error
+	// Known names the tenants that have an agent, or what an earlier one left.
+	Known() ([]hnv.Name, error)
 }
 
 // Dataplane holds the tables; *dataplane.Switch is one.

@@ -12,9 +12,14 @@ import (
 // gateway, in an order in which it can be put into the host's store: the tenants
 // that have a record at one of the PAs, without their gateway, with their ACLs,
 // lookup records and customer routes. Among the latter are those that this
-// gateway implies: the record of each compartment, and the default route of each
-// address family that leads to it.
+// gateway implies: the record of each compartment, the default route of each
+// address family that leads to it, and those to what is known to be behind it.
 func HostObjects(f *hnv.Fabric, pas []netip.Addr) []hnv.Object {
+	return hostObjects(f, pas, func(hnv.Name) *learned { return nil })
+}
+
+// hostObjects is HostObjects with what the tenants' compartments have learned.
+func hostObjects(f *hnv.Fabric, pas []netip.Addr, taught func(hnv.Name) *learned) []hnv.Object {
 	out := f.ForHost(pas)
 	pa, ok := gatewayPAFor(f, pas)
 	if !ok {
@@ -31,7 +36,7 @@ func HostObjects(f *hnv.Fabric, pas []netip.Addr) []hnv.Object {
 		for _, r := range derivedRecords(t, pa) {
 			out = append(out, r)
 		}
-		for _, r := range derivedRoutes(t) {
+		for _, r := range derivedRoutes(f, t, taught(t.Name)) {
 			out = append(out, r)
 		}
 	}
@@ -60,6 +65,12 @@ func gatewayPAFor(f *hnv.Fabric, pas []netip.Addr) (pa netip.Addr, ok bool) {
 
 // ForHost is HostObjects of the present state.
 func (c *Controller) ForHost(pas []netip.Addr) (out []hnv.Object) {
-	c.o.Store.View(func(f *hnv.Fabric) { out = HostObjects(f, pas) })
+	taught := func(n hnv.Name) *learned {
+		if t := c.find(n); t != nil {
+			return t.learned.Load()
+		}
+		return nil
+	}
+	c.o.Store.View(func(f *hnv.Fabric) { out = hostObjects(f, pas, taught) })
 	return out
 }

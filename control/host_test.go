@@ -275,7 +275,7 @@ func TestHostObjects(t *testing.T) {
 	for _, n := range []string{"contoso", "fabrikam"} {
 		here, _ := host.Tenant(must(hnv.ParseName(n)))
 		there, _ := m.f.Tenant(here.Name)
-		mine, theirs := tables(host, here), tables(m.f, there)
+		mine, theirs := tables(host, here, nil), tables(m.f, there, nil)
 		if here.Gateway != nil || len(mine.Records) != len(theirs.Records) || len(mine.Routes) != len(theirs.Routes) || !reflect.DeepEqual(mine.Subnets, theirs.Subnets) {
 			t.Errorf("%s: the host has\n%+v, the gateway\n%+v", n, mine, theirs)
 		}

@@ -40,6 +40,17 @@ func (s *status) set(kind string, ok bool, reason, message string) {
 	c.Status, c.Reason, c.Message = ok, reason, message
 }
 
+// get gives a condition, and whether there is one.
+func (s *status) get(kind string) (v1.Condition, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, there := slices.BinarySearchFunc(s.conds, kind, func(c v1.Condition, k string) int { return strings.Compare(c.Type, k) })
+	if !there {
+		return v1.Condition{}, false
+	}
+	return s.conds[i], true
+}
+
 func (s *status) drop(kinds ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -181,7 +192,10 @@ func (c *Controller) tenantStatus(n hnv.Name, counters map[hnv.RDID]dataplane.Te
 		out.RDID = spec.RDID.String()
 	}
 	if t != nil {
-		t.status.fill(&out, t.wish.pending() || !stored, c.o.DriftInterval)
+		t.status.fill(&out, t.wish.pending() || t.keeper.pending() || !stored, c.o.DriftInterval)
+		if stored {
+			c.o.Store.View(func(f *hnv.Fabric) { t.fillSites(&out, f, spec) })
+		}
 		out.Path, out.PathReason = c.o.Wiring.PortPath(compartmentPort(n)).words()
 	}
 	if stored {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	v1 "github.com/hnvgate/hnvgate/api/v1"
+	"github.com/hnvgate/hnvgate/compartments"
+	"github.com/hnvgate/hnvgate/compartments/agent"
 	"github.com/hnvgate/hnvgate/dataplane"
 	"github.com/hnvgate/hnvgate/hnv"
 )
@@ -20,6 +22,7 @@ const (
 	condCompartment = "CompartmentReady"
 	condNAT         = "NATReady"
 	condPort        = "PortReady"
+	condForward     = "ForwardReady"
 )
 
 // tenant is one tenant's reconciler.
@@ -36,12 +39,21 @@ type tenant struct {
 	forgotten       bool        // there may be another of the name by now
 	dirty           atomic.Bool // the dataplane's tables may lack something that the store has
 
+	learned atomic.Pointer[learned] // what BGP says is behind the compartment
+	keeper  *keeper                 // of the compartment's agent
+
 	status status
 	exit   exit // of the compartment; the runner's
+	// attached: the compartment may have links in physical networks; the runner's.
+	// It may at the start, as an earlier process may have made some.
+	attached bool
 }
 
 func newTenant(c *Controller, n hnv.Name) *tenant {
-	return &tenant{c: c, name: n, wish: newWish()}
+	t := &tenant{c: c, name: n, wish: newWish(), attached: true}
+	t.keeper = newKeeper(t)
+	t.keeper.present = c.strays[n]
+	return t
 }
 
 // run reconciles until the tenant is gone or ctx ends.
@@ -112,7 +124,8 @@ func (t *tenant) attempt(ctx context.Context, settled *Desired) (d *Desired, gon
 }
 
 func sameKernelState(a, b Desired) bool {
-	return reflect.DeepEqual(a.Compartment, b.Compartment) && reflect.DeepEqual(a.NAT, b.NAT) && reflect.DeepEqual(a.Port, b.Port)
+	return reflect.DeepEqual(a.Compartment, b.Compartment) && reflect.DeepEqual(a.NAT, b.NAT) && reflect.DeepEqual(a.Port, b.Port) &&
+		reflect.DeepEqual(a.Forward, b.Forward)
 }
 
 func (t *tenant) view() (d Desired, ok bool) {
@@ -122,7 +135,8 @@ func (t *tenant) view() (d Desired, ok bool) {
 }
 
 // build brings everything of the tenant in line, in the order compartment, NAT,
-// dataplane, port: a compartment is closed before packets can enter it.
+// attachments, dataplane, port, agent: a compartment is closed before packets can
+// enter it, and tells nobody of routes before it forwards.
 func (t *tenant) build(ctx context.Context, d Desired) (repaired []string, err error) {
 	var errs []error
 	open := true // whether the port may be there
@@ -132,7 +146,7 @@ func (t *tenant) build(ctx context.Context, d Desired) (repaired []string, err e
 		t.status.set(condCompartment, false, "Blocked", d.Blocked)
 		errs = append(errs, errors.New(d.Blocked))
 	case d.Compartment == nil:
-		t.status.drop(condCompartment, condNAT, condPort)
+		t.status.drop(condCompartment, condNAT, condPort, condForward)
 		errs = append(errs, t.removeCompartment(ctx))
 	default:
 		what, ok, err := t.buildCompartment(ctx, &d)
@@ -149,8 +163,36 @@ func (t *tenant) build(ctx context.Context, d Desired) (repaired []string, err e
 	default:
 		t.status.set(condDataplane, true, "NotHere", "no port and no compartment of it is on this machine, so its tables are not loaded")
 	}
-	errs = append(errs, t.plug(d, open))
+	err = t.plug(d, open)
+	errs = append(errs, err)
+	t.delegate(d, open && err == nil)
 	return repaired, errors.Join(errs...)
+}
+
+// delegate tells the compartment's agent what to do, if it is to have one. Where the
+// compartment cannot forward, nothing is advertised.
+func (t *tenant) delegate(d Desired, forwards bool) {
+	namespace := t.status.namespace()
+	if d.Compartment == nil || namespace == "" {
+		return // there is nothing to be inside of; removing the compartment ended it
+	}
+	where := agent.Compartment{Tenant: t.name, Namespace: namespace}
+	if d.AgentFault != nil {
+		// What runs goes on: it was told when there was a key.
+		for _, cond := range []string{condTunnels, condSpeaker} {
+			t.status.set(cond, false, "KeyFailed", d.AgentFault.Error())
+		}
+		return
+	}
+	if d.Tunnels == nil && d.Speaker == nil {
+		t.keeper.assign(t.c.ctx, where, nil)
+		return
+	}
+	duty := &duty{comp: where, tunnels: d.Tunnels, speaker: d.Speaker}
+	if duty.speaker != nil {
+		duty.speaker.Withhold = !forwards
+	}
+	t.keeper.assign(t.c.ctx, where, duty)
 }
 
 // buildCompartment reports whether the compartment may be given packets: it may
@@ -165,13 +207,24 @@ func (t *tenant) buildCompartment(ctx context.Context, d *Desired) (repaired []s
 	t.status.set(condCompartment, true, "Applied", "")
 	t.status.place(res)
 	repaired = res.Repaired
+	what, open, err := t.translate(ctx, d, res)
+	repaired = append(repaired, what...)
+	if err != nil {
+		return repaired, open, err
+	}
+	what, err = t.attach(ctx, d, res.Namespace)
+	return append(repaired, what...), open, err
+}
+
+// translate puts the compartment's rules in place.
+func (t *tenant) translate(ctx context.Context, d *Desired, res compartments.Result) (repaired []string, open bool, err error) {
 	if d.NAT == nil {
 		t.status.drop(condNAT)
 		t.openExit(res.Exit, d.Compartment.External, false)
 		if err := t.c.o.NAT.Remove(ctx, res.Namespace); err != nil {
-			return repaired, true, fmt.Errorf("remove NAT: %w", err)
+			return nil, true, fmt.Errorf("remove NAT: %w", err)
 		}
-		return repaired, true, nil
+		return nil, true, nil
 	}
 	spec := *d.NAT
 	spec.Namespace = res.Namespace
@@ -182,10 +235,33 @@ func (t *tenant) buildCompartment(ctx context.Context, d *Desired) (repaired []s
 	}
 	if err != nil {
 		t.status.set(condNAT, false, "Failed", err.Error())
-		return repaired, false, fmt.Errorf("nat: %w", err)
+		return nil, false, fmt.Errorf("nat: %w", err)
 	}
 	t.status.set(condNAT, true, "Applied", "")
-	return append(repaired, nres.Repaired...), true, nil
+	return nres.Repaired, true, nil
+}
+
+// attach makes the compartment's links in physical networks. One that cannot be made
+// does not close the other ways.
+func (t *tenant) attach(ctx context.Context, d *Desired, namespace string) (repaired []string, err error) {
+	if t.c.o.Forwarder == nil || len(d.Forward.Attachments) == 0 && !t.attached {
+		return nil, nil
+	}
+	spec := *d.Forward
+	spec.Namespace = namespace
+	t.attached = true
+	res, err := t.c.o.Forwarder.Apply(ctx, spec)
+	switch {
+	case err != nil:
+		t.status.set(condForward, false, "Failed", err.Error())
+		return res.Repaired, fmt.Errorf("attachments: %w", err)
+	case len(spec.Attachments) == 0:
+		t.status.drop(condForward)
+		t.attached = false
+	default:
+		t.status.set(condForward, true, "Applied", "")
+	}
+	return res.Repaired, nil
 }
 
 // errForgotten is that of a tenant that has just been torn down.
@@ -218,7 +294,7 @@ func (t *tenant) applyDataplane(ctx context.Context) (here bool, err error) {
 			return
 		}
 		if here = f.Here(t.name); here {
-			want = tables(f, tenant)
+			want = tables(f, tenant, t.learned.Load())
 		}
 	})
 	if !there {
@@ -274,6 +350,10 @@ func (t *tenant) plug(d Desired, open bool) error {
 func (t *tenant) removeCompartment(ctx context.Context) error {
 	t.c.o.Wiring.Detach(compartmentPort(t.name))
 	t.closeExit()
+	// An agent would keep the namespace.
+	if err := t.keeper.discard(ctx); err != nil {
+		return err
+	}
 	t.status.unplace()
 	if err := t.c.o.Compartments.Delete(ctx, t.name); err != nil {
 		return fmt.Errorf("delete compartment: %w", err)
@@ -295,13 +375,22 @@ func (t *tenant) teardown(ctx context.Context) error {
 
 // phase sums the conditions up.
 func phase(conds []v1.Condition, pending bool, lastRepair *v1.Repair, now time.Time, interval time.Duration) v1.Phase {
+	partial := map[string]bool{condTunnels: true, condSpeaker: true, condForward: true} // other ways work
+	degraded := false
 	for _, c := range conds {
 		if !c.Status {
 			if c.Reason == "Blocked" {
 				return v1.PhasePending
 			}
+			if partial[c.Type] {
+				degraded = true
+				continue
+			}
 			return v1.PhaseError
 		}
+	}
+	if degraded {
+		return v1.PhaseDegraded
 	}
 	if pending {
 		return v1.PhasePending

@@ -20,6 +20,11 @@ type FarEnd struct {
 	// PrivateKey of the other end, where it was made here; unset: the other end
 	// has its own, and the file says so.
 	PrivateKey Secret
+	// PublicKey of the tunnel, where its private key is not said.
+	PublicKey Key
+	// PresharedElsewhere: there is a pre-shared key that is not said here, and the
+	// file says so.
+	PresharedElsewhere bool
 }
 
 // Quick writes the file that wg-quick(8) takes at the other end. It holds
@@ -35,7 +40,7 @@ func (f FarEnd) Quick() string {
 	} else {
 		line("PrivateKey = %s", f.PrivateKey.Reveal())
 	}
-	if own := f.addresses(); len(own) > 0 {
+	if own := f.Addresses(); len(own) > 0 {
 		line("Address = %s", join(own))
 	}
 	if port := f.Peer.Endpoint.Port(); port != 0 {
@@ -46,26 +51,46 @@ func (f FarEnd) Quick() string {
 	}
 	line("")
 	line("[Peer]")
-	line("PublicKey = %s", f.Tunnel.PrivateKey.Public())
-	if !f.Peer.PresharedKey.IsZero() {
+	public := f.PublicKey
+	if public.IsZero() {
+		public = f.Tunnel.PrivateKey.Public()
+	}
+	line("PublicKey = %s", public)
+	switch {
+	case !f.Peer.PresharedKey.IsZero():
 		line("PresharedKey = %s", f.Peer.PresharedKey.Reveal())
+	case f.PresharedElsewhere:
+		line("# put the pre-shared key here that the gateway has for this peer")
+		line("# PresharedKey = ")
 	}
 	if f.Endpoint.IsValid() {
 		line("Endpoint = %s", f.Endpoint)
 	}
-	line("AllowedIPs = %s", join(f.allowed()))
+	line("AllowedIPs = %s", join(f.Allowed()))
 	if !f.Peer.Endpoint.IsValid() {
 		line("# this end must call: nothing else tells the gateway where it is")
-		line("PersistentKeepalive = 25")
-	} else if f.Peer.Keepalive != 0 {
-		line("PersistentKeepalive = %d", f.Peer.Keepalive)
+	}
+	if k := f.Keepalive(); k != 0 {
+		line("PersistentKeepalive = %d", k)
 	}
 	return b.String()
 }
 
-// addresses are the other end's within the tunnel: those of its prefixes that
+// callKeepalive is what keeps NAT devices open on the way, in seconds.
+const callKeepalive = 25
+
+// Keepalive is between the other end's keepalives, in seconds; 0 is none. An end
+// that must call is to stay known.
+func (f FarEnd) Keepalive() uint16 {
+	if !f.Peer.Endpoint.IsValid() && f.Peer.Keepalive == 0 {
+		return callKeepalive
+	}
+	return f.Peer.Keepalive
+}
+
+// Addresses are the other end's within the tunnel: those of its prefixes that
 // are single addresses on one link with the tunnel's.
-func (f FarEnd) addresses() []netip.Prefix {
+func (f FarEnd) Addresses() []netip.Prefix {
 	var out []netip.Prefix
 	for _, q := range f.Peer.Prefixes {
 		for _, a := range f.Tunnel.Addresses {
@@ -77,14 +102,14 @@ func (f FarEnd) addresses() []netip.Prefix {
 	return out
 }
 
-// allowed are the prefixes behind the gateway as the site sees them.
-func (f FarEnd) allowed() []netip.Prefix {
+// Allowed are the prefixes behind the gateway as the site sees them.
+func (f FarEnd) Allowed() []netip.Prefix {
 	var out []netip.Prefix
 	for _, a := range f.Tunnel.Addresses {
 		out = append(out, netip.PrefixFrom(a.Addr(), a.Addr().BitLen()))
 	}
 	// To the site, what the tenant really has is what is mapped.
-	seen := Tunnel{RemoteMaps: f.Tunnel.LocalMaps}.seen(f.Prefixes)
+	seen := Tunnel{RemoteMaps: f.Tunnel.LocalMaps}.Seen(f.Prefixes)
 	slices.SortFunc(seen, comparePrefix)
 	return append(out, seen...)
 }

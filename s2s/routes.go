@@ -42,7 +42,7 @@ func (s Spec) ways() []way {
 	var out []way
 	for _, t := range s.Tunnels {
 		for _, p := range t.Peers {
-			for _, dst := range t.seen(p.Prefixes) {
+			for _, dst := range t.Seen(p.Prefixes) {
 				out = append(out, way{dst: dst, tunnel: t.Name, peer: p.Name, link: t.Interface,
 					priority: p.Priority, weight: p.weight(), connected: t.connected(dst)})
 			}
@@ -56,8 +56,8 @@ func (t Tunnel) connected(p netip.Prefix) bool {
 	return slices.ContainsFunc(t.Addresses, func(a netip.Prefix) bool { return a.Bits() <= p.Bits() && a.Overlaps(p) })
 }
 
-// seen gives the prefixes as the tenant sees them.
-func (t Tunnel) seen(prefixes []netip.Prefix) []netip.Prefix {
+// Seen gives the prefixes as the tenant sees them.
+func (t Tunnel) Seen(prefixes []netip.Prefix) []netip.Prefix {
 	var out []netip.Prefix
 	add := func(p netip.Prefix) {
 		if !slices.Contains(out, p) {

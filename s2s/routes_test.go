@@ -91,7 +91,7 @@ func TestSeen(t *testing.T) {
 		"10.2.0.0/16 10.1.0.0/16": "10.2.0.0/16 100.65.0.0/16",
 	} {
 		var got []string
-		for _, p := range tun.seen(prefixList(in)) {
+		for _, p := range tun.Seen(prefixList(in)) {
 			got = append(got, p.String())
 		}
 		if d := cmp.Diff(want, strings.Join(got, " ")); d != "" {

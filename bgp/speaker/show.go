@@ -19,7 +19,7 @@ var ErrNoPeer = errors.New("no such peer")
 func (s *Speaker) Snapshot(ctx context.Context) (bgp.State, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := bgp.State{ASN: s.spec.ASN, RouterID: s.spec.RouterID, FIB: s.o.FIB.State()}
+	out := bgp.State{ASN: s.spec.ASN, RouterID: s.spec.RouterID, FIB: s.o.FIB.State(), Generation: s.generation.Load()}
 	for a, on := range s.known {
 		if on {
 			out.Aggregates = append(out.Aggregates, a)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hnvgate/hnvgate/bgp"
@@ -53,6 +54,8 @@ type Speaker struct {
 	rib    *rib
 	cancel context.CancelFunc
 	done   chan struct{} // the worker has ended
+	// generation counts the times that routes changed.
+	generation atomic.Uint64
 
 	mu         sync.Mutex
 	closed     bool

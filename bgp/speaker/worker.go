@@ -66,6 +66,7 @@ func (s *Speaker) flush(ctx context.Context) {
 			return
 		}
 		s.report("change routes", s.o.FIB.Change(routes))
+		s.generation.Add(1)
 		if s.o.OnRoutes != nil {
 			s.o.OnRoutes(routes)
 		}

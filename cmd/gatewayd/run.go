@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 
 	"github.com/hnvgate/hnvgate/api/server"
 	"golang.org/x/sync/errgroup"
@@ -16,6 +17,7 @@ import (
 	"github.com/hnvgate/hnvgate/control"
 	"github.com/hnvgate/hnvgate/dataplane"
 	"github.com/hnvgate/hnvgate/dataplane/offload"
+	"github.com/hnvgate/hnvgate/forwarder"
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/config"
 	"github.com/hnvgate/hnvgate/nat"
@@ -37,6 +39,13 @@ func run(ctx context.Context, c config.Config) (err error) {
 		return err
 	}
 	closers = append(closers, engine.Close)
+	feet, err := openForwarder(c, log)
+	if err != nil {
+		return err
+	}
+	if feet != nil {
+		closers = append(closers, feet.Close)
+	}
 	if len(c.Uplinks) > 0 {
 		if err := nat.Probe(); err != nil {
 			return err
@@ -57,6 +66,17 @@ func run(ctx context.Context, c config.Config) (err error) {
 		closers = append(closers, func() error { return ignoreClosed(ends.remote.Close()) })
 	}
 
+	keys, err := openSecrets(c)
+	if err != nil {
+		return err
+	}
+	supervisor, err := openAgents(c, keys, log)
+	if err != nil {
+		return err
+	}
+	if supervisor != nil {
+		closers = append(closers, func() error { supervisor.Close(); return nil })
+	}
 	st, err := store.Open(ctx, store.Options{Dir: c.StateDir, Site: site(c), Log: log})
 	if err != nil {
 		return err
@@ -85,14 +105,15 @@ func run(ctx context.Context, c config.Config) (err error) {
 	ctrl = control.New(control.Options{
 		Store: st, Compartments: engine, NAT: nat.New(log), Dataplane: sw, Wiring: wire, Sight: wire.Sight(), PAMTU: mtu, Log: log,
 		Exits: way.exits(), NATOffload: c.NATOffload,
+		Forwarder: attaches(feet), Explain: forwarder.Explain, Agents: forControl(supervisor), Open: keys.Open, Uplinks: uplinkInterfaces(c),
 	})
 	x, err := newExchange(c, st, log)
 	if err != nil {
 		return err
 	}
 	closers = append(closers, x.Close)
-	backend := &gateway{Controller: ctrl, config: c, features: features(c, way, engine), path: way, remote: ends.remote, exchange: x}
-	return serve(ctx, ends, server.New(st, backend, nil, log), log, ctrl.Run, x.Run,
+	backend := &gateway{Controller: ctrl, config: c, features: features(c, way, engine, feet), path: way, remote: ends.remote, exchange: x}
+	return serve(ctx, ends, server.New(st, backend, keys, log), log, ctrl.Run, x.Run,
 		func(ctx context.Context) error { sw.Run(ctx); return nil })
 }
 
@@ -129,11 +150,20 @@ func machine(c config.Config, log *slog.Logger) compartments.Config {
 }
 
 func site(c config.Config) hnv.Site {
-	s := hnv.Site{PAInterfaces: c.PAInterfaces}
+	s := hnv.Site{PAInterfaces: c.PAInterfaces, UplinkKinds: map[string]string{}, Checks: []func(*hnv.Fabric, hnv.Name) error{control.Check}}
 	for _, u := range c.Uplinks {
 		s.Uplinks = append(s.Uplinks, u.Name)
+		s.UplinkKinds[u.Name] = u.Kind
 	}
 	return s
+}
+
+func uplinkInterfaces(c config.Config) map[string]string {
+	out := map[string]string{}
+	for _, u := range c.Uplinks {
+		out[u.Name] = u.Interface
+	}
+	return out
 }
 
 // paMTU is the least MTU of the PA interfaces, 1500 while none is there.
@@ -192,14 +222,42 @@ func (g *gateway) uplinks() []v1.LinkStatus {
 	return out
 }
 
-func features(c config.Config, p path, e *compartments.Engine) []v1.Feature {
+func features(c config.Config, p path, e *compartments.Engine, feet *forwarder.Engine) []v1.Feature {
 	out := append(p.features(), p.uplinkFeatures(c)...)
-	for _, f := range e.Features() {
-		path := "kernel"
-		if !f.OK {
-			path = "none"
+	if len(c.Uplinks) > 0 {
+		out = append(out, agentFeature(c))
+	}
+	if feet != nil {
+		for _, f := range feet.Features() {
+			out = append(out, kernelFeature(f.Name, f.OK, f.Note))
 		}
-		out = append(out, v1.Feature{Name: f.Name, Path: path, Reason: f.Note})
+	}
+	for _, f := range e.Features() {
+		out = append(out, kernelFeature(f.Name, f.OK, f.Note))
 	}
 	return out
+}
+
+func kernelFeature(name string, ok bool, note string) v1.Feature {
+	f := v1.Feature{Name: name, Path: "kernel", Reason: note}
+	if !ok {
+		f.Path = "none"
+	}
+	return f
+}
+
+// openForwarder makes the engine of attachments; nil on a machine that has no uplink
+// on which they have links of their own.
+func openForwarder(c config.Config, log *slog.Logger) (*forwarder.Engine, error) {
+	if !slices.ContainsFunc(c.Uplinks, func(u config.Uplink) bool { return u.Kind != config.KindRouted }) {
+		return nil, nil
+	}
+	return forwarder.New(forwarder.Config{Instance: c.Instance, Log: log})
+}
+
+func attaches(e *forwarder.Engine) control.Forwarder {
+	if e == nil {
+		return nil // and not an interface of nothing
+	}
+	return e
 }

@@ -40,6 +40,10 @@ type Config struct {
 	// NATOffload has the programs in the kernel translate the connections that
 	// compartments have established, where they forward.
 	NATOffload bool `yaml:"natOffload"`
+	// SecretsKeyFile holds the key under which keys and passwords are stored; it is
+	// made where it is not there.
+	SecretsKeyFile string `yaml:"secretsKeyFile"`
+	Agents         Agents `yaml:"agents"`
 	// Peers are the machines that get what this one learns.
 	Peers []Peer `yaml:"peers"`
 }
@@ -107,6 +111,9 @@ func Parse(b []byte) (Config, error) {
 			c.Uplinks[i].Kind = KindRouted
 		}
 	}
+	if err := c.defaultAgents(); err != nil {
+		return Config{}, err
+	}
 	return c, c.check()
 }
 
@@ -142,6 +149,7 @@ func (c *Config) check() error {
 		bad("socket: %q has %d bytes; unix(7) allows 107", c.Socket, len(c.Socket))
 	}
 	c.Listen.check(bad)
+	c.checkAgents(bad)
 	checkPeers(bad, c.Peers)
 	if c.ACLDefault != "allow" && c.ACLDefault != "deny" {
 		bad("aclDefault: %q is unknown: use allow or deny", c.ACLDefault)

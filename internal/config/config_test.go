@@ -1,6 +1,7 @@
 package config
 
 import (
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ socketGroup: netadmin
 log: {level: debug, format: json}
 paInterfaces: [pa0, pa1]
 path: ebpf
+agents: {binary: /opt/compartmentd, cgroup: /sys/fs/cgroup/hnv, memoryMiB: 64}
 uplinks:
   - name: internet
     interface: ext0
@@ -28,6 +30,8 @@ func TestParse(t *testing.T) {
 		Instance: "gw1", StateDir: "/var/lib/gw1", Socket: "/run/gw1.sock", SocketGroup: "netadmin",
 		Log: Log{"debug", "json"}, PAInterfaces: []string{"pa0", "pa1"},
 		Uplinks: []Uplink{{"internet", KindRouted, "ext0"}}, ACLDefault: "allow", Path: PathEBPF,
+		SecretsKeyFile: "/var/lib/gw1/secrets.key",
+		Agents:         Agents{Binary: "/opt/compartmentd", RunDir: "/run/agents", Cgroup: "/sys/fs/cgroup/hnv", MemoryMiB: 64, CPUPercent: defaultAgentCPU},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -36,7 +40,8 @@ func TestParse(t *testing.T) {
 
 func TestDefaults(t *testing.T) {
 	c, err := Parse([]byte("paInterfaces: [pa0]"))
-	if err != nil || c.Instance != "hnv" || c.StateDir != "/var/lib/hnvgate" || c.Log.Level != "info" || c.Path != PathAuto {
+	if err != nil || c.Instance != "hnv" || c.StateDir != "/var/lib/hnvgate" || c.Log.Level != "info" || c.Path != PathAuto ||
+		c.SecretsKeyFile != "/var/lib/hnvgate/secrets.key" || c.Agents.RunDir != "/run/hnvgate/agents" || filepath.Base(c.Agents.Binary) != "compartmentd" {
 		t.Errorf("got %+v, %v", c, err)
 	}
 }
@@ -73,7 +78,10 @@ func TestRefusals(t *testing.T) {
 		"paInterfaces: [a]\nuplinks: [{name: i, kind: macvlan, interface: b}, {name: j, kind: routed, interface: b}]":                     {"uplinks[1].interface", "taken by uplinks[0].interface"},
 		"paInterfaces: [a]\naclDefault: drop":                                                                                             {"aclDefault", "allow or deny"},
 		"paInterfaces: [a]\npath: xdp":                                                                                                    {"path", "auto, ebpf or go"},
-		"paInterfaces: {":                                                                                                                 {"1"},
+		"paInterfaces: [a]\nsecretsKeyFile: k\nagents: {binary: b, runDir: r, cgroup: c, memoryMiB: 1, cpuPercent: -1}": {
+			"secretsKeyFile", "agents.binary", "agents.runDir", "agents.cgroup", "agents.memoryMiB", "agents.cpuPercent",
+		},
+		"paInterfaces: {": {"1"},
 	} {
 		_, err := Parse([]byte(doc))
 		if err == nil {

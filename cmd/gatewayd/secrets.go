@@ -1,0 +1,77 @@
+package main
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/internal/config"
+	"github.com/hnvgate/hnvgate/internal/seal"
+	"github.com/hnvgate/hnvgate/s2s"
+)
+
+// secrets keeps keys and passwords of the desired state sealed under the machine's
+// key. Its errors never repeat a secret.
+type secrets struct{ key seal.Key }
+
+// sealedBy begins a sealed secret, and tells it from one that somebody wrote into
+// the store in the clear.
+const (
+	sealedBy      = "sealed1:"
+	secretContext = "secret of the desired state"
+)
+
+// openSecrets reads the key file, or makes it.
+func openSecrets(c config.Config) (secrets, error) {
+	key, err := seal.ReadKey(c.SecretsKeyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
+			return secrets{}, fmt.Errorf("state folder: %w", err)
+		}
+		key, err = seal.CreateKey(c.SecretsKeyFile)
+	}
+	return secrets{key}, err
+}
+
+// Seal gives the form in which a secret may be stored.
+func (s secrets) Seal(plain string) (hnv.Secret, error) {
+	sealed := s.key.Seal([]byte(plain), secretContext)
+	return hnv.Secret(sealedBy + base64.StdEncoding.EncodeToString(sealed)), nil
+}
+
+// Open gives the secret back.
+func (s secrets) Open(sealed hnv.Secret) (string, error) {
+	text, ok := strings.CutPrefix(string(sealed), sealedBy)
+	if !ok {
+		return "", errors.New("it is not sealed: set it anew")
+	}
+	b, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return "", errors.New("it is damaged: set it anew")
+	}
+	plain, err := s.key.Open(b, secretContext)
+	if err != nil {
+		return "", fmt.Errorf("%w: bring back the key file that it was stored with, or set it anew", err)
+	}
+	return string(plain), nil
+}
+
+// NewWireGuardKey draws a key pair.
+func (secrets) NewWireGuardKey() (string, hnv.WGKey, error) {
+	k := s2s.NewPrivateKey()
+	public, err := hnv.ParseWGKey(k.Public().String())
+	return k.Reveal(), public, err
+}
+
+// PublicKey gives the public key of a private one.
+func (secrets) PublicKey(private string) (hnv.WGKey, error) {
+	k, err := s2s.ParseSecret(private)
+	if err != nil {
+		return hnv.WGKey{}, err
+	}
+	return hnv.ParseWGKey(k.Public().String())
+}

@@ -1,0 +1,361 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hnvgate/hnvgate/bgp"
+	"github.com/hnvgate/hnvgate/compartments/agent"
+	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/s2s"
+)
+
+// The conditions of what an agent does. Where they do not hold, packets of other
+// ways go on: the tenant is degraded.
+const (
+	condTunnels = "S2SReady"
+	condSpeaker = "BGPReady"
+)
+
+// duty is what a tenant's agent is to do, and where.
+type duty struct {
+	comp    agent.Compartment
+	tunnels *s2s.Spec
+	speaker *bgp.Spec
+}
+
+// keeper has a tenant's agent do its duty. It works beside the tenant's reconciler,
+// so that an agent that does not come up, or does not answer, holds nothing else of
+// the tenant up.
+type keeper struct {
+	t     *tenant
+	wish  wish
+	begun sync.Once
+
+	work sync.Mutex // held while the agent is told or ended
+
+	mu      sync.Mutex
+	duty    *duty // nil: no agent is wanted
+	where   agent.Compartment
+	present bool // there may be an agent, or what one left
+	told    agent.State
+	tunnels s2s.State
+	speaker bgp.State
+	taken   uint64 // generation of the routes that were fetched last
+	restart int    // how often it had been started again then
+	learned learned
+}
+
+func newKeeper(t *tenant) *keeper { return &keeper{t: t, wish: newWish()} }
+
+// assign says what the agent is to do from now on; nil ends it.
+func (k *keeper) assign(ctx context.Context, where agent.Compartment, d *duty) {
+	if k.t.c.o.Agents == nil {
+		return
+	}
+	k.mu.Lock()
+	if d == nil && k.duty == nil && !k.present {
+		k.mu.Unlock()
+		return
+	}
+	same := reflect.DeepEqual(k.duty, d) && k.where == where
+	k.duty, k.where, k.present = d, where, true
+	k.mu.Unlock()
+	if !same {
+		k.wish.wake()
+	}
+	k.begun.Do(func() {
+		k.wish.wake()
+		k.t.c.wg.Go(func() { k.run(ctx) })
+	})
+}
+
+// pending tells whether something was asked of the agent that is not done.
+func (k *keeper) pending() bool { return k.wish.pending() }
+
+// run works until ctx ends: whatever is wanted is told again at every interval, so
+// that an agent that was put down is put up again.
+func (k *keeper) run(ctx context.Context) {
+	failures := 0
+	for {
+		pause := k.t.c.o.DriftInterval
+		if failures > 0 {
+			pause = k.t.c.o.backoff(failures)
+		}
+		if !sleep(ctx, pause, k.wish.woken) {
+			return
+		}
+		asked := k.wish.asked.Load()
+		err := k.step(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil:
+			failures++
+			k.t.c.o.Log.Error("the compartment's agent is not as desired", "tenant", k.t.name, "failures", failures, "err", err)
+		default:
+			failures = 0
+			k.wish.done.Store(asked)
+		}
+	}
+}
+
+// step is one bounded try.
+func (k *keeper) step(ctx context.Context) error {
+	select {
+	case k.t.c.agentSlots <- struct{}{}:
+		defer func() { <-k.t.c.agentSlots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	k.work.Lock()
+	defer k.work.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, k.t.c.o.StepTimeout)
+	defer cancel()
+	k.mu.Lock()
+	d, where, present := k.duty, k.where, k.present
+	k.mu.Unlock()
+	if d == nil {
+		if !present {
+			return nil
+		}
+		return k.end(ctx, where)
+	}
+	desired, err := d.desired()
+	if err != nil {
+		return err
+	}
+	st, err := k.tell(ctx, d.comp, desired)
+	k.note(d, st, err)
+	if err == nil {
+		k.follow(ctx)
+	}
+	return err
+}
+
+// desired is the duty in the agent's terms. Whoever has it has the keys.
+func (d *duty) desired() (agent.Desired, error) {
+	out := agent.Desired{Parts: map[string]json.RawMessage{}}
+	var errs []error
+	if d.tunnels != nil {
+		b, err := s2s.Encode(*d.tunnels)
+		out.Parts[agent.S2S] = b
+		errs = append(errs, err)
+	}
+	if d.speaker != nil {
+		b, err := json.Marshal(d.speaker)
+		out.Parts[agent.BGP] = b
+		errs = append(errs, err)
+	}
+	return out, errors.Join(errs...)
+}
+
+// tell has the agent do its duty. One that runs another program than the installed
+// one is replaced first, one tenant after the other.
+func (k *keeper) tell(ctx context.Context, comp agent.Compartment, d agent.Desired) (agent.State, error) {
+	a := k.t.c.o.Agents
+	st, err := a.Apply(ctx, comp, d)
+	now, ok := a.Status(k.t.name)
+	if !ok || !now.Outdated {
+		return st, err
+	}
+	k.t.c.upgrade.Lock()
+	defer k.t.c.upgrade.Unlock()
+	k.t.c.o.Log.Info("replacing an agent by the installed program", "tenant", k.t.name, "pid", now.PID)
+	if err := a.Replace(ctx, k.t.name); err != nil {
+		return st, fmt.Errorf("replace the agent: %w", err)
+	}
+	return a.Apply(ctx, comp, d)
+}
+
+// end removes the agent and what it made.
+func (k *keeper) end(ctx context.Context, where agent.Compartment) error {
+	if err := k.t.c.o.Agents.Remove(ctx, where); err != nil {
+		k.t.status.set(condTunnels, false, "RemoveFailed", err.Error())
+		return err
+	}
+	k.forget()
+	return nil
+}
+
+// discard ends the agent at once: its compartment goes.
+func (k *keeper) discard(ctx context.Context) error {
+	if k.t.c.o.Agents == nil {
+		return nil
+	}
+	k.mu.Lock()
+	k.duty = nil
+	present := k.present
+	k.mu.Unlock()
+	if !present {
+		return nil
+	}
+	k.work.Lock()
+	defer k.work.Unlock()
+	if err := k.t.c.o.Agents.Discard(ctx, k.t.name); err != nil {
+		return err
+	}
+	k.forget()
+	k.wish.done.Store(k.wish.asked.Load())
+	return nil
+}
+
+func (k *keeper) forget() {
+	k.mu.Lock()
+	if k.duty == nil {
+		k.present = false
+	}
+	k.told, k.tunnels, k.speaker, k.taken = agent.State{}, s2s.State{}, bgp.State{}, 0
+	k.mu.Unlock()
+	k.t.status.drop(condTunnels, condSpeaker)
+	k.t.teach(learned{})
+}
+
+// note keeps what the agent told, and says how its parts are.
+func (k *keeper) note(d *duty, st agent.State, err error) {
+	var tunnels s2s.State
+	var speaker bgp.State
+	if st.PID != 0 {
+		err2 := decode(st.Parts[agent.S2S], &tunnels)
+		err3 := decode(st.Parts[agent.BGP], &speaker)
+		if err4 := errors.Join(err2, err3); err4 != nil {
+			k.t.c.o.Log.Error("an agent does not tell its state as expected", "tenant", k.t.name, "err", err4)
+		}
+		k.mu.Lock()
+		k.told, k.tunnels, k.speaker = st, tunnels, speaker
+		k.mu.Unlock()
+	}
+	say := func(cond, part string, wanted bool, good string) {
+		switch {
+		case !wanted:
+			k.t.status.drop(cond)
+		case st.PID == 0 && err != nil:
+			k.t.status.set(cond, false, "AgentFailed", err.Error())
+		case st.Errors[part] != "":
+			k.t.status.set(cond, false, "Failed", st.Errors[part])
+		default:
+			k.t.status.set(cond, true, "Applied", good)
+		}
+	}
+	say(condTunnels, agent.S2S, d.tunnels != nil, tunnelTally(d.tunnels, tunnels).words("tunnel"))
+	say(condSpeaker, agent.BGP, d.speaker != nil, sessionTally(d.speaker, speaker).words("session"))
+}
+
+func decode(b json.RawMessage, into any) error {
+	if len(b) == 0 {
+		return nil
+	}
+	return json.Unmarshal(b, into)
+}
+
+// look asks the agent how it is now, for as long as somebody waits for an answer;
+// what it told last has to do where it does not answer.
+func (k *keeper) look(ctx context.Context) {
+	k.mu.Lock()
+	d := k.duty
+	k.mu.Unlock()
+	if d == nil || k.t.c.o.Agents == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookFor)
+	defer cancel()
+	if st, err := k.t.c.o.Agents.State(ctx, k.t.name); err == nil {
+		k.note(d, st, nil)
+	}
+}
+
+// lookFor is how long somebody who asks for a state waits for it.
+const lookFor = 2 * time.Second
+
+// snapshot gives what is known.
+func (k *keeper) snapshot() (d *duty, st agent.State, tunnels s2s.State, speaker bgp.State) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.duty, k.told, k.tunnels, k.speaker
+}
+
+// tally counts how many of something are as they should be.
+type tally struct{ up, total int }
+
+func (t tally) words(of string) string {
+	if t.total != 1 {
+		of += "s"
+	}
+	return fmt.Sprintf("%d of %d %s up", t.up, t.total, of)
+}
+
+// tunnelTally counts tunnels: one is up while a peer of it answers, or, where
+// nothing can be asked, has shaken hands lately.
+func tunnelTally(spec *s2s.Spec, now s2s.State) tally {
+	if spec == nil {
+		return tally{}
+	}
+	out := tally{total: len(spec.Tunnels)}
+	for _, t := range now.Tunnels {
+		if t.Error == "" && slices.ContainsFunc(t.Peers, peerUp) {
+			out.up++
+		}
+	}
+	return out
+}
+
+// handshakeGood is how long a session of WireGuard lasts at most (REJECT_AFTER_TIME).
+const handshakeGood = 180 * time.Second
+
+func peerUp(p s2s.PeerState) bool {
+	if p.Liveness == s2s.Unprobed {
+		return !p.LastHandshake.IsZero() && time.Since(p.LastHandshake) < handshakeGood
+	}
+	return p.Liveness == s2s.Up
+}
+
+func sessionTally(spec *bgp.Spec, now bgp.State) tally {
+	if spec == nil {
+		return tally{}
+	}
+	var out tally
+	for _, p := range spec.Peers {
+		if p.Address.IsValid() && !p.Disabled {
+			out.total++
+		}
+	}
+	for _, p := range now.Peers {
+		if p.Dynamic {
+			out.total++
+		}
+		if p.Session == "established" {
+			out.up++
+		}
+	}
+	return out
+}
+
+// endStrayAgents ends what an earlier process left for tenants that are gone: it
+// would keep their compartments from going.
+func (c *Controller) endStrayAgents(ctx context.Context, keep []hnv.Name) {
+	if c.o.Agents == nil {
+		return
+	}
+	known, err := c.o.Agents.Known()
+	if err != nil {
+		c.o.Log.Error("look for agents of an earlier process", "err", err)
+		return
+	}
+	for _, n := range known {
+		if slices.Contains(keep, n) {
+			c.strays[n] = true
+			continue
+		}
+		if err := c.o.Agents.Discard(ctx, n); err != nil {
+			c.o.Log.Error("end a leftover agent", "tenant", n, "err", err)
+			continue
+		}
+		c.o.Log.Info("removed leftover", "what", "agent of tenant "+n.String())
+	}
+}

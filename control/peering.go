@@ -1,0 +1,127 @@
+package control
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/hnvgate/hnvgate/bgp"
+	"github.com/hnvgate/hnvgate/hnv"
+)
+
+// speakerSpec is what the tenant's agent is to do about BGP; nil where it has no
+// router.
+func speakerSpec(f *hnv.Fabric, t hnv.Tenant, open opener) (*bgp.Spec, error) {
+	r, ok := f.BGPRouter(t.Name)
+	if !ok {
+		return nil, nil
+	}
+	spec := &bgp.Spec{
+		ASN: r.ASN, RouterID: routerID(f, t, r), ECMP: r.ECMP, Aggregates: r.Aggregates,
+		Networks: advertised(f, t, r),
+	}
+	guard := guards(f, t)
+	for _, p := range f.BGPPeers(t.Name) {
+		peer := p.Peer
+		if p.Password != "" {
+			word, err := open(p.Password)
+			if err != nil {
+				return nil, fmt.Errorf("password of BGP peer %s: %w", peer.Name, err)
+			}
+			peer.Password = bgp.Secret(word)
+		}
+		peer.Import.Rules = slices.Concat(guard, peer.Import.Rules)
+		spec.Peers = append(spec.Peers, peer)
+	}
+	return spec, nil
+}
+
+// routerID is the router's, or the first IPv4 address of the compartment's, or, of
+// one that has none, made of its VSID, which no other has (RFC 6286).
+func routerID(f *hnv.Fabric, t hnv.Tenant, r hnv.BGPRouter) netip.Addr {
+	if r.RouterID.IsValid() {
+		return r.RouterID
+	}
+	var all []netip.Addr
+	for _, e := range f.Externals(t.Name) {
+		all = append(all, e.Addr)
+	}
+	for _, c := range f.Connections(t.Name) {
+		for _, p := range c.Addresses {
+			all = append(all, p.Addr())
+		}
+	}
+	for _, a := range append(all, t.Gateway.CAs...) {
+		if a.Is4() {
+			return a
+		}
+	}
+	v := t.Gateway.VSID.Uint32()
+	return netip.AddrFrom4([4]byte{100, byte(v >> 16), byte(v >> 8), byte(v)})
+}
+
+// advertised are the router's own networks, then the tenant's prefixes and the
+// addresses that lead to its VMs.
+func advertised(f *hnv.Fabric, t hnv.Tenant, r hnv.BGPRouter) []bgp.Network {
+	out := slices.Clone(r.Networks)
+	add := func(p netip.Prefix) {
+		if !slices.ContainsFunc(out, func(n bgp.Network) bool { return n.Prefix == p }) &&
+			!slices.ContainsFunc(r.Aggregates, func(a bgp.Aggregate) bool { return a.Prefix == p }) {
+			out = append(out, bgp.Network{Prefix: p})
+		}
+	}
+	if !r.NoTenantPrefixes {
+		for _, p := range tenantPrefixes(t) {
+			add(p)
+		}
+	}
+	if !r.NoMappedAddresses {
+		for _, m := range f.TenantMappings(t.Name) {
+			add(netip.PrefixFrom(m.External.Addr(), m.External.Addr().BitLen()))
+		}
+	}
+	return out
+}
+
+// tenantPrefixes are those of the virtual subnets.
+func tenantPrefixes(t hnv.Tenant) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range t.Subnets {
+		for _, p := range s.Prefixes {
+			out = append(out, p.Prefix.Masked())
+		}
+	}
+	return out
+}
+
+// guards are what is taken from no peer, whatever its policy: prefixes inside the
+// tenant's own, which would take packets away from its VMs, and those that would
+// lead a tunnel's encrypted packets into a tunnel.
+func guards(f *hnv.Fabric, t hnv.Tenant) []bgp.Rule {
+	own := bgp.Rule{Name: "hnvgate: the tenant's own prefixes", Action: bgp.Reject}
+	for _, p := range tenantPrefixes(t) {
+		own.Match.Prefixes = append(own.Match.Prefixes, bgp.PrefixRange{Prefix: p, Min: p.Bits(), Max: p.Addr().BitLen()})
+	}
+	out := []bgp.Rule{own}
+	ways := bgp.Rule{Name: "hnvgate: the ways to tunnels' other ends", Action: bgp.Reject}
+	seen := map[netip.Prefix]bool{}
+	for _, c := range f.Connections(t.Name) {
+		for _, a := range tunnelEndpoints(c) {
+			// Not the default route: the compartment's own goes before one of BGP.
+			for bits := a.BitLen(); bits > 0 && len(seen) < maxGuards; bits-- {
+				p := netip.PrefixFrom(a, bits).Masked()
+				if !seen[p] {
+					seen[p] = true
+					ways.Match.Prefixes = append(ways.Match.Prefixes, bgp.PrefixRange{Prefix: p})
+				}
+			}
+		}
+	}
+	if len(seen) > 0 {
+		out = append(out, ways)
+	}
+	return out
+}
+
+// maxGuards bounds the list, of which a policy may have 4096 elements.
+const maxGuards = 4096

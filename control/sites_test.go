@@ -1,0 +1,397 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "github.com/hnvgate/hnvgate/api/v1"
+	"github.com/hnvgate/hnvgate/bgp"
+	"github.com/hnvgate/hnvgate/compartments/agent"
+	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/s2s"
+)
+
+var (
+	contoso  = must(hnv.ParseName("contoso"))
+	fabrikam = must(hnv.ParseName("fabrikam"))
+	hq       = must(hnv.ParseName("hq"))
+	pfx      = netip.MustParsePrefix
+	addr     = netip.MustParseAddr
+)
+
+// unseal opens what was sealed by writing "sealed " before it.
+func unseal(s hnv.Secret) (string, error) {
+	text, ok := strings.CutPrefix(string(s), "sealed ")
+	if !ok {
+		return "", errors.New("not sealed under this key")
+	}
+	return text, nil
+}
+
+// theConnection is a tunnel to one peer; every tenant may have the same.
+func theConnection(tenant hnv.Name, private, peer s2s.Secret) hnv.S2SConnection {
+	key := func(k s2s.Key) hnv.WGKey { return must(hnv.ParseWGKey(k.String())) }
+	return hnv.S2SConnection{
+		Tenant: tenant, Name: hq, PrivateKey: hnv.Secret("sealed " + private.Reveal()), PublicKey: key(private.Public()),
+		Addresses: []netip.Prefix{pfx("169.254.10.1/30")},
+		Peers: []hnv.S2SPeer{{
+			Name: hq, PublicKey: key(peer.Public()), Endpoint: netip.MustParseAddrPort("198.51.100.7:51820"), FromBGP: true,
+			Prefixes: []netip.Prefix{pfx("169.254.10.2/32"), pfx("192.168.50.0/24")},
+		}},
+	}
+}
+
+func thePeer(tenant hnv.Name) hnv.BGPPeer {
+	return hnv.BGPPeer{Tenant: tenant, Peer: bgp.Peer{Name: "hq", Address: addr("169.254.10.2"), ASN: 65001, BFD: &bgp.BFD{}}, Password: "sealed correct horse"}
+}
+
+// startSites runs a Controller with agents on fakes.
+func startSites(t *testing.T, m *memory, e *engines, change func(*Options)) (*Controller, *fakeAgents) {
+	a := newFakeAgents(e)
+	c := startWith(t, m, e, func(o *Options) {
+		o.Agents, o.Forwarder, o.Open = a, fakeForwarder{e}, unseal
+		o.Uplinks = map[string]string{"internet": "ext0", "dc": "ext1"}
+		if change != nil {
+			change(o)
+		}
+	})
+	return c, a
+}
+
+func siteMemory(t *testing.T) *memory {
+	m := newMemory(t)
+	m.f = hnv.NewFabric(hnv.Site{
+		Uplinks: []string{"internet", "dc"}, UplinkKinds: map[string]string{"dc": hnv.UplinkMACVLAN}, PAInterfaces: []string{"pa0"},
+		Checks: []func(*hnv.Fabric, hnv.Name) error{Check},
+	})
+	m.change(put(theAddress), put(theTenant("contoso", 5001, "203.0.113.10")), put(theTenant("fabrikam", 6001, "203.0.113.20")))
+	return m
+}
+
+func (c *Controller) phaseOf(t *testing.T, n hnv.Name) v1.Phase {
+	t.Helper()
+	s, err := c.TenantStatus(context.Background(), n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.Phase
+}
+
+// Two tenants with the same tunnels and peers have an agent each that is told all of
+// it; what is taken away again takes the agent along.
+func TestAgentsAreTold(t *testing.T) {
+	m, e := siteMemory(t), newEngines()
+	c, a := startSites(t, m, e, nil)
+	private, peer := s2s.NewPrivateKey(), s2s.NewPrivateKey()
+	for _, n := range []hnv.Name{contoso, fabrikam} {
+		m.change(put(theConnection(n, private, peer)), put(hnv.BGPRouter{Tenant: n, ASN: 65000}), put(thePeer(n)),
+			put(hnv.NATMapping{Tenant: n, Proto: hnv.TCP, External: netip.AddrPortFrom(addr(map[hnv.Name]string{contoso: "203.0.113.10", fabrikam: "203.0.113.20"}[n]), 443), Internal: netip.MustParseAddrPort("10.1.1.11:443")}))
+	}
+	for _, n := range []hnv.Name{contoso, fabrikam} {
+		eventually(t, n.String()+" is ready", func() bool { return c.phaseOf(t, n) == v1.PhaseReady && a.with(n.String(), func(*fakeAgent) {}) })
+		a.with(n.String(), func(x *fakeAgent) {
+			tunnels, err := s2s.Decode(x.desired.Parts[agent.S2S])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tn := tunnels.Tunnels[0]; tn.PrivateKey != private || tn.ListenPort != 51820 || tn.Interface != "wg-hq" || tn.Peers[0].PublicKey != peer.Public() {
+				t.Errorf("%s: the agent has %+v", n, tn)
+			}
+			var speaker bgp.Spec
+			if err := json.Unmarshal(x.desired.Parts[agent.BGP], &speaker); err != nil {
+				t.Fatal(err)
+			}
+			external := map[hnv.Name]string{contoso: "203.0.113.10", fabrikam: "203.0.113.20"}[n]
+			var nets []string
+			for _, w := range speaker.Networks {
+				nets = append(nets, w.Prefix.String())
+			}
+			if want := []string{"10.1.1.0/24", "10.1.2.0/24", "10.254.254.0/29", external + "/32"}; !slices.Equal(nets, want) {
+				t.Errorf("%s advertises %v, not %v", n, nets, want)
+			}
+			if speaker.RouterID.String() != external || speaker.Withhold || string(speaker.Peers[0].Password) != "correct horse" {
+				t.Errorf("%s: router ID %s, withhold %v", n, speaker.RouterID, speaker.Withhold)
+			}
+			if err := speaker.Check(); err != nil {
+				t.Error(err)
+			}
+			if x.where.Namespace != "/run/netns/hnv-"+n.String() {
+				t.Errorf("%s is in %s", n, x.where.Namespace)
+			}
+		})
+	}
+	if e.logged(private.Reveal()) || e.logged("correct horse") {
+		t.Error("the log has a secret")
+	}
+	m.change(hnv.Change{Delete: thePeer(contoso)}, hnv.Change{Delete: hnv.BGPRouter{Tenant: contoso}}, hnv.Change{Delete: hnv.S2SConnection{Tenant: contoso, Name: hq}})
+	eventually(t, "contoso has no agent", func() bool { return !a.with("contoso", func(*fakeAgent) {}) && c.phaseOf(t, contoso) == v1.PhaseReady })
+	if !a.with("fabrikam", func(*fakeAgent) {}) {
+		t.Error("fabrikam has none either")
+	}
+	if s, _ := c.TenantStatus(context.Background(), contoso); s.Agent != nil || s.Tunnels != nil || s.BGPSessions != nil || len(s.Conditions) != 4 {
+		t.Errorf("status is %+v", s)
+	}
+	cascade, err := m.f.Cascade(fabrikam)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.change(cascade...)
+	eventually(t, "fabrikam is gone", func() bool { return slices.Contains(e.of("fabrikam"), "delete compartment") })
+	calls := e.of("fabrikam")
+	if slices.Index(calls, "discard agent") > slices.Index(calls, "delete compartment") || slices.Index(calls, "discard agent") < 0 {
+		t.Errorf("the agent outlives its compartment: %v", calls)
+	}
+}
+
+// A tenant whose agent does not come up is degraded, says why, and touches neither
+// its own NAT nor anybody else.
+func TestAgentThatCrashes(t *testing.T) {
+	m, e := siteMemory(t), newEngines()
+	e.set("agent contoso", errors.New("it does not run: exit status 2"))
+	c, a := startSites(t, m, e, nil)
+	for _, n := range []hnv.Name{contoso, fabrikam} {
+		m.change(put(theConnection(n, s2s.NewPrivateKey(), s2s.NewPrivateKey())))
+	}
+	eventually(t, "fabrikam is ready", func() bool { return c.phaseOf(t, fabrikam) == v1.PhaseReady })
+	eventually(t, "contoso is degraded", func() bool { return c.phaseOf(t, contoso) == v1.PhaseDegraded })
+	s, err := c.TenantStatus(context.Background(), contoso)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cond := range s.Conditions {
+		if bad := cond.Type == condTunnels; cond.Status == bad || bad && !strings.Contains(cond.Message, "exit status 2") {
+			t.Errorf("condition %+v", cond)
+		}
+	}
+	if !e.has(compartmentPort(contoso)) {
+		t.Error("the compartment's port is out")
+	}
+	e.set("agent contoso", nil)
+	eventually(t, "contoso is ready", func() bool { return c.phaseOf(t, contoso) == v1.PhaseReady })
+	a.with("contoso", func(x *fakeAgent) { x.errs[agent.S2S] = "tunnel hq: no such device" })
+	eventually(t, "contoso is degraded again", func() bool { return c.phaseOf(t, contoso) == v1.PhaseDegraded })
+	st, err := c.S2SStatus(context.Background(), contoso, hq)
+	if err != nil || len(st) != 1 || st[0].Phase != v1.PhaseError || !strings.Contains(st[0].Message, "no such device") {
+		t.Errorf("status is %+v, %v", st, err)
+	}
+}
+
+// A key that another machine sealed closes nothing: what runs goes on, and the
+// tenant says what is wrong.
+func TestAnothersKey(t *testing.T) {
+	m, e := siteMemory(t), newEngines()
+	conn := theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey())
+	conn.PrivateKey = "somebody else's"
+	m.change(put(conn))
+	c, a := startSites(t, m, e, nil)
+	eventually(t, "contoso is degraded", func() bool { return c.phaseOf(t, contoso) == v1.PhaseDegraded })
+	if a.with("contoso", func(*fakeAgent) {}) {
+		t.Error("an agent was told something without a key")
+	}
+	st, err := c.S2SStatus(context.Background(), contoso, hq)
+	if err != nil || !strings.Contains(st[0].Message, "not sealed under this key") || strings.Contains(st[0].Message, "somebody") {
+		t.Errorf("status is %+v, %v", st, err)
+	}
+}
+
+// While the compartment cannot forward nothing is advertised.
+func TestWithhold(t *testing.T) {
+	m, e := siteMemory(t), newEngines()
+	c, a := startSites(t, m, e, nil)
+	m.change(put(theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey())), put(hnv.BGPRouter{Tenant: contoso, ASN: 65000}), put(thePeer(contoso)))
+	withheld := func() bool {
+		out := false
+		a.with("contoso", func(x *fakeAgent) {
+			var s bgp.Spec
+			if json.Unmarshal(x.desired.Parts[agent.BGP], &s) == nil {
+				out = s.Withhold
+			}
+		})
+		return out
+	}
+	eventually(t, "it is ready", func() bool { return c.phaseOf(t, contoso) == v1.PhaseReady })
+	e.set("attach "+compartmentPort(contoso), errBroken)
+	eventually(t, "it withholds", withheld)
+	if st, err := c.BGPStatus(context.Background(), contoso); err != nil || !st.Withheld {
+		t.Errorf("status is %+v, %v", st, err)
+	}
+	e.set("attach "+compartmentPort(contoso), nil)
+	eventually(t, "it advertises again", func() bool { return !withheld() })
+}
+
+// An agent of an older program is replaced; agents that nobody wants any more are
+// ended at the start, with their compartments or without.
+func TestAgentsOfBefore(t *testing.T) {
+	m, e := siteMemory(t), newEngines()
+	m.change(put(theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey())))
+	var a *fakeAgents
+	c, _ := startSites(t, m, e, func(o *Options) {
+		a = o.Agents.(*fakeAgents)
+		for _, n := range []string{"contoso", "fabrikam", "northwind"} {
+			a.state[n] = &fakeAgent{where: agent.Compartment{Namespace: "/run/netns/before"}, pid: 7, outdated: true, errs: map[string]string{}}
+		}
+	})
+	eventually(t, "the others are gone", func() bool {
+		known, _ := a.Known()
+		return len(known) == 1 && known[0] == contoso
+	})
+	eventually(t, "contoso's is replaced", func() bool {
+		fresh := false
+		a.with("contoso", func(x *fakeAgent) { fresh = x.pid == 1007 })
+		return fresh && c.phaseOf(t, contoso) == v1.PhaseReady
+	})
+	if !slices.Contains(e.of("northwind"), "discard agent") || !slices.Contains(e.of("fabrikam"), "remove agent") {
+		t.Errorf("northwind: %v, fabrikam: %v", e.of("northwind"), e.of("fabrikam"))
+	}
+}
+
+// What BGP and tunnels say is behind the compartment, hosts are told, behind what an
+// operator wrote; but not what is inside the tenant's own prefixes.
+func TestLearnedRoutes(t *testing.T) {
+	m, e := siteMemory(t), newEngines()
+	c, a := startSites(t, m, e, nil)
+	m.change(put(theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey())), put(hnv.BGPRouter{Tenant: contoso, ASN: 65000}), put(thePeer(contoso)))
+	eventually(t, "it is ready", func() bool { return c.phaseOf(t, contoso) == v1.PhaseReady })
+	learn := func(generation uint64, installed int, prefixes ...string) {
+		a.with("contoso", func(x *fakeAgent) {
+			x.speaker = bgp.State{Generation: generation, FIB: bgp.FIBState{Installed: installed}}
+			x.paths = nil
+			for _, p := range prefixes {
+				x.paths = append(x.paths, bgp.Path{Prefix: pfx(p), Peer: addr("169.254.10.2"), Best: true})
+			}
+		})
+	}
+	told := func() (out []string) {
+		spec := theTenant("contoso", 5001, "203.0.113.10")
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for _, r := range e.tables[spec.RDID].Routes {
+			if r.Metric == derivedMetric && r.NextHop == addr("10.254.254.2") {
+				out = append(out, r.Prefix.String())
+			}
+		}
+		return out
+	}
+	static := []string{"0.0.0.0/0", "169.254.10.0/30", "169.254.10.2/32"}
+	learn(1, 3, "172.16.0.0/16", "10.1.1.128/25", "10.0.0.0/8", "0.0.0.0/0")
+	eventually(t, "it is told", func() bool {
+		return slices.Equal(told(), slices.Concat(static[:1], []string{"10.0.0.0/8"}, static[1:], []string{"172.16.0.0/16", "192.168.50.0/24"}))
+	})
+	learn(2, 1, "172.17.0.0/16")
+	eventually(t, "the next is told", func() bool {
+		return slices.Equal(told(), slices.Concat(static, []string{"172.17.0.0/16", "192.168.50.0/24"}))
+	})
+	learn(3, maxDerived+1)
+	eventually(t, "too many are left to the default route", func() bool { return slices.Equal(told(), append(static, "192.168.50.0/24")) })
+	s, err := c.TenantStatus(context.Background(), contoso)
+	if err != nil || s.DerivedRoutes == nil || s.DerivedRoutes.LeftOut != maxDerived+1 || s.DerivedRoutes.Used != 3 {
+		t.Errorf("derived routes are %+v, %v", s.DerivedRoutes, err)
+	}
+}
+
+// What the engines would refuse is refused before anything is stored.
+func TestChecks(t *testing.T) {
+	m := siteMemory(t)
+	private := s2s.NewPrivateKey()
+	good := theConnection(contoso, private, s2s.NewPrivateKey())
+	for want, spoil := range map[string]func(c *hnv.S2SConnection){
+		"own":                             func(c *hnv.S2SConnection) { c.Peers[0].PublicKey = c.PublicKey },
+		"which is reached through tunnel": func(c *hnv.S2SConnection) { c.Peers[0].Prefixes = []netip.Prefix{pfx("198.51.100.0/24")} },
+		"DSCP: 64":                        func(c *hnv.S2SConnection) { c.DSCP = 64 },
+		"probe interval: 1 ms":            func(c *hnv.S2SConnection) { c.Peers[0].Probe.IntervalMS = 1 },
+		"not of one length": func(c *hnv.S2SConnection) {
+			c.LocalMaps = []hnv.PrefixMap{{Real: pfx("10.1.1.0/24"), Mapped: pfx("10.99.0.0/16")}}
+		},
+	} {
+		bad := theConnection(contoso, private, s2s.NewPrivateKey())
+		spoil(&bad)
+		if _, err := m.f.Apply([]hnv.Change{put(bad)}); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), private.Reveal()) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	if _, ok := m.f.Connection(contoso, hq); ok {
+		t.Fatal("something was stored")
+	}
+	if _, err := m.f.Apply([]hnv.Change{put(good)}); err != nil {
+		t.Error(err)
+	}
+	elsewhere := theTenant("northwind", 7001, "203.0.113.30")
+	elsewhere.Gateway.Uplink, elsewhere.Gateway.NAT = "dc", nil
+	attachment := hnv.Attachment{Tenant: elsewhere.Name, Name: hq, Uplink: "internet", Addresses: []netip.Prefix{pfx("203.0.113.40/32")}}
+	if _, err := m.f.Apply([]hnv.Change{put(elsewhere), put(attachment)}); err == nil || !strings.Contains(err.Error(), "its gateway's uplink dc is of kind macvlan") {
+		t.Errorf("an attachment without a way outside: %v", err)
+	}
+}
+
+// The other end is told all that it needs, and no secret.
+func TestPeerConfig(t *testing.T) {
+	m, e := siteMemory(t), newEngines()
+	c, _ := startSites(t, m, e, nil)
+	private, psk := s2s.NewPrivateKey(), s2s.NewPresharedKey()
+	conn := theConnection(contoso, private, s2s.NewPrivateKey())
+	conn.Peers[0].PresharedKey = hnv.Secret("sealed " + psk.Reveal())
+	m.change(put(conn))
+	got, err := c.PeerConfig(context.Background(), contoso, hq, hq)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []s2s.Secret{private, psk} {
+		if b, _ := json.Marshal(got); strings.Contains(string(b), s.Reveal()) {
+			t.Errorf("it holds a secret: %s", b)
+		}
+	}
+	for _, want := range []string{"PublicKey = " + private.Public().String(), "Endpoint = 203.0.113.10:51820", "Address = 169.254.10.2/30", "# PresharedKey", "10.1.2.0/24"} {
+		if !strings.Contains(got.Quick, want) {
+			t.Errorf("without %q:\n%s", want, got.Quick)
+		}
+	}
+	if _, err := c.PeerConfig(context.Background(), contoso, hq, fabrikam); !errors.Is(err, hnv.ErrNotFound) {
+		t.Errorf("an unknown peer: %v", err)
+	}
+	if _, err := c.S2SStatus(context.Background(), contoso, fabrikam); !errors.Is(err, hnv.ErrNotFound) {
+		t.Errorf("an unknown connection: %v", err)
+	}
+}
+
+// Tables and resets are asked of the tenant's own agent.
+func TestBGPQuestions(t *testing.T) {
+	m, e := siteMemory(t), newEngines()
+	c, a := startSites(t, m, e, nil)
+	ctx := context.Background()
+	if _, err := c.BGPStatus(ctx, contoso); !errors.Is(err, hnv.ErrNotFound) {
+		t.Errorf("a tenant without BGP: %v", err)
+	}
+	m.change(put(theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey())), put(hnv.BGPRouter{Tenant: contoso, ASN: 65000}), put(thePeer(contoso)))
+	eventually(t, "it is ready", func() bool { return c.phaseOf(t, contoso) == v1.PhaseReady })
+	a.with("contoso", func(x *fakeAgent) {
+		x.speaker.Peers = []bgp.PeerState{{Name: "hq", Address: addr("169.254.10.2"), Session: "established", Hold: 90 * time.Second}}
+		x.paths = []bgp.Path{{Prefix: pfx("172.16.0.0/16"), Peer: addr("169.254.10.2"), Communities: []bgp.Community{bgp.NoExport}}, {Prefix: pfx("172.17.0.0/16")}}
+	})
+	st, err := c.BGPStatus(ctx, contoso)
+	if err != nil || st.Phase != v1.PhaseReady || len(st.Peers) != 1 || st.Peers[0].Session != "established" || st.Peers[0].Hold != 90 {
+		t.Errorf("status is %+v, %v", st, err)
+	}
+	routes, more, err := c.BGPRoutes(ctx, contoso, v1.BGPRouteQuery{Table: v1.BGPReceived, Peer: "hq", Within: "172.16.0.0/12", Limit: 1})
+	if err != nil || !more || len(routes) != 1 || routes[0].Peer != "hq" || !slices.Equal(routes[0].Communities, []string{"no-export"}) {
+		t.Errorf("routes are %+v, %v, %v", routes, more, err)
+	}
+	if err := c.BGPSoftReset(ctx, contoso, v1.BGPSoftReset{Peer: "hq", In: true}); err != nil {
+		t.Error(err)
+	}
+	a.with("contoso", func(x *fakeAgent) {
+		for _, want := range []string{"GET /v1/bgp/received/hq?limit=2&within=172.16.0.0%2F12", "POST /v1/bgp/soft-reset/hq?in=true"} {
+			if !slices.Contains(x.asked, want) {
+				t.Errorf("asked %v, not %s", x.asked, want)
+			}
+		}
+	})
+	if err := c.BGPSoftReset(ctx, contoso, v1.BGPSoftReset{Peer: "nobody"}); !errors.Is(err, hnv.ErrNotFound) {
+		t.Errorf("an unknown peer: %v", err)
+	}
+}
