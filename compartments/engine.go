@@ -223,7 +223,7 @@ func (e *Engine) uplinkNames() string {
 // applyInside works until nothing is left to do: one change may undo what
 // another look found right, as when an address takes its routes with it.
 func (e *Engine) applyInside(x *executor, w want, res *Result) (made bool, err error) {
-	if x.in, err = openCompartment(w.namespace); err != nil {
+	if x.in, err = e.openCompartment(w.namespace); err != nil {
 		return false, err
 	}
 	made = x.in == nil

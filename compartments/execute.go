@@ -148,7 +148,7 @@ func (x *executor) makeNamespace(s makeNamespace) error {
 	if err != nil {
 		return err
 	}
-	x.in, err = openCompartment(s.name)
+	x.in, err = x.e.openCompartment(s.name)
 	return err
 }
 

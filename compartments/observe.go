@@ -85,11 +85,11 @@ func (e *Engine) seeInside(w want, in *nl.Handle) (seen, error) {
 }
 
 // openCompartment opens a compartment's namespace; nil if there is none.
-func openCompartment(name string) (*nl.Handle, error) {
+func (e *Engine) openCompartment(name string) (*nl.Handle, error) {
 	if !netns.Exists(name) {
 		return nil, nil
 	}
-	return nl.Open(netns.Path(name))
+	return e.out.Into(netns.Path(name))
 }
 
 // seeOutside reads the gateway's namespace as far as one compartment goes. The

@@ -113,7 +113,7 @@ func (e *Engine) list() ([]hnv.Name, error) {
 // ours tells whether the namespace has our mark. One that vanishes meanwhile
 // does not.
 func (e *Engine) ours(ns string, n hnv.Name) (bool, error) {
-	h, err := openCompartment(ns)
+	h, err := e.openCompartment(ns)
 	if h == nil {
 		return false, ignoreGone(err)
 	}
@@ -157,7 +157,7 @@ func (e *Engine) remove(ctx context.Context, tenants []hnv.Name, everything bool
 
 // traces finds the gateway-side links of a compartment.
 func (e *Engine) traces(ns string, n hnv.Name) (peers []string, ours bool, err error) {
-	h, err := openCompartment(ns)
+	h, err := e.openCompartment(ns)
 	if err := ignoreGone(err); err != nil {
 		return nil, false, err
 	}

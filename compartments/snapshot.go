@@ -73,7 +73,7 @@ func (e *Engine) Snapshot(ctx context.Context) ([]State, error) {
 
 func (e *Engine) state(n hnv.Name) (State, bool, error) {
 	ns := e.names.namespace(n)
-	h, err := openCompartment(ns)
+	h, err := e.openCompartment(ns)
 	if h == nil {
 		return State{}, false, ignoreGone(err)
 	}

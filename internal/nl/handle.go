@@ -5,6 +5,7 @@ package nl
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"strings"
@@ -38,21 +39,32 @@ var _ = vnl.NativeEndian()
 
 // Handle is rtnetlink in one namespace.
 type Handle struct {
-	sockets map[int]*vnl.SocketHandle
-	ioctl   int // a datagram socket for ethtool
-	packet  int // for sending frames, once needed
-	ns      netns.NS
+	route  *socket
+	ioctl  int // a datagram socket for ethtool
+	packet int // for sending frames, once needed
+	ns     netns.NS
+	views  *views // of the handles that are opened by this one
 
 	mu   sync.Mutex
-	sys  map[string]*os.File // directories of /proc/sys/net
+	sys  map[string]*os.File // directories of /proc/sys/net; nil: there is none
 	done bool
 }
 
 // Open makes a handle on the namespace at nsPath; "" is the calling thread's.
 // The handle keeps the namespace alive until Close.
-func Open(nsPath string) (*Handle, error) {
-	h := &Handle{ioctl: -1, packet: -1, sys: map[string]*os.File{}}
-	err := netns.Do(nsPath, h.open)
+func Open(nsPath string) (*Handle, error) { return open(nsPath, (*Handle).open) }
+
+// Into opens a handle on another namespace, whose settings will be read and written as
+// well: for one that is opened again and again, beside many others.
+func (h *Handle) Into(nsPath string) (*Handle, error) {
+	return open(nsPath, func(in *Handle) error {
+		return errors.Join(in.open(), in.openSettings(h.views))
+	})
+}
+
+func open(nsPath string, do func(*Handle) error) (*Handle, error) {
+	h := &Handle{ioctl: -1, packet: -1, sys: map[string]*os.File{}, views: &views{fd: -1}}
+	err := netns.Do(nsPath, func() error { return do(h) })
 	if err != nil {
 		h.Close()
 		return nil, fmt.Errorf("open netlink: %w", err)
@@ -65,20 +77,24 @@ func (h *Handle) open() error {
 	if h.ns, err = netns.Current(); err != nil {
 		return err
 	}
-	s, err := vnl.GetNetlinkSocketAt(-1, -1, unix.NETLINK_ROUTE)
-	if err != nil {
+	if h.route, err = openSocket(); err != nil {
 		return err
 	}
-	h.sockets = map[int]*vnl.SocketHandle{unix.NETLINK_ROUTE: {Socket: s}}
-	limit := unix.NsecToTimeval(answerTimeout.Nanoseconds())
-	if err := errors.Join(s.SetSendTimeout(&limit), s.SetReceiveTimeout(&limit), s.SetExtAck(true)); err != nil {
-		return err
-	}
-	// Kernel-side filters in dumps (5.0); without them the callers filter.
-	_ = unix.SetsockoptInt(s.GetFd(), unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
-	_ = s.SetReceiveBufferSize(1<<20, true)
 	h.ioctl, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	return os.NewSyscallError("socket", err)
+}
+
+// openSettings opens the directories of settings at once, while the thread is in the
+// namespace.
+func (h *Handle) openSettings(v *views) error {
+	for _, top := range []string{"ipv4", "ipv6", "netfilter"} {
+		f, err := v.open(top)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		h.sys[top] = f
+	}
+	return nil
 }
 
 // Namespace gives a path to the handle's namespace, valid in this process
@@ -96,51 +112,45 @@ func (h *Handle) Close() {
 		return
 	}
 	h.done = true
-	for _, s := range h.sockets {
-		s.Close()
+	if h.route != nil {
+		h.route.close()
 	}
+	h.views.close()
 	for _, fd := range []int{h.ioctl, h.packet} {
 		if fd >= 0 {
 			_ = unix.Close(fd)
 		}
 	}
 	for _, f := range h.sys {
-		_ = f.Close()
+		if f != nil {
+			_ = f.Close()
+		}
 	}
 	if h.ns != (netns.NS{}) {
 		_ = h.ns.Close()
 	}
 }
 
-func (h *Handle) request(typ, flags int) *vnl.NetlinkRequest {
-	r := vnl.NewNetlinkRequest(typ, flags)
-	r.Sockets = h.sockets
-	return r
-}
-
 // ask sends a request that build fills in, and gives the answers of type
 // answer. An interrupted dump is repeated: half of one is worse than none.
 func (h *Handle) ask(typ, flags int, answer uint16, build func(*vnl.NetlinkRequest)) ([][]byte, error) {
 	for try := 1; ; try++ {
-		r := h.request(typ, flags)
+		r := vnl.NewNetlinkRequest(typ, flags)
 		build(r)
-		msgs, err := r.Execute(unix.NETLINK_ROUTE, answer)
-		if err == nil {
-			return msgs, nil
-		}
-		if errors.Is(err, unix.EINTR) && try < interruptedDumps {
+		msgs, err := h.route.exchange(r, answer)
+		if (errors.Is(err, errInterrupted) || errors.Is(err, errTruncated)) && try < interruptedDumps {
 			continue
 		}
-		return nil, err
+		return msgs, err
 	}
 }
 
 // tell sends a request that is only acknowledged. It is not repeated: a change
 // that was interrupted before it was sent says so by its error.
 func (h *Handle) tell(typ, flags int, build func(*vnl.NetlinkRequest)) error {
-	r := h.request(typ, flags|unix.NLM_F_ACK)
+	r := vnl.NewNetlinkRequest(typ, flags|unix.NLM_F_ACK)
 	build(r)
-	_, err := r.Execute(unix.NETLINK_ROUTE, 0)
+	_, err := h.route.exchange(r, 0)
 	return err
 }
 

@@ -75,6 +75,9 @@ func (h *Handle) sysctlDir(top string) (*os.File, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if f, ok := h.sys[top]; ok {
+		if f == nil {
+			return nil, ErrNotFound
+		}
 		return f, nil
 	}
 	if h.done {
