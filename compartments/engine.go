@@ -30,6 +30,7 @@ type Engine struct {
 	ns       netns.NS
 	out      *nl.Handle
 	gw       *gateway
+	own      ownAddrs
 	features []Feature
 	// beforeStep is set by tests that stop half way.
 	beforeStep func(step) error
@@ -82,7 +83,11 @@ func (e *Engine) open() (err error) {
 	if e.out, err = nl.Open(e.ns.Path()); err != nil {
 		return err
 	}
-	e.gw = &gateway{names: e.names, out: e.out}
+	e.own.h = e.out
+	if e.own.changes, err = e.out.AddrChanges(); err != nil {
+		return err
+	}
+	e.gw = &gateway{names: e.names, out: e.out, nearby: newNearby()}
 	for _, u := range e.cfg.Uplinks {
 		if _, err := e.out.Link(u.Interface); err != nil {
 			return fmt.Errorf("uplink %s: interface %s: %w in the gateway's network namespace", u.Name, u.Interface, err)
@@ -105,6 +110,9 @@ func (e *Engine) Close() error {
 	var errs []error
 	if e.gw != nil && e.gw.nft != nil {
 		errs = append(errs, e.gw.nft.Close())
+	}
+	if e.own.changes != nil {
+		e.own.changes.Close()
 	}
 	if e.out != nil {
 		e.out.Close()
@@ -169,7 +177,7 @@ func (e *Engine) apply(ctx context.Context, s Spec) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("uplink %s: %w", up.Name, err)
 	}
-	own, err := e.out.Addrs(0)
+	own, err := e.own.get()
 	if err != nil {
 		return Result{}, err
 	}

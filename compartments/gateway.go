@@ -28,6 +28,7 @@ type gateway struct {
 	known   bool       // whether generation and entries have been read
 	gen     uint32
 	entries map[entry]bool
+	nearby  nearby         // the same entries
 	guarded map[string]int // VMs' ports that have a chain, with the interface's index
 
 	// The provider side: what was asked for last, what is remembered of its links,
@@ -86,7 +87,7 @@ func (g *gateway) sync(look bool) (repaired []string, err error) {
 
 // load reads the elements that are there.
 func (g *gateway) load() error {
-	g.entries = map[entry]bool{}
+	g.entries, g.nearby = map[entry]bool{}, newNearby()
 	for _, s := range setSpecs {
 		elems, err := g.nft.Elements(s.family, g.names.table(), s.empty())
 		if err != nil {
@@ -94,6 +95,7 @@ func (g *gateway) load() error {
 		}
 		for _, el := range elems {
 			g.entries[s.entry(el)] = true
+			g.nearby.add(s.entry(el))
 		}
 	}
 	return nil
@@ -171,9 +173,11 @@ func (g *gateway) change(c changeEntries) error {
 	}
 	for _, e := range c.del {
 		delete(g.entries, e)
+		g.nearby.del(e)
 	}
 	for _, e := range c.put {
 		g.entries[e] = true
+		g.nearby.add(e)
 	}
 	return nil
 }

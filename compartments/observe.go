@@ -65,16 +65,14 @@ func (e *Engine) seeInside(w want, in *nl.Handle) (seen, error) {
 	if s.routes, err = in.Routes(nl.Protocol, 0); err != nil {
 		return s, err
 	}
+	if s.hops, err = in.Neighbours(0, false); err != nil {
+		return s, err
+	}
 	for _, p := range w.pairs {
 		l, ok := s.links[p.inner.name]
 		if !ok {
 			continue
 		}
-		hops, err := in.Neighbours(l.Index, false)
-		if err != nil {
-			return s, err
-		}
-		s.hops = append(s.hops, hops...)
 		if p.inner.offloads != nil {
 			if s.offloads[l.Name], err = in.LinkOffloads(l.Name); err != nil {
 				return s, err
@@ -96,9 +94,6 @@ func (e *Engine) openCompartment(name string) (*nl.Handle, error) {
 // image must be fresh.
 func (g *gateway) seeOutside(o outside) (seenOutside, error) {
 	s := seenOutside{proxied: map[string]map[netip.Addr]bool{}, steered: map[netip.Addr]netip.Addr{}}
-	for e := range g.entries {
-		s.entries = append(s.entries, e)
-	}
 	var err error
 	s.peer, err = g.out.Link(o.peer)
 	if err != nil {
@@ -107,10 +102,18 @@ func (g *gateway) seeOutside(o outside) (seenOutside, error) {
 	if s.routes, err = g.out.Routes(nl.Protocol, s.peer.Index); err != nil {
 		return s, err
 	}
-	if s.hops, err = g.out.Neighbours(s.peer.Index, false); err != nil {
-		return s, err
+	for _, h := range o.hops {
+		n, ok, err := g.out.Neighbour(s.peer.Index, h.addr)
+		if err != nil {
+			return s, err
+		}
+		if ok {
+			s.hops = append(s.hops, n)
+		}
 	}
+	s.entries = g.nearby.of(o.peer, s.peer.Index, o.proxied)
 	withdrawn := o.withdrawn(&s)
+	s.entries = g.nearby.of(o.peer, s.peer.Index, append(withdrawn, o.proxied...))
 	if err := g.seeProxied(&s, append(withdrawn, o.proxied...)); err != nil {
 		return s, err
 	}

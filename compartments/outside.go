@@ -11,14 +11,14 @@ import (
 type seenOutside struct {
 	peer   nl.Link
 	routes []nl.Route     // ours over the peer
-	hops   []nl.Neighbour // permanent ones on the peer
+	hops   []nl.Neighbour // of the wanted ones those that are there
 	// proxied tells by uplink interface which of the addresses that matter are
 	// answered for, and whether we made it so.
 	proxied map[string]map[netip.Addr]bool
 	// steered are the shared addresses that have their route to the steering,
 	// with its preferred source.
 	steered map[netip.Addr]netip.Addr
-	entries []entry // all there are
+	entries []entry // its own, and all of the addresses that matter
 }
 
 // mine tells whether an entry belongs to the compartment.

@@ -48,13 +48,7 @@ func (g *gateway) free(uplink nl.Link, own []nl.Addr, addrs []netip.Addr) error 
 func (g *gateway) fresh(addrs []netip.Addr) []netip.Addr {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	held := map[netip.Addr]bool{}
-	for e := range g.entries {
-		if e.external() {
-			held[e.addr] = true
-		}
-	}
-	return slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return held[a] })
+	return slices.DeleteFunc(slices.Clone(addrs), g.nearby.held)
 }
 
 // linkName is for people.

@@ -5,7 +5,6 @@ package nl
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
 	"strings"
@@ -45,8 +44,10 @@ type Handle struct {
 	ns     netns.NS
 	views  *views // of the handles that are opened by this one
 
+	read  *settings
+	write *settings
+
 	mu   sync.Mutex
-	sys  map[string]*os.File // directories of /proc/sys/net; nil: there is none
 	done bool
 }
 
@@ -63,7 +64,7 @@ func (h *Handle) Into(nsPath string) (*Handle, error) {
 }
 
 func open(nsPath string, do func(*Handle) error) (*Handle, error) {
-	h := &Handle{ioctl: -1, packet: -1, sys: map[string]*os.File{}, views: &views{fd: -1}}
+	h := &Handle{ioctl: -1, packet: -1, views: &views{fd: -1}, read: newSettings(openPrivate), write: newSettings(openPublic)}
 	err := netns.Do(nsPath, func() error { return do(h) })
 	if err != nil {
 		h.Close()
@@ -87,12 +88,13 @@ func (h *Handle) open() error {
 // openSettings opens the directories of settings at once, while the thread is in the
 // namespace.
 func (h *Handle) openSettings(v *views) error {
+	h.read = newSettings(v.open)
+	h.write = h.read
 	for _, top := range []string{"ipv4", "ipv6", "netfilter"} {
 		f, err := v.open(top)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := h.read.take(top, f, err); err != nil {
 			return err
 		}
-		h.sys[top] = f
 	}
 	return nil
 }
@@ -121,11 +123,8 @@ func (h *Handle) Close() {
 			_ = unix.Close(fd)
 		}
 	}
-	for _, f := range h.sys {
-		if f != nil {
-			_ = f.Close()
-		}
-	}
+	h.read.close()
+	h.write.close()
 	if h.ns != (netns.NS{}) {
 		_ = h.ns.Close()
 	}

@@ -22,7 +22,7 @@ type Neighbour struct {
 }
 
 // Neighbours lists permanent entries, or the proxied addresses, of the link
-// with the index.
+// with the index; 0: of all.
 func (h *Handle) Neighbours(link int, proxy bool) ([]Neighbour, error) {
 	var out []Neighbour
 	for _, fam := range []int{unix.AF_INET, unix.AF_INET6} {
@@ -32,7 +32,9 @@ func (h *Handle) Neighbours(link int, proxy bool) ([]Neighbour, error) {
 				msg.flags = unix.NTF_PROXY
 			}
 			r.AddData(msg)
-			r.AddData(vnl.NewRtAttr(unix.NDA_IFINDEX, vnl.Uint32Attr(uint32(link))))
+			if link != 0 {
+				r.AddData(vnl.NewRtAttr(unix.NDA_IFINDEX, vnl.Uint32Attr(uint32(link))))
+			}
 		})
 		if errors.Is(err, unix.ENODEV) {
 			return nil, nil
@@ -45,12 +47,33 @@ func (h *Handle) Neighbours(link int, proxy bool) ([]Neighbour, error) {
 			if err != nil {
 				return nil, fmt.Errorf("list neighbours: %w", err)
 			}
-			if n.Link == link && n.Proxy == proxy && (proxy || state&unix.NUD_PERMANENT != 0) {
+			if (link == 0 || n.Link == link) && n.Proxy == proxy && (proxy || state&unix.NUD_PERMANENT != 0) {
 				out = append(out, n)
 			}
 		}
 	}
 	return out, nil
+}
+
+// Neighbour gives the permanent entry for the address on the link with the index, if
+// there is one. The kernel has one list for all namespaces, which is not gone through
+// for one.
+func (h *Handle) Neighbour(link int, a netip.Addr) (n Neighbour, ok bool, err error) {
+	msgs, err := h.ask(unix.RTM_GETNEIGH, 0, unix.RTM_NEWNEIGH, func(r *vnl.NetlinkRequest) {
+		r.AddData(&neighMsg{family: family(a), index: int32(link)})
+		r.AddData(vnl.NewRtAttr(unix.NDA_DST, a.AsSlice()))
+	})
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || err == nil && len(msgs) == 0 {
+		return n, false, nil
+	}
+	var state uint16
+	if err == nil {
+		n, state, err = parseNeighbour(msgs[0])
+	}
+	if err != nil {
+		return n, false, fmt.Errorf("get neighbour %s: %w", a, err)
+	}
+	return n, state&unix.NUD_PERMANENT != 0, nil
 }
 
 // Proxied tells whether the link answers for the address, and who made it so.

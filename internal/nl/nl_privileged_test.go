@@ -180,6 +180,15 @@ func TestAddressesRoutesNeighbours(t *testing.T) {
 		if got, err := h.Neighbours(d0.Index, false); err != nil || !slices.Contains(got, n) || slices.Contains(got, p) {
 			t.Errorf("permanent: %v, %v", got, err)
 		}
+		if got, err := h.Neighbours(0, false); err != nil || !slices.Contains(got, n) || slices.Contains(got, p) {
+			t.Errorf("neighbours of all links: %+v, %v", got, err)
+		}
+		if got, ok, err := h.Neighbour(d0.Index, n.Addr); err != nil || !ok || got != n {
+			t.Errorf("neighbour %s: %+v, %v, %v", n.Addr, got, ok, err)
+		}
+		if got, ok, err := h.Neighbour(d0.Index, n.Addr.Next()); err != nil || ok {
+			t.Errorf("neighbour that is not there: %+v, %v", got, err)
+		}
 		if got, err := h.Neighbours(d0.Index, true); err != nil || !slices.Contains(got, p) || slices.Contains(got, n) {
 			t.Errorf("proxied: %v, %v", got, err)
 		}

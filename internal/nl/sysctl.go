@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -20,7 +21,7 @@ const sysctlRoot = "/proc/sys/net/"
 // Sysctl reads a setting of the handle's namespace, named by its path below
 // /proc/sys/net, as "ipv4/ip_forward". ErrNotFound if the kernel has none.
 func (h *Handle) Sysctl(key string) (string, error) {
-	f, err := h.sysctl(key, unix.O_RDONLY)
+	f, err := h.sysctl(key, unix.O_RDONLY, h.read)
 	if err != nil {
 		return "", fmt.Errorf("read setting net/%s: %w", key, err)
 	}
@@ -35,7 +36,7 @@ func (h *Handle) Sysctl(key string) (string, error) {
 
 // SetSysctl writes a setting.
 func (h *Handle) SetSysctl(key, value string) error {
-	f, err := h.sysctl(key, unix.O_WRONLY)
+	f, err := h.sysctl(key, unix.O_WRONLY, h.write)
 	if err == nil {
 		_, err = f.WriteString(value)
 		err = errors.Join(err, f.Close())
@@ -52,12 +53,12 @@ func (h *Handle) SetSysctl(key, value string) error {
 // sysctl opens a setting below a directory that was opened once inside the
 // namespace: the look-up from the root costs the kernel a walk over every
 // namespace there is, and would need a thread inside.
-func (h *Handle) sysctl(key string, flags int) (*os.File, error) {
+func (h *Handle) sysctl(key string, flags int, by *settings) (*os.File, error) {
 	top, rest, ok := strings.Cut(key, "/")
 	if !ok {
 		return nil, fs.ErrInvalid
 	}
-	dir, err := h.sysctlDir(top)
+	dir, err := by.dir(h.ns, top)
 	if err != nil {
 		return nil, err
 	}
@@ -71,29 +72,69 @@ func (h *Handle) sysctl(key string, flags int) (*os.File, error) {
 	return os.NewFile(uintptr(fd), sysctlRoot+key), nil
 }
 
-func (h *Handle) sysctlDir(top string) (*os.File, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if f, ok := h.sys[top]; ok {
-		if f == nil {
-			return nil, ErrNotFound
-		}
-		return f, nil
-	}
-	if h.done {
-		return nil, os.ErrClosed
-	}
-	var f *os.File
-	err := netns.Do(h.ns.Path(), func() (err error) {
-		f, err = os.Open(sysctlRoot + top)
+// settings are the directories of /proc/sys/net that a handle has open.
+type settings struct {
+	open func(top string) (*os.File, error) // in the handle's namespace
+
+	mu   sync.Mutex
+	dirs map[string]*os.File // nil: there is none
+	done bool
+}
+
+func newSettings(open func(top string) (*os.File, error)) *settings {
+	return &settings{open: open, dirs: map[string]*os.File{}}
+}
+
+// take keeps what open gave.
+func (s *settings) take(top string, f *os.File, err error) error {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrNotFound
 	}
 	if err != nil {
-		return nil, err
+		f = nil
 	}
-	h.sys[top] = f
-	return f, nil
+	s.dirs[top] = f
+	return nil
+}
+
+func (s *settings) dir(ns netns.NS, top string) (*os.File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.done {
+		return nil, os.ErrClosed
+	}
+	if _, ok := s.dirs[top]; !ok {
+		if err := ns.Do(func() error {
+			f, err := s.open(top)
+			return s.take(top, f, err)
+		}); err != nil {
+			return nil, err
+		}
+	}
+	if s.dirs[top] == nil {
+		return nil, ErrNotFound
+	}
+	return s.dirs[top], nil
+}
+
+func (s *settings) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.done = true
+	for _, f := range s.dirs {
+		if f != nil {
+			_ = f.Close()
+		}
+	}
+}
+
+// openPublic opens a directory where everybody sees it, and finds it read-only where
+// that was said.
+func openPublic(top string) (*os.File, error) { return os.Open(sysctlRoot + top) }
+
+// openPrivate opens it in an instance of /proc of its own.
+func openPrivate(top string) (*os.File, error) {
+	v := &views{fd: -1}
+	defer v.close()
+	return v.open(top)
 }
