@@ -1,7 +1,11 @@
-// Package nat translates a tenant's addresses inside its compartment, with
-// nftables and the kernel's connection tracking, and lets nothing else through:
-// whatever is neither translated nor part of a translated connection is dropped
-// and counted.
+// Package nat holds the rules of a tenant's compartment, with nftables and the
+// kernel's connection tracking: what is translated, what is forwarded as it is
+// over attachments and tunnels, and what the compartment itself says and hears.
+// Whatever none of it allows is dropped and counted.
+//
+// Which of them a packet meets is a matter of routes: over the uplink packets are
+// translated, but for what an attachment there forwards; over all other links they
+// go as they are. Connections over these are in a zone of their own (Zone).
 //
 // Apply takes the whole wanted state of one compartment. A pure builder turns
 // it into a table (inet hnv) that internal/nft brings the kernel to in one

@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"sync"
 
 	"github.com/hnvgate/hnvgate/internal/ct"
 	"github.com/hnvgate/hnvgate/internal/netns"
 	"github.com/hnvgate/hnvgate/internal/nft"
+	"github.com/hnvgate/hnvgate/internal/nl"
 )
 
 // Engine brings compartments' translation to what is wanted. It may be used
@@ -104,7 +106,7 @@ func (e *Engine) apply(ctx context.Context, namespace string, table nft.Table, w
 	e.mark(namespace, netns.ID{})
 	forgotten, err := sweep(ctx, ct.Over(rules.Socket()), want)
 	if forgotten > 0 {
-		r.Repaired = append(r.Repaired, fmt.Sprintf("%d connections with a former translation ended", forgotten))
+		r.Repaired = append(r.Repaired, fmt.Sprintf("%d connections that are no longer allowed ended", forgotten))
 	}
 	if err != nil {
 		return r, err
@@ -204,14 +206,21 @@ func (e *Engine) Snapshot(ctx context.Context, namespace string) (State, error) 
 }
 
 // Sessions lists at most limit of the compartment's connections, and tells how
-// many there are.
+// many there are: those that are translated, and those with the compartment itself.
 func (e *Engine) Sessions(ctx context.Context, namespace string, limit int) (list []Session, total int, err error) {
 	conns, err := ct.Open(namespace)
 	if err != nil {
 		return nil, 0, err
 	}
 	defer conns.Close()
+	own, err := addresses(namespace)
+	if err != nil {
+		return nil, 0, err
+	}
 	err = conns.Each(func(entry ct.Entry) error {
+		if !entry.SNAT() && !entry.DNAT() && !own[entry.Orig.Src.Addr()] && !own[entry.Orig.Dst.Addr()] {
+			return ctx.Err()
+		}
 		total++
 		if len(list) < limit {
 			list = append(list, newSession(entry))
@@ -223,4 +232,19 @@ func (e *Engine) Sessions(ctx context.Context, namespace string, limit int) (lis
 	}
 	sortSessions(list)
 	return list, total, nil
+}
+
+// addresses gives those of the namespace.
+func addresses(namespace string) (map[netip.Addr]bool, error) {
+	h, err := nl.Open(namespace)
+	if err != nil {
+		return nil, err
+	}
+	defer h.Close()
+	all, err := h.Addrs(0)
+	own := make(map[netip.Addr]bool, len(all))
+	for _, a := range all {
+		own[a.Prefix.Addr()] = true
+	}
+	return own, err
 }

@@ -34,6 +34,11 @@ func features() []feature {
 	mapping.Sets = []nft.Set{{Name: "map", Key: []nft.Type{nft.IPv4Addr, nft.InetProto, nft.InetService}, Value: []nft.Type{nft.IPv4Addr, nft.InetService}}}
 	shared := base(nft.Filter, nft.Forward, nft.R(nft.CountSharesOver("shares", 2, 10), nft.Drop()))
 	shared.Sets = []nft.Set{{Name: "shares", Key: []nft.Type{nft.Mark}, Dynamic: true, Size: 4}}
+	raw := func(r nft.Rule) nft.Table {
+		t := base(nft.Filter, nft.Prerouting, r)
+		t.Chains[0].Hook.Priority = nft.PriorityRaw
+		return t
+	}
 	return []feature{
 		{"nftables for IPv4 and IPv6 together", "CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET", base(nft.Filter, nft.Forward)},
 		{"nftables counters", "CONFIG_NF_TABLES", base(nft.Filter, nft.Forward, nft.R(nft.Count("seen")))},
@@ -45,6 +50,10 @@ func features() []feature {
 		{"nftables connection limits in sets", "CONFIG_NFT_CONNLIMIT since 4.20", shared},
 		{"nftables rate limits", "CONFIG_NFT_LIMIT", base(nft.Filter, nft.Input, nft.R(nft.Limit(1, 5), nft.Accept()))},
 		{"nftables TCP options (maxseg)", "CONFIG_NF_TABLES since 4.14", base(nft.Filter, nft.Forward, nft.R(nft.ClampMSS(1400)))},
+		{"nftables routes (fib)", "CONFIG_NFT_FIB_INET", base(nft.Filter, nft.Prerouting, nft.R(nft.NoReversePath(true), nft.Drop()))},
+		{"connection tracking in zones", "CONFIG_NF_CONNTRACK_ZONES", raw(nft.R(nft.SetZone(Zone)))},
+		{"nftables that write addresses", "CONFIG_NF_TABLES since 4.12", raw(nft.R(nft.SetSource(a)))},
+		{"nftables without connection tracking", "CONFIG_NFT_CT", raw(nft.R(nft.Notrack()))},
 		{"nftables ranges in concatenations", "CONFIG_NF_TABLES since 5.6", ranges},
 	}
 }

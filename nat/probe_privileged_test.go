@@ -20,7 +20,7 @@ func TestProbeTriesWhatIsUsed(t *testing.T) {
 	for _, f := range features() {
 		tried.WriteString(f.table.String())
 	}
-	for _, word := range []string{"ct state", "snat ip", "dnat ip", "jhash", "numgen", "ct count", "limit rate", "maxseg", "counter name", "flags interval", "flags dynamic"} {
+	for _, word := range []string{"ct state", "snat ip", "dnat ip", "jhash", "numgen", "ct count", "limit rate", "maxseg", "counter name", "flags interval", "flags dynamic", "fib ", "ct zone set", "notrack", "saddr set"} {
 		used := false
 		for _, table := range goldenTables(t) {
 			used = used || strings.Contains(table.String(), word)

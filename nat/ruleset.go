@@ -1,8 +1,6 @@
 package nat
 
 import (
-	"fmt"
-	"net/netip"
 	"slices"
 
 	"github.com/hnvgate/hnvgate/hnv"
@@ -18,7 +16,7 @@ const DropPrefix = "drop-"
 // The counters. Each counts packets that were dropped.
 const (
 	DropInvalid    = "drop-invalid"     // in no state that belongs to a connection
-	DropSpoofed    = "drop-spoofed"     // from outside with an address of the inside
+	DropSpoofed    = "drop-spoofed"     // from outside, an attachment or a tunnel with an address of the tenant's own
 	DropSource     = "drop-source"      // from inside with a source that is not the tenant's
 	DropNoExternal = "drop-no-external" // no external address of this family
 	DropProtocol   = "drop-protocol"    // not TCP, UDP or ICMP echo
@@ -30,11 +28,16 @@ const (
 	DropOutput     = "drop-output"      // from the compartment itself
 	DropMulticast  = "drop-multicast"   // to or from the compartment itself, to a group: nobody listens
 	DropEgress     = "drop-egress"      // about to leave with a source that is not external
+	// From an attachment, and its source is not routed back there; see ReversePath.
+	DropReversePath = "drop-reverse-path"
+	DropNoRoute     = "drop-no-route"    // to where no route leads; the kernel says so to the sender
+	DropTunnelRate  = "drop-tunnel-rate" // handshakes of tunnels over the rate
 )
 
 var counters = []string{
 	DropInvalid, DropSpoofed, DropSource, DropNoExternal, DropProtocol, DropNotSYN,
 	DropLimit, DropForward, DropInput, DropEchoRate, DropOutput, DropMulticast, DropEgress,
+	DropReversePath, DropNoRoute, DropTunnelRate,
 }
 
 const (
@@ -43,6 +46,8 @@ const (
 	echoRate, echoBurst = 50, 100
 	// hashSeed keeps an inside address with its external one across restarts.
 	hashSeed = 0x686e7667
+	// nearRate bounds it for pings over attachments and tunnels, which peers probe.
+	nearRate = 1000
 	// guardPriority puts the egress guard behind every translation.
 	guardPriority = 300
 )
@@ -102,16 +107,20 @@ func drop(counter string, match ...nft.Stmt) nft.Rule {
 
 // Ruleset builds the table of a checked Spec.
 func Ruleset(s Spec) nft.Table {
-	b := builder{spec: s, in: nft.IIfName(s.Inside), out: nft.OIfName(s.Outside), families: families()}
+	b := builder{spec: s, in: nft.IIfName(s.Inside), out: nft.OIfName(s.Outside), families: families(), ways: s.ways()}
+	b.attached, b.isAttached = s.attached()
 	t := nft.Table{Family: nft.Inet, Name: TableName, Counters: counters}
 	t.Sets = append(t.Sets, nft.Set{Name: "protocols", Key: []nft.Type{nft.InetProto}, Elements: []nft.Element{
 		nft.E(nft.Proto(nft.ProtoICMP)), nft.E(nft.Proto(nft.ProtoTCP)), nft.E(nft.Proto(nft.ProtoUDP)), nft.E(nft.Proto(nft.ProtoICMPv6))}})
 	for _, f := range b.families {
 		t.Sets = append(t.Sets, b.sets(f)...)
 	}
+	t.Sets = append(t.Sets, b.waySets()...)
 	t.Sets = append(t.Sets, b.shareSet()...)
-	t.Chains = []nft.Chain{b.prerouting(), b.dstnat(), b.forward(), b.outbound(), b.hairpin(), b.admit(), b.connections(),
-		b.input(), b.inputInside(), b.inputOutside(), b.output(), b.srcnat()}
+	t.Chains = slices.Concat(b.raw(), b.tunnelCalls(), b.errors(), b.rawOutput(),
+		[]nft.Chain{b.prerouting(), b.dstnat()}, b.unrouted(),
+		[]nft.Chain{b.forward(), b.outbound(), b.hairpin(), b.admit(), b.connections()}, b.carry(),
+		[]nft.Chain{b.input(), b.inputInside(), b.inputOutside()}, b.service(), []nft.Chain{b.output(), b.srcnat()})
 	for _, f := range b.families {
 		t.Chains = append(t.Chains, b.snat(f)...)
 	}
@@ -123,301 +132,10 @@ type builder struct {
 	spec     Spec
 	in, out  nft.Stmt // came from inside; leaves outside
 	families [2]family
-}
-
-func (b builder) sets(f family) []nft.Set {
-	inside := nft.Set{Name: "inside" + f.digit, Key: []nft.Type{f.addr}, Interval: true}
-	for _, p := range merge(b.spec.InsidePrefixes, f.six) {
-		inside.Elements = append(inside.Elements, nft.E(nft.Prefix(p)))
-	}
-	own := nft.Set{Name: "own" + f.digit, Key: []nft.Type{f.addr}}
-	for _, a := range b.spec.InsideAddrs {
-		if a.Is6() == f.six {
-			own.Elements = append(own.Elements, nft.E(nft.Addr(a)))
-		}
-	}
-	external := nft.Set{Name: "external" + f.digit, Key: []nft.Type{f.addr}}
-	whole := nft.Set{Name: "whole" + f.digit, Key: []nft.Type{f.addr}}
-	ports := nft.Set{Name: "ports" + f.digit, Key: []nft.Type{f.addr, nft.InetProto, nft.InetService}, Interval: true}
-	var last netip.Addr
-	for _, r := range f.pool(b.spec) {
-		if r.Addr != last {
-			external.Elements = append(external.Elements, nft.E(nft.Addr(r.Addr)))
-			last = r.Addr
-		}
-		if r.Whole() {
-			whole.Elements = append(whole.Elements, nft.E(nft.Addr(r.Addr)))
-			continue
-		}
-		for _, p := range []nft.Protocol{nft.ProtoTCP, nft.ProtoUDP} {
-			ports.Elements = append(ports.Elements, nft.E(nft.Addr(r.Addr), nft.Proto(p), nft.Ports(r.Lo, r.Hi)))
-		}
-	}
-	mappings := nft.Set{Name: "mappings" + f.digit,
-		Key: []nft.Type{f.addr, nft.InetProto, nft.InetService}, Value: []nft.Type{f.addr, nft.InetService}}
-	for _, m := range b.spec.Mappings {
-		if m.External.Addr().Is6() != f.six {
-			continue
-		}
-		p := nft.ProtoTCP
-		if m.Proto == hnv.UDP {
-			p = nft.ProtoUDP
-		}
-		mappings.Elements = append(mappings.Elements,
-			nft.E(nft.Addr(m.External.Addr()), nft.Proto(p), nft.Port(m.External.Port())).
-				To(nft.Addr(m.Internal.Addr()), nft.Port(m.Internal.Port())))
-	}
-	return []nft.Set{inside, own, external, whole, ports, f.icmpErrors, mappings}
-}
-
-func (b builder) prerouting() nft.Chain {
-	c := nft.Chain{Name: "prerouting", Hook: &nft.Hook{Type: nft.Filter, At: nft.Prerouting, Priority: nft.PriorityMangle}}
-	c.Rules = append(c.Rules, drop(DropInvalid, nft.CTState(nft.StateInvalid)))
-	for _, f := range b.families {
-		c.Rules = append(c.Rules,
-			drop(DropSpoofed, nft.IIfName(b.spec.Outside), nft.In("inside"+f.digit, f.src)),
-			drop(DropSpoofed, nft.IIfName(b.spec.Outside), nft.In("external"+f.digit, f.src)))
-	}
-	return c
-}
-
-// dstnat serves both sides: from inside it is one half of a hairpin.
-func (b builder) dstnat() nft.Chain {
-	c := nft.Chain{Name: "dstnat", Hook: &nft.Hook{Type: nft.NAT, At: nft.Prerouting, Priority: nft.PriorityDstNAT}}
-	for _, f := range b.families {
-		c.Rules = append(c.Rules, nft.R(nft.DNAT(f.nft, "mappings"+f.digit, f.dst, nft.ProtoField, nft.DPortField)))
-	}
-	return c
-}
-
-func (b builder) forward() nft.Chain {
-	c := nft.Chain{Name: "forward", Hook: &nft.Hook{Type: nft.Filter, At: nft.Forward, Priority: nft.PriorityFilter, Drop: true}}
-	for _, f := range b.families {
-		c.Rules = append(c.Rules, nft.R(nft.NFProto(f.nft), nft.TCPFlags(nft.SYN|nft.RST, nft.SYN),
-			nft.ClampMSS(uint16(b.spec.InsideMTU)-f.mss)))
-	}
-	c.Rules = append(c.Rules,
-		nft.R(nft.CTState(nft.StateEstablished|nft.StateRelated), nft.Accept()),
-		drop(DropForward, nft.CTState(nft.StateUntracked)),
-		nft.R(b.in, b.out, nft.Goto("outbound")),
-		nft.R(nft.IIfName(b.spec.Outside), nft.OIfName(b.spec.Inside), nft.CTStatusDNAT(), nft.Goto("admit")).Note("static mappings"),
-		nft.R(b.in, nft.OIfName(b.spec.Inside), nft.CTStatusDNAT(), nft.Goto("hairpin")),
-		drop(DropForward))
-	return c
-}
-
-// outbound is for new connections from inside to outside.
-func (b builder) outbound() nft.Chain {
-	c := nft.Chain{Name: "outbound"}
-	for _, f := range b.families {
-		if len(f.pool(b.spec)) == 0 {
-			c.Rules = append(c.Rules, drop(DropNoExternal, nft.NFProto(f.nft)))
-			continue
-		}
-		c.Rules = append(c.Rules, drop(DropSource, nft.NotIn("inside"+f.digit, f.src)),
-			nft.R(nft.NFProto(f.nft), f.echo, nft.Goto("admit")))
-	}
-	for _, p := range []nft.Protocol{nft.ProtoTCP, nft.ProtoUDP} {
-		c.Rules = append(c.Rules, nft.R(nft.L4Proto(p), nft.Goto("admit")))
-	}
-	c.Rules = append(c.Rules, drop(DropProtocol))
-	return c
-}
-
-// hairpin is for new connections from a VM to a mapping of its own tenant.
-func (b builder) hairpin() nft.Chain {
-	c := nft.Chain{Name: "hairpin"}
-	for _, f := range b.families {
-		c.Rules = append(c.Rules, drop(DropSource, nft.NotIn("inside"+f.digit, f.src)))
-	}
-	c.Rules = append(c.Rules, nft.R(nft.Goto("admit")))
-	return c
-}
-
-// admit lets a new connection in that may be.
-func (b builder) admit() nft.Chain {
-	return nft.Chain{Name: "admit", Rules: []nft.Rule{
-		// In the middle of a connection that was forgotten there is nothing to
-		// translate by; guessing could revive a mapping that was removed.
-		drop(DropNotSYN, nft.NotTCPFlags(nft.FIN|nft.SYN|nft.RST|nft.ACK, nft.SYN)),
-		nft.R(nft.Jump("connections")),
-		nft.R(nft.Accept()),
-	}}
-}
-
-// shareSize is how many connections are counted together. Each new connection
-// costs the kernel a walk through all those counted with it, and a tenant must
-// not be able to keep a processor busy by having many.
-const shareSize = 64
-
-// shares splits a connection limit into a power of two. Together the shares never
-// exceed it; as connections do not end in the order in which they are dealt out, a
-// split limit may begin to bite a little earlier.
-func shares(limit uint32) (n, each uint32) {
-	n = 1
-	for uint64(n)*shareSize < uint64(limit) {
-		n *= 2
-	}
-	return n, max(1, limit/n)
-}
-
-// shareSet is filled by the rule in connections. Its name changes with the
-// limit, because an element keeps the limit that it was made with.
-func (b builder) shareSet() []nft.Set {
-	n, each := shares(b.spec.limit())
-	if n == 1 {
-		return nil
-	}
-	return []nft.Set{{Name: fmt.Sprintf("connections-%dx%d", n, each), Key: []nft.Type{nft.Mark}, Dynamic: true, Size: 2 * n}}
-}
-
-// connections stands alone so that no other change resets its count.
-func (b builder) connections() nft.Chain {
-	n, each := shares(b.spec.limit())
-	over := nft.CountOver(each)
-	if n > 1 {
-		over = nft.CountSharesOver(b.shareSet()[0].Name, n, each)
-	}
-	return nft.Chain{Name: "connections", Rules: []nft.Rule{drop(DropLimit, over)}}
-}
-
-func (b builder) input() nft.Chain {
-	c := nft.Chain{Name: "input", Hook: &nft.Hook{Type: nft.Filter, At: nft.Input, Priority: nft.PriorityFilter, Drop: true}}
-	c.Rules = append(c.Rules, nft.R(nft.IIfName("lo"), nft.Accept()))
-	for _, f := range b.families {
-		// Before connections are looked at: a ping goes on within one.
-		c.Rules = append(c.Rules,
-			nft.R(nft.IIfName(b.spec.Outside), nft.In("external"+f.digit, f.dst), f.echo, nft.Limit(echoRate, echoBurst), nft.Accept()),
-			drop(DropEchoRate, nft.IIfName(b.spec.Outside), nft.NFProto(f.nft), f.echo))
-	}
-	c.Rules = append(c.Rules,
-		nft.R(nft.CTState(nft.StateEstablished|nft.StateRelated), nft.Accept()),
-		nft.R(nft.IIfName(b.spec.Inside), nft.Jump("input-inside")),
-		nft.R(nft.IIfName(b.spec.Outside), nft.Jump("input-outside")))
-	c.Rules = append(c.Rules, multicast()...)
-	c.Rules = append(c.Rules, drop(DropInput))
-	return c
-}
-
-func (b builder) inputInside() nft.Chain {
-	c := nft.Chain{Name: "input-inside"}
-	for _, f := range b.families {
-		for _, set := range []string{"own", "external"} {
-			c.Rules = append(c.Rules, nft.R(nft.In(set+f.digit, f.dst), f.echo, nft.Goto("admit")))
-		}
-	}
-	c.Rules = append(c.Rules, neighbours()...)
-	return c
-}
-
-func (b builder) inputOutside() nft.Chain {
-	return nft.Chain{Name: "input-outside", Rules: neighbours()}
-}
-
-// multicast takes apart what the kernel itself says to groups (MLD, IGMP, router
-// solicitations), so that it does not hide what matters in the other counters.
-func multicast() []nft.Rule {
-	return []nft.Rule{
-		drop(DropMulticast, nft.DAddr(netip.MustParsePrefix("224.0.0.0/4"))),
-		drop(DropMulticast, nft.DAddr(netip.MustParsePrefix("ff00::/8"))),
-	}
-}
-
-func neighbours() []nft.Rule {
-	return []nft.Rule{
-		nft.R(nft.ICMPv6TypeIs(nft.ICMPv6NeighSolicit), nft.Accept()),
-		nft.R(nft.ICMPv6TypeIs(nft.ICMPv6NeighAdvert), nft.Accept()),
-	}
-}
-
-func (b builder) output() nft.Chain {
-	c := nft.Chain{Name: "output", Hook: &nft.Hook{Type: nft.Filter, At: nft.Output, Priority: nft.PriorityFilter, Drop: true}}
-	c.Rules = append(c.Rules,
-		nft.R(nft.OIfName("lo"), nft.Accept()),
-		nft.R(nft.CTState(nft.StateEstablished|nft.StateRelated), nft.Accept()))
-	c.Rules = append(c.Rules, neighbours()...)
-	c.Rules = append(c.Rules, multicast()...)
-	c.Rules = append(c.Rules, drop(DropOutput))
-	return c
-}
-
-// srcnat translates what leaves, and the other half of a hairpin: its answers
-// must come back through here.
-func (b builder) srcnat() nft.Chain {
-	c := nft.Chain{Name: "srcnat", Hook: &nft.Hook{Type: nft.NAT, At: nft.Postrouting, Priority: nft.PrioritySrcNAT}}
-	for _, f := range b.families {
-		if len(f.pool(b.spec)) == 0 {
-			continue
-		}
-		c.Rules = append(c.Rules,
-			nft.R(b.out, nft.In("inside"+f.digit, f.src), nft.Goto("snat"+f.digit)),
-			nft.R(nft.OIfName(b.spec.Inside), nft.CTStatusDNAT(), nft.In("inside"+f.digit, f.src), nft.Goto("snat"+f.digit)))
-	}
-	return c
-}
-
-// snat spreads the inside addresses over the external ranges, each range taking
-// a share in proportion to its ports; an inside address stays with one range.
-func (b builder) snat(f family) []nft.Chain {
-	pool := f.pool(b.spec)
-	if len(pool) == 0 {
-		return nil
-	}
-	var total uint32
-	for _, r := range pool {
-		total += size(r)
-	}
-	spread := nft.Chain{Name: "snat" + f.digit}
-	chains := []nft.Chain{spread}
-	var upTo uint32
-	for i, r := range pool {
-		name := fmt.Sprintf("snat%s-%d", f.digit, i+1)
-		upTo += size(r)
-		rule := nft.R(nft.HashBelow(f.src, total, hashSeed, upTo), nft.Goto(name))
-		if i == len(pool)-1 {
-			rule = nft.R(nft.Goto(name))
-		}
-		chains[0].Rules = append(chains[0].Rules, rule)
-		lo, hi := r.Ports()
-		to := nft.Chain{Name: name}
-		for _, p := range []nft.Protocol{nft.ProtoTCP, nft.ProtoUDP, f.icmp} {
-			to.Rules = append(to.Rules, nft.R(nft.L4Proto(p), nft.SNAT(r.Addr, lo, hi)))
-		}
-		chains = append(chains, to)
-	}
-	return chains
-}
-
-func size(r hnv.ExternalRange) uint32 {
-	lo, hi := r.Ports()
-	return uint32(hi) - uint32(lo) + 1
-}
-
-// egress is the last look at what leaves: whatever the rules before it did, only
-// the tenant's external addresses and ports get out.
-func (b builder) egress() nft.Chain {
-	c := nft.Chain{Name: "egress", Hook: &nft.Hook{Type: nft.Filter, At: nft.Postrouting, Priority: guardPriority}}
-	c.Rules = append(c.Rules, nft.R(nft.NotOIfName(b.spec.Outside), nft.Accept()))
-	for _, f := range b.families {
-		c.Rules = append(c.Rules,
-			nft.R(nft.In("whole"+f.digit, f.src), nft.Accept()),
-			nft.R(nft.In("ports"+f.digit, f.src, nft.ProtoField, nft.SPortField), nft.Accept()),
-			nft.R(nft.In("external"+f.digit, f.src), nft.In("icmp"+f.digit, f.icmpType), nft.Accept()))
-		for _, r := range f.pool(b.spec) {
-			if !r.Whole() {
-				c.Rules = append(c.Rules, nft.R(nft.SAddr(netip.PrefixFrom(r.Addr, r.Addr.BitLen())), f.echo, f.icmpID(r.Lo, r.Hi), nft.Accept()))
-			}
-		}
-	}
-	for _, t := range []uint8{nft.ICMPv6NeighSolicit, nft.ICMPv6NeighAdvert} {
-		c.Rules = append(c.Rules,
-			nft.R(nft.SAddr(netip.MustParsePrefix("fe80::/10")), nft.ICMPv6TypeIs(t), nft.Accept()),
-			nft.R(nft.In("external6", nft.SAddr6), nft.ICMPv6TypeIs(t), nft.Accept()))
-	}
-	c.Rules = append(c.Rules, nft.R(nft.SAddr(netip.MustParsePrefix("::/128")), nft.ICMPv6TypeIs(nft.ICMPv6NeighSolicit), nft.Accept()).
-		Note("duplicate address detection"))
-	c.Rules = append(c.Rules, drop(DropEgress))
-	return c
+	ways     []string // the links beside inside and outside
+	// attached is what is forwarded over outside.
+	attached   Link
+	isAttached bool
 }
 
 // Closed is the table of a compartment that translates nothing: nothing passes.

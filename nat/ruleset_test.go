@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,7 +62,11 @@ func goldenSpecs(t *testing.T) map[string]Spec {
 	rich.ConnectionLimit = 500
 	empty := testSpec(t)
 	empty.Pool = nil
-	return map[string]Spec{"simple": simple, "rich": rich, "no-pool": empty}
+	forward := testSpec(t) // without NAT
+	forward.Pool, forward.Forward = nil, []Link{{Name: "fw-dc", Addresses: parse(t, netip.ParseAddr, "192.168.50.2")}}
+	plain := testSpec(t)
+	plain.Pool, plain.Forward = nil, []Link{waySpec(t).Forward[3]}
+	return map[string]Spec{"simple": simple, "rich": rich, "no-pool": empty, "ways": waySpec(t), "forward": forward, "plain": plain}
 }
 
 func goldenTables(t *testing.T) map[string]nft.Table {
@@ -102,6 +107,14 @@ func TestRulesetIsCanonical(t *testing.T) {
 	b.Pool = []hnv.ExternalRange{a.Pool[3], a.Pool[2], a.Pool[1], a.Pool[0]}
 	b.InsidePrefixes = []netip.Prefix{a.InsidePrefixes[4], a.InsidePrefixes[0], a.InsidePrefixes[2], a.InsidePrefixes[1], a.InsidePrefixes[3]}
 	b.Mappings = []hnv.NATMapping{a.Mappings[2], a.Mappings[0], a.Mappings[1]}
+	if diff := cmp.Diff(Ruleset(a).String(), Ruleset(b).String()); diff != "" {
+		t.Error(diff)
+	}
+	a, b = waySpec(t), waySpec(t)
+	slices.Reverse(b.Forward)
+	slices.Reverse(b.Tunnels)
+	slices.Reverse(b.Services)
+	slices.Reverse(b.Services[1].Peers)
 	if diff := cmp.Diff(Ruleset(a).String(), Ruleset(b).String()); diff != "" {
 		t.Error(diff)
 	}

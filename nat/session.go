@@ -40,7 +40,7 @@ const (
 	Outbound Kind = "outbound" // a VM, towards the outside
 	Inbound  Kind = "inbound"  // the outside, through a static mapping
 	Hairpin  Kind = "hairpin"  // a VM, towards a mapping of its own tenant
-	Local    Kind = "local"    // someone, towards the compartment itself
+	Local    Kind = "local"    // someone and the compartment itself
 )
 
 func newSession(e ct.Entry) Session {

@@ -48,7 +48,10 @@ func TestStale(t *testing.T) {
 		{"hairpin with a source that is gone", entry(tcp, "10.1.1.11:5000", "203.0.113.10:443", "10.1.1.12:8443", "203.0.113.12:5000"), true},
 		{"hairpin to a mapping that is gone", entry(tcp, "10.1.1.11:5000", "203.0.113.10:444", "10.1.1.12:8443", "203.0.113.10:5000"), true},
 		{"to the compartment", entry(icmp, "10.1.1.11:7", "10.254.254.2:7", "10.254.254.2:7", "10.1.1.11:7"), false},
-		{"to an external address that is gone", entry(icmp, "198.51.100.7:7", "203.0.113.12:7", "203.0.113.12:7", "198.51.100.7:7"), false},
+		{"to an external address that is gone", entry(icmp, "198.51.100.7:7", "203.0.113.12:7", "203.0.113.12:7", "198.51.100.7:7"), true},
+		{"by the compartment, to a stranger", entry(tcp, "203.0.113.10:5000", "198.51.100.7:22", "198.51.100.7:22", "203.0.113.10:5000"), true},
+		{"over outside as it is", entry(udp, "10.1.1.11:5000", "198.51.100.7:53", "198.51.100.7:53", "10.1.1.11:5000"), true},
+		{"over a link that is gone", zoned(entry(udp, "10.1.1.11:5000", "192.168.50.9:53", "192.168.50.9:53", "10.1.1.11:5000")), true},
 	} {
 		if got := w.stale(c.entry); got != c.stale {
 			t.Errorf("%s: stale is %v", c.what, got)
@@ -56,6 +59,50 @@ func TestStale(t *testing.T) {
 	}
 	if !newWanted(Spec{}).stale(entry(tcp, "10.1.1.11:5000", "198.51.100.7:80", "198.51.100.7:80", "203.0.113.10:5000")) {
 		t.Error("with nothing to translate by, a translated connection is not stale")
+	}
+}
+
+func zoned(e ct.Entry) ct.Entry {
+	e.Zone = Zone
+	return e
+}
+
+func TestStaleWays(t *testing.T) {
+	s := waySpec(t)
+	w := newWanted(s)
+	const icmp, tcp, udp, gre = 1, 6, 17, 47
+	for _, c := range []struct {
+		what  string
+		entry ct.Entry
+		stale bool
+	}{
+		{"inside to a site", zoned(entry(tcp, "10.1.1.11:5000", "10.50.1.9:80", "10.50.1.9:80", "10.1.1.11:5000")), false},
+		{"transit", zoned(entry(gre, "10.50.1.9:0", "10.60.1.9:0", "10.60.1.9:0", "10.50.1.9:0")), false},
+		{"over outside as it is", entry(tcp, "10.1.1.11:5000", "172.16.1.1:80", "172.16.1.1:80", "10.1.1.11:5000"), false},
+		{"and from there", entry(tcp, "172.16.1.1:5000", "10.1.1.11:80", "10.1.1.11:80", "172.16.1.1:5000"), false},
+		{"from a subnet that does not", entry(tcp, "10.1.2.11:5000", "172.16.1.1:80", "172.16.1.1:80", "10.1.2.11:5000"), true},
+		{"to where it does not", entry(tcp, "10.1.1.11:5000", "172.32.1.1:80", "172.32.1.1:80", "10.1.1.11:5000"), true},
+		{"translated", entry(udp, "10.1.1.11:5000", "198.51.100.7:53", "198.51.100.7:53", "203.0.113.10:51819"), false},
+		{"translated to a tunnel's port", entry(udp, "10.1.1.11:5000", "198.51.100.7:53", "198.51.100.7:53", "203.0.113.10:51820"), true},
+		{"translated to its number for TCP", entry(tcp, "10.1.1.11:5000", "198.51.100.7:53", "198.51.100.7:53", "203.0.113.10:51820"), false},
+		{"translated to an attachment's address", entry(tcp, "10.1.1.11:5000", "198.51.100.7:53", "198.51.100.7:53", "203.0.113.99:5000"), true},
+		{"mapped at an attachment", zoned(entry(tcp, "192.168.50.9:5000", "192.168.50.2:443", "10.1.1.12:443", "192.168.50.9:5000")), false},
+		{"BGP from a peer", zoned(entry(tcp, "169.254.10.2:5000", "169.254.10.1:179", "169.254.10.1:179", "169.254.10.2:5000")), false},
+		{"BGP to a peer", zoned(entry(tcp, "169.254.10.1:5000", "169.254.10.2:179", "169.254.10.2:179", "169.254.10.1:5000")), false},
+		{"BGP to a peer by another address", zoned(entry(tcp, "169.254.11.1:5000", "169.254.10.2:179", "169.254.10.2:179", "169.254.11.1:5000")), true},
+		{"BGP from a stranger", zoned(entry(tcp, "169.254.10.3:5000", "169.254.10.1:179", "169.254.10.1:179", "169.254.10.3:5000")), true},
+		{"BGP to a stranger", zoned(entry(tcp, "169.254.10.1:5000", "169.254.10.3:179", "169.254.10.3:179", "169.254.10.1:5000")), true},
+		{"SSH from a peer", zoned(entry(tcp, "169.254.10.2:5000", "169.254.10.1:22", "169.254.10.1:22", "169.254.10.2:5000")), true},
+		{"a tunnel, tracked", entry(udp, "198.51.100.7:5000", "203.0.113.10:51820", "203.0.113.10:51820", "198.51.100.7:5000"), true},
+		{"a probe", zoned(entry(icmp, "169.254.10.1:7", "10.50.1.9:7", "10.50.1.9:7", "169.254.10.1:7")), false},
+	} {
+		if got := w.stale(c.entry); got != c.stale {
+			t.Errorf("%s: stale is %v", c.what, got)
+		}
+	}
+	s.Forward, s.Tunnels, s.Services, s.Mappings = nil, nil, nil, nil
+	if !newWanted(s).stale(zoned(entry(tcp, "10.1.1.11:5000", "10.50.1.9:80", "10.50.1.9:80", "10.1.1.11:5000"))) {
+		t.Error("with no way left, a connection over one is not stale")
 	}
 }
 

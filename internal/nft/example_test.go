@@ -62,6 +62,19 @@ func everything() Table {
 				R(In("ports4", SAddr4, ProtoField, SPortField), Drop()),
 				R(NotIn("external4", DAddr4), Drop()),
 			}},
+			{Name: "ways", Hook: &Hook{Type: Filter, At: Prerouting, Priority: PriorityRaw}, Rules: []Rule{
+				R(append(RoutedElsewhere("ext"), SetZone(1))...),
+				R(append(NoRoute(), Drop())...),
+				R(NoReversePath(true), Drop()),
+				R(NoReversePath(false), Drop()),
+				R(Quoted4(), QuotedIs(IPv4, ProtoUDP), QuotedSPort(IPv4, 51820), Accept()),
+				R(QuotedIs(IPv6, ProtoUDP), QuotedSPort(IPv6, 9), Accept()),
+				R(L4Proto(ProtoUDP), NotHandshake(), Notrack(), Accept()),
+			}},
+			{Name: "sources", Hook: &Hook{Type: Filter, At: Output, Priority: PriorityRaw}, Rules: []Rule{
+				R(SPorts(ProtoUDP, 51820, 51820), SetSource(a4)),
+				R(SPorts(ProtoUDP, 1024, 51819), SetSource(a6)),
+			}},
 			{Name: "marking", Hook: &Hook{Type: Filter, At: Output, Priority: PriorityMangle}, Rules: []Rule{
 				R(SPort(ProtoUDP, 51820), SetDSCP(IPv4, 46)),
 				R(SPort(ProtoUDP, 51820), SetDSCP(IPv6, 10)),
