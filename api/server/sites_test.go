@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -375,5 +376,33 @@ func TestSiteRefusalsThatFollow(t *testing.T) {
 	r := g.call("POST", "/v1/apply", doc)
 	if r.code != 422 || len(r.Errors) != 1 || r.Errors[0].Location != "body.bgpRouters[0]" {
 		t.Errorf("%d %s", r.code, r.body)
+	}
+}
+
+// Of connections that are written at once, each gets a listen port of its own, and
+// keeps it.
+func TestListenPortsOfManyAtOnce(t *testing.T) {
+	g := newGateway(t)
+	g.twoTenants()
+	var list []string
+	for _, name := range []string{"a", "b", "c"} {
+		list = append(list, strings.Replace(connection("contoso", name, ""), `"169.254.10.1/30"`, "", 1))
+	}
+	doc := `{"apiVersion":"v1","s2sConnections":[` + strings.Join(list, ",") + `]}`
+	ports := func() string {
+		t.Helper()
+		g.must("POST", "/v1/apply", doc, 200)
+		var out []string
+		for _, c := range decode[v1.S2SConnectionList](t, g.must("GET", "/v1/s2s-connections", "", 200)).Items {
+			out = append(out, fmt.Sprint(c.Name, c.ListenPort))
+		}
+		return strings.Join(out, " ")
+	}
+	first := ports()
+	if first != "a51820 b51821 c51822" {
+		t.Errorf("ports: %s", first)
+	}
+	if again := ports(); again != first {
+		t.Errorf("written again: %s, and first %s", again, first)
 	}
 }

@@ -128,12 +128,30 @@ func (w *writing) withSecrets(f *hnv.Fabric, it item, o hnv.Object) (hnv.Object,
 	case hnv.S2SConnection:
 		before, _ := old.(hnv.S2SConnection)
 		c, bad := w.seal.connection(it, o, before, exists)
-		return f.Complete(c), bad
+		if w.connections() == 1 {
+			return f.Complete(c), bad
+		}
+		// Which ports are free, those beside it decide: the fabric says when it takes
+		// them one after the other.
+		if c = c.Defaulted(); exists {
+			c = c.Kept(before)
+		}
+		return c, bad
 	case hnv.BGPPeer:
 		before, _ := old.(hnv.BGPPeer)
 		return w.seal.peer(it, o, before)
 	}
 	return o, nil
+}
+
+// connections counts the connections that are written.
+func (w *writing) connections() (n int) {
+	for _, it := range w.items {
+		if _, ok := it.object.(hnv.S2SConnection); ok {
+			n++
+		}
+	}
+	return n
 }
 
 // same tells whether two objects of a kind say the same.
