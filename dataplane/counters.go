@@ -47,6 +47,7 @@ func (c *TenantCounters) add(o TenantCounters) {
 	for r, n := range o.DropsByReason {
 		c.DropsByReason[r] += n
 	}
+	c.Answered += o.Answered
 	c.LeftToStack += o.LeftToStack
 }
 

@@ -15,6 +15,8 @@ type totals struct {
 	drops   map[drop.Reason]uint64
 	punts   map[Why]uint64
 	left    uint64 // to the machine's own stack
+	// answered are requests for neighbors.
+	answered uint64
 }
 
 // add adds another processor's, or another virtual subnet's.
@@ -37,6 +39,7 @@ func (t *totals) add(o totals) {
 		t.event(punted+uint32(w), n)
 	}
 	t.left += o.left
+	t.answered += o.answered
 }
 
 // event adds n of an event.
@@ -47,6 +50,8 @@ func (t *totals) event(event uint32, n uint64) {
 	switch {
 	case event == leftToStack:
 		t.left += n
+	case event == answered:
+		t.answered += n
 	case event >= punted:
 		t.punts[Why(event-punted)] += n
 	default:
@@ -125,6 +130,7 @@ func countersOf(r hnv.RDID, t totals) dp.TenantCounters {
 		RDID:       r,
 		FromFabric: dp.Traffic(t.traffic.FromFabric), ToFabric: dp.Traffic(t.traffic.ToFabric),
 		FromPorts: dp.Traffic(t.traffic.FromPorts), ToPorts: dp.Traffic(t.traffic.ToPorts),
+		Answered:      t.answered,
 		DropsByReason: drops,
 	}
 }

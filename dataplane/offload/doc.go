@@ -8,9 +8,10 @@
 //
 // The programs have tables and no policy. Whatever they do with a packet, the
 // Switch would do likewise, byte for byte and drop reason for drop reason; what
-// they do not do (ARP, broadcast, fragments, options, ICMP errors, ports with
-// rates, ...) they take to the Switch as it came, each tenant within a rate. So the fast path may be off, or gone, for a port, a tenant
-// or the machine, and nothing changes but the speed.
+// they do not do (broadcast, fragments, options, ICMP errors, ports with rates, ...)
+// they take to the Switch as it came, each tenant within a rate. So the fast path
+// may be off, or gone, for a port, a tenant or the machine, and nothing changes but
+// the speed.
 //
 // # Tables
 //

@@ -233,6 +233,7 @@ func plus(a, b dataplane.TenantCounters, sign int) (out dataplane.TenantCounters
 	}
 	out.FromFabric, out.ToFabric = sum(a.FromFabric, b.FromFabric), sum(a.ToFabric, b.ToFabric)
 	out.FromPorts, out.ToPorts = sum(a.FromPorts, b.FromPorts), sum(a.ToPorts, b.ToPorts)
+	out.Answered = add(a.Answered, b.Answered)
 	out.LeftToStack = add(a.LeftToStack, b.LeftToStack)
 	out.DropsByReason = maps.Clone(a.DropsByReason)
 	if out.DropsByReason == nil {

@@ -127,6 +127,7 @@ const (
 
 	subnetSlow     = 1 << 0
 	subnetNameless = 1 << 1
+	subnetLearns   = 1 << 2
 
 	portCompartment = 1 << 0
 	portSlowOut     = 1 << 1
@@ -149,6 +150,8 @@ const (
 	punted = 0x100
 	// leftToStack is that of one that was the machine's own.
 	leftToStack = 0x200
+	// answered is that of a request that was.
+	answered = 0x300
 
 	// ipv4Bits is how many bits an IPv4 address has before its own, and
 	// tableBits how many the table has in the key of a route.

@@ -127,6 +127,9 @@ func (m *mirror) subnetValues(t *mirrored, d *lookup.Domain) (map[uint32]subnetV
 		if nameless[v] {
 			s.Flags |= subnetNameless
 		}
+		if sub := d.Subnet(v); sub != nil && sub.Learning != nil {
+			s.Flags |= subnetLearns
+		}
 		out[v] = s
 	}
 	return out, nil

@@ -14,6 +14,7 @@
  * action (direct action). */
 
 #include "nat.h"
+#include "neighbor.h"
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
@@ -152,19 +153,24 @@ SEC("tc")
 int from_port(struct __sk_buff *skb)
 {
 	struct departure d = {};
-	struct tunnel tunnel = {};
-	struct port out = {}, *in;
+	/* One or the other: the stack is small. */
+	union {
+		struct tunnel tunnel;
+		struct port out;
+	} by = {};
+	struct port *in;
 	struct traffic *t;
 	struct subnet *v;
-	__u32 ifindex = skb->ifindex, len = skb->len, gso = skb->gso_size, n;
+	__u32 len = skb->len, n;
 	int r;
 
-	in = bpf_map_lookup_elem(&ports, &ifindex);
+	d.in.ifindex = skb->ifindex;
+	in = bpf_map_lookup_elem(&ports, &d.in.ifindex);
 	if (!in)
 		return drop_packet(0, DROP_NO_PORT);
 	d.in = *in;
 	barrier(); /* see lookup_record */
-	if (d.in.ifindex != ifindex || *(volatile __u32 *)&in->ifindex != ifindex)
+	if (d.in.ifindex != skb->ifindex || *(volatile __u32 *)&in->ifindex != d.in.ifindex)
 		return drop_packet(0, DROP_NO_PORT);
 	if (d.in.flags & PORT_SLOW)
 		return punt(skb, d.in.vsid, d.in.tenant, PUNT_SLOW, FROM_PORT);
@@ -183,6 +189,10 @@ int from_port(struct __sk_buff *skb)
 		r = spare_headers(skb, 0, &d.h);
 	if (!r)
 		r = decide_shape(skb, &d.h, len);
+	/* An answer leaves by the port's own interface, and does not go to the other
+	 * end directly, for which it would still be a frame to all stations. */
+	if (r == PUNT_ARP && !answer_neighbor(skb, &d))
+		return bpf_redirect(skb->ifindex, 0);
 	if (!r)
 		r = check_addresses(&d.h);
 	if (!r)
@@ -190,7 +200,7 @@ int from_port(struct __sk_buff *skb)
 	if (!r && d.in.flags & PORT_SLOW_OUT)
 		r = PUNT_POLICY;
 	if (!r && d.in.flags & PORT_ASK_OUT)
-		r = ask_verdict(&d.h, ifindex, VERDICT_OUT, d.in.policy, len);
+		r = ask_verdict(&d.h, d.in.ifindex, VERDICT_OUT, d.in.policy, len);
 	if (!r) {
 		d.routed = same_mac(d.h.dmac, router_mac);
 		d.hash = flow_hash(&d.h);
@@ -198,11 +208,11 @@ int from_port(struct __sk_buff *skb)
 	}
 	if (!r) {
 		if (d.to.flags & RECORD_HERE)
-			r = forward_local(skb, &d, &out);
+			r = forward_local(skb, &d, &by.out);
 		else
-			r = choose_tunnel(skb, &d, &tunnel);
+			r = choose_tunnel(skb, &d, &by.tunnel);
 		if (!r && !(d.to.flags & RECORD_HERE))
-			r = encap(skb, &d, &tunnel);
+			r = encap(skb, &d, &by.tunnel);
 	}
 	if (r < 0)
 		return punt(skb, d.in.vsid, d.in.tenant, r, FROM_PORT);
@@ -212,18 +222,18 @@ int from_port(struct __sk_buff *skb)
 	if (r)
 		return drop_packet(d.in.vsid, r);
 	if (d.to.flags & RECORD_HERE)
-		return to_port(skb, &out, out.vsid);
+		return to_port(skb, &by.out, by.out.vsid);
 
 	if (d.to.vsid != d.in.vsid) {
 		v = bpf_map_lookup_elem(&vsids, &d.to.vsid);
 		t = v ? traffic_of(v->slot) : NULL;
 	}
 	if (t) {
-		n = pieces(gso, &d.h);
-		add(&t->to_fabric, n, tunnel.len + (n - 1) * (tunnel.overhead + ETH_LEN + d.h.l4 - d.h.l3 + d.h.l4_len));
+		n = pieces(skb->gso_size, &d.h);
+		add(&t->to_fabric, n, by.tunnel.len + (n - 1) * (by.tunnel.overhead + ETH_LEN + d.h.l4 - d.h.l3 + d.h.l4_len));
 	}
-	observe(ACTION_FABRIC, 0, d.to.vsid, tunnel.ifindex);
-	return bpf_redirect_neigh(tunnel.ifindex, NULL, 0, 0);
+	observe(ACTION_FABRIC, 0, d.to.vsid, by.tunnel.ifindex);
+	return bpf_redirect_neigh(by.tunnel.ifindex, NULL, 0, 0);
 }
 
 /* hold is attached where it keeps the tables, to all of which it is bound, from

@@ -39,6 +39,7 @@ enum rule { RULE_NVGRE = 1, RULE_VXLAN, RULE_REWRITE };
 enum subnet_flags {
 	SUBNET_SLOW = 1 << 0,   /* all of the tenant's packets are for user space */
 	SUBNET_L2ONLY = 1 << 1, /* it has stations whose CAs are not known */
+	SUBNET_LEARNS = 1 << 2, /* whose CAs are learned */
 };
 
 struct subnet {
@@ -179,8 +180,9 @@ struct traffic {
 
 /* events: packets of a virtual subnet that went no further here: the reasons of
  * reasons.h, or PUNTED and why. VSID 0 is where no tenant is known; of those,
- * LEFT_TO_STACK counts the packets that were the machine's own. */
-enum event { PUNTED = 0x100, LEFT_TO_STACK = 0x200 };
+ * LEFT_TO_STACK counts the packets that were the machine's own. ANSWERED are requests
+ * that were answered, which go no further either. */
+enum event { PUNTED = 0x100, LEFT_TO_STACK = 0x200, ANSWERED = 0x300 };
 
 struct event_key {
 	__u32 vsid;
