@@ -167,7 +167,30 @@ func (c *Controller) natStatus(ctx context.Context, n hnv.Name) *v1.NATStatus {
 		}
 	}
 	sortDrops(out.Drops)
+	c.offloadStatus(t, out)
 	return out
+}
+
+// offloadStatus tells who translates the tenant's established connections.
+func (c *Controller) offloadStatus(t *tenant, out *v1.NATStatus) {
+	t.status.mu.Lock()
+	link, within := t.status.exit, t.status.within
+	t.status.mu.Unlock()
+	out.Offload, out.OffloadReason = pathFast, within
+	if within != "" {
+		out.Offload = "kernel"
+	}
+	if c.o.Exits == nil || link == 0 {
+		return
+	}
+	counters, err := c.o.Exits.Counters()
+	if err != nil {
+		c.o.Log.Warn("read the exits' counters", "tenant", t.name, "err", err)
+		return
+	}
+	if n, ok := counters[link]; ok {
+		out.Offloaded = &v1.Passage{In: v1.Traffic(n.NATIn), Out: v1.Traffic(n.NATOut)}
+	}
 }
 
 // NATSessions lists a tenant's tracked connections.

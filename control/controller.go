@@ -30,8 +30,10 @@ type Options struct {
 	// Uplinks are the interfaces of this machine's uplinks by name.
 	Uplinks map[string]string
 	// NATOffload has the connections that compartments have established translated
-	// past them, by Exits.
-	NATOffload bool
+	// past them, by Exits, for tenants that do not say otherwise; NoNATOffload is why
+	// nobody's can be.
+	NATOffload   bool
+	NoNATOffload string
 	// PAMTU gives the MTU of the fabric side.
 	PAMTU func() int
 	Log   *slog.Logger

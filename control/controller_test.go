@@ -348,7 +348,8 @@ func TestNATIsReadForOneTenant(t *testing.T) {
 		if slices.Contains(e.of(ns), "snapshot") {
 			t.Errorf("the NAT of %s was read for the status of all", name)
 		}
-		want := &v1.NATStatus{Connections: 3, Drops: []v1.Drop{{Reason: "invalid", Packets: 1}, {Reason: "not-syn", Packets: uint64(len(ns))}}}
+		want := &v1.NATStatus{Connections: 3, Drops: []v1.Drop{{Reason: "invalid", Packets: 1}, {Reason: "not-syn", Packets: uint64(len(ns))}},
+			Offload: "kernel", OffloadReason: "there is no fast path at the uplinks"}
 		if got := of(name); !reflect.DeepEqual(got, want) {
 			t.Errorf("NAT of %s: %+v, want %+v", name, got, want)
 		}

@@ -40,6 +40,8 @@ type Desired struct {
 	AgentFault error
 	// Beyond: packets go elsewhere than to NAT.
 	Beyond bool
+	// Offload is what the tenant says of its established connections.
+	Offload hnv.Offload
 	// Blocked says why the compartment cannot be built yet; then it is nil.
 	Blocked string
 }
@@ -77,6 +79,9 @@ func desired(f *hnv.Fabric, name hnv.Name, m machine) (d Desired, ok bool) {
 	d.Beyond = reachesOut(f, name)
 	if t.Gateway.NAT != nil || d.Beyond {
 		d.NAT = natSpec(f, t, mtu, d.Compartment.External)
+		if t.Gateway.NAT != nil {
+			d.Offload = t.Gateway.NAT.Offload
+		}
 	}
 	var err, err2 error
 	d.Tunnels, err = tunnelSpec(f, t, m.open)

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/hnvgate/hnvgate/compartments"
@@ -36,6 +37,23 @@ const (
 type exit struct {
 	now    offload.Exit
 	reason string // why there is none; "" if there is one, or none is wanted
+	within string // why the compartment translates established connections; "": the programs do
+}
+
+// untranslated tells why the programs are not to translate the tenant's established
+// connections; "": they are.
+func (o *Options) untranslated(says hnv.Offload) string {
+	switch {
+	case o.NoNATOffload != "":
+		return o.NoNATOffload
+	case o.Exits == nil:
+		return "there is no fast path at the uplinks"
+	case says == hnv.OffloadOff:
+		return "the tenant's setting says so (--nat-offload off)"
+	case says != hnv.OffloadOn && !o.NATOffload:
+		return "the gateway does it for tenants that ask (natOffload: tenants, --nat-offload on)"
+	}
+	return ""
 }
 
 // restrict takes from the exit what the compartment is not to have any more: before
@@ -59,15 +77,23 @@ func (t *tenant) restrict(want []hnv.ExternalRange) {
 }
 
 // openExit has the programs take the compartment's packets, as it now is.
-func (t *tenant) openExit(c compartments.Exit, external []hnv.ExternalRange, translated bool) {
+// untranslated tells why the programs do not translate its established connections;
+// "": they do.
+func (t *tenant) openExit(c compartments.Exit, external []hnv.ExternalRange, untranslated string) {
+	if untranslated == "" && c.Netns < 0 {
+		untranslated = "the kernel has no number for the compartment's namespace"
+	}
+	t.exit.within = untranslated
+	defer func() { t.status.exits(c.Link, cmp.Or(t.exit.within, t.exit.reason)) }()
 	if t.c.o.Exits == nil {
 		return
 	}
 	if t.exit.now.Link != c.Link {
 		t.closeExit()
+		t.exit.within = untranslated
 	}
 	e := offload.Exit{Link: c.Link, Uplink: c.Uplink, MAC: c.MAC, Peer: c.PeerMAC, MTU: c.MTU, External: external}
-	if translated && t.c.o.NATOffload && c.Netns >= 0 {
+	if untranslated == "" {
 		e.NAT = &offload.NAT{Port: c.Port, Netns: c.Netns, TCPTimeout: tcpTimeout, UDPTimeout: udpTimeout}
 	}
 	t.setExit(e)

@@ -5,9 +5,12 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
+	v1 "github.com/hnvgate/hnvgate/api/v1"
 	"github.com/hnvgate/hnvgate/compartments"
+	"github.com/hnvgate/hnvgate/dataplane"
 	"github.com/hnvgate/hnvgate/dataplane/offload"
 	"github.com/hnvgate/hnvgate/hnv"
 )
@@ -41,7 +44,7 @@ func (f *fakeExits) Attach(int) error { f.say("attach"); return nil }
 func (f *fakeExits) Settle() error    { f.say("settle"); return nil }
 
 func (f *fakeExits) Counters() (map[int]offload.ExitCounters, error) {
-	return map[int]offload.ExitCounters{0: {Spoofed: 1}, 7: {Spoofed: 2, Fragment: 3}}, nil
+	return map[int]offload.ExitCounters{0: {Spoofed: 1}, 7: {Spoofed: 2, Fragment: 3, NATIn: dataplane.Traffic{Packets: 5}, NATOut: dataplane.Traffic{Bytes: 600}}}, nil
 }
 
 func external(addrs ...string) (out []hnv.ExternalRange) {
@@ -61,7 +64,7 @@ func TestExitIsRestrictedFirst(t *testing.T) {
 	n, f := exitTenant()
 	at := compartments.Exit{Link: 7, Port: 8, Uplink: 2, MTU: 1500, Netns: 1}
 	n.restrict(external("203.0.113.10"))
-	n.openExit(at, external("203.0.113.10", "203.0.113.11"), true)
+	n.openExit(at, external("203.0.113.10", "203.0.113.11"), "")
 	if e := f.exits[7]; len(e.External) != 2 || e.NAT == nil || e.NAT.Port != 8 || e.NAT.Netns != 1 {
 		t.Fatalf("the exit is %+v", e)
 	}
@@ -69,13 +72,13 @@ func TestExitIsRestrictedFirst(t *testing.T) {
 	if e := f.exits[7]; !slices.Equal(e.External, external("203.0.113.11")) {
 		t.Errorf("before the rules are changed, it has %v", e.External)
 	}
-	n.openExit(at, external("203.0.113.11", "203.0.113.12"), false)
-	if e := f.exits[7]; len(e.External) != 2 || e.NAT != nil {
-		t.Errorf("then it is %+v", e)
+	n.openExit(at, external("203.0.113.11", "203.0.113.12"), "not now")
+	if e := f.exits[7]; len(e.External) != 2 || e.NAT != nil || n.status.within != "not now" {
+		t.Errorf("then it is %+v, as %q", e, n.status.within)
 	}
 	// A compartment that is made anew has another link.
 	at.Link = 9
-	n.openExit(at, external("203.0.113.11"), true)
+	n.openExit(at, external("203.0.113.11"), "")
 	if _, still := f.exits[7]; still || len(f.exits) != 1 {
 		t.Errorf("exits: %+v", f.exits)
 	}
@@ -92,14 +95,61 @@ func TestExitIsRestrictedFirst(t *testing.T) {
 func TestRefusedExitIsRemoved(t *testing.T) {
 	n, f := exitTenant()
 	f.refuse = errors.New("the table is full")
-	n.openExit(compartments.Exit{Link: 7, Uplink: 2, MTU: 1500}, external("203.0.113.10"), true)
+	n.openExit(compartments.Exit{Link: 7, Uplink: 2, MTU: 1500}, external("203.0.113.10"), "")
 	if !slices.Equal(f.said, []string{"set", "remove"}) || n.exit.reason != "the table is full" {
 		t.Errorf("said %v, reason %q", f.said, n.exit.reason)
 	}
 	f.refuse = nil
-	n.openExit(compartments.Exit{Link: 7, Uplink: 2, MTU: 1500}, external("203.0.113.10"), true)
+	n.openExit(compartments.Exit{Link: 7, Uplink: 2, MTU: 1500}, external("203.0.113.10"), "")
 	if n.exit.reason != "" || len(f.exits) != 1 {
 		t.Errorf("afterwards: %q, %v", n.exit.reason, f.exits)
+	}
+}
+
+// A tenant has the last word about its connections, where anybody's can be translated
+// past the compartment.
+func TestWhoseConnectionsAreOffloaded(t *testing.T) {
+	on := Options{Exits: &fakeExits{}, NATOffload: true}
+	asked := Options{Exits: &fakeExits{}}
+	never := Options{Exits: &fakeExits{}, NATOffload: true, NoNATOffload: "the kernel cannot"}
+	for _, c := range []struct {
+		o    Options
+		says hnv.Offload
+		want string
+	}{
+		{on, hnv.OffloadAuto, ""},
+		{on, hnv.OffloadOn, ""},
+		{on, hnv.OffloadOff, "the tenant's setting"},
+		{asked, hnv.OffloadAuto, "for tenants that ask"},
+		{asked, hnv.OffloadOn, ""},
+		{asked, hnv.OffloadOff, "the tenant's setting"},
+		{never, hnv.OffloadOn, "the kernel cannot"},
+		{never, hnv.OffloadOff, "the kernel cannot"},
+		{Options{NATOffload: true}, hnv.OffloadOn, "no fast path"},
+	} {
+		if got := c.o.untranslated(c.says); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%+v, tenant says %q: %q, want %q", c.o, c.says, got, c.want)
+		}
+	}
+	n, f := exitTenant()
+	n.openExit(compartments.Exit{Link: 7, Port: 8, Uplink: 2, MTU: 1500, Netns: -1}, external("203.0.113.10"), "")
+	if e := f.exits[7]; e.NAT != nil || !strings.Contains(n.status.within, "no number") {
+		t.Errorf("without a number of its namespace it is %+v, as %q", e, n.status.within)
+	}
+	// It tells what became of it, with what the programs counted.
+	n.openExit(compartments.Exit{Link: 7, Port: 8, Uplink: 2, MTU: 1500, Netns: 1}, external("203.0.113.10"), "")
+	var st v1.NATStatus
+	n.c.offloadStatus(n, &st)
+	if st.Offload != "ebpf" || st.OffloadReason != "" || st.Offloaded == nil || st.Offloaded.In.Packets != 5 || st.Offloaded.Out.Bytes != 600 {
+		t.Errorf("status: %+v", st)
+	}
+	n.closeExit()
+	n.status.unplace()
+	n.openExit(compartments.Exit{Link: 9, Uplink: 2, MTU: 1500, Netns: 1}, external("203.0.113.10"), "not now")
+	st = v1.NATStatus{}
+	n.c.offloadStatus(n, &st)
+	if st.Offload != "kernel" || st.OffloadReason != "not now" || st.Offloaded != nil {
+		t.Errorf("status: %+v", st)
 	}
 }
 

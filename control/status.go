@@ -24,6 +24,8 @@ type status struct {
 	repairs    uint64
 	lastRepair *v1.Repair
 	result     compartments.Result
+	exit       int    // the link of its exit; 0: none
+	within     string // why its compartment translates established connections; "": the programs do
 }
 
 func (s *status) set(kind string, ok bool, reason, message string) {
@@ -79,7 +81,17 @@ func (s *status) place(r compartments.Result) {
 	s.result = r
 }
 
-func (s *status) unplace() { s.place(compartments.Result{}) }
+func (s *status) unplace() {
+	s.place(compartments.Result{})
+	s.exits(0, "")
+}
+
+// exits notes the exit's link, and why the programs do not translate its connections.
+func (s *status) exits(link int, within string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.exit, s.within = link, within
+}
 
 func (s *status) port() string {
 	s.mu.Lock()

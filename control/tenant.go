@@ -220,7 +220,7 @@ func (t *tenant) buildCompartment(ctx context.Context, d *Desired) (repaired []s
 func (t *tenant) translate(ctx context.Context, d *Desired, res compartments.Result) (repaired []string, open bool, err error) {
 	if d.NAT == nil {
 		t.status.drop(condNAT)
-		t.openExit(res.Exit, d.Compartment.External, false)
+		t.openExit(res.Exit, d.Compartment.External, "nothing is translated")
 		if err := t.c.o.NAT.Remove(ctx, res.Namespace); err != nil {
 			return nil, true, fmt.Errorf("remove NAT: %w", err)
 		}
@@ -229,7 +229,11 @@ func (t *tenant) translate(ctx context.Context, d *Desired, res compartments.Res
 	spec := *d.NAT
 	spec.Namespace = res.Namespace
 	nres, err := t.c.o.NAT.Apply(ctx, spec)
-	t.openExit(res.Exit, d.Compartment.External, err == nil)
+	untranslated := t.c.o.untranslated(d.Offload)
+	if err != nil {
+		untranslated = "the compartment's rules are not in place"
+	}
+	t.openExit(res.Exit, d.Compartment.External, untranslated)
 	if err != nil || len(nres.Repaired) > 0 {
 		t.renewExit()
 	}

@@ -89,6 +89,30 @@ type NAT struct {
 	Pool []ExternalRange `json:"pool"`
 	// ConnectionLimit bounds the tracked connections; 0 is DefaultConnectionLimit.
 	ConnectionLimit uint32 `json:"connectionLimit,omitempty"`
+	// Offload says who translates the connections that are established.
+	Offload Offload `json:"offload,omitempty"`
+}
+
+// Offload says whether the packets of a tenant's established connections are
+// translated past its compartment, where the gateway can.
+type Offload string
+
+// The choices.
+const (
+	OffloadAuto Offload = ""    // as the gateway does where nothing is said
+	OffloadOn   Offload = "on"  //
+	OffloadOff  Offload = "off" // every packet passes the compartment
+)
+
+// ParseOffload checks s; "auto" is written "".
+func ParseOffload(s string) (Offload, error) {
+	switch o := Offload(s); o {
+	case OffloadAuto, OffloadOn, OffloadOff:
+		return o, nil
+	case "auto":
+		return OffloadAuto, nil
+	}
+	return "", invalidf("NAT offload %q is unknown: use auto, on or off", s)
 }
 
 // DefaultConnectionLimit bounds a tenant's connections where nothing is said.
@@ -326,6 +350,9 @@ func (t Tenant) checkGateway(bad func(string, ...any) error) error {
 	}
 	if g.NAT == nil {
 		return nil
+	}
+	if o, err := ParseOffload(string(g.NAT.Offload)); err != nil || o != g.NAT.Offload {
+		return bad("NAT offload %q is unknown: use on, off, or leave it out", g.NAT.Offload)
 	}
 	if len(g.NAT.Pool) == 0 {
 		return bad("NAT needs at least one external address")

@@ -92,7 +92,7 @@ func (g *Gateway) object(f *fields) *hnv.Gateway {
 	if g.NAT == nil {
 		return out
 	}
-	out.NAT = &hnv.NAT{ConnectionLimit: g.NAT.ConnectionLimit}
+	out.NAT = &hnv.NAT{ConnectionLimit: g.NAT.ConnectionLimit, Offload: read(f, "gateway.nat.offload", g.NAT.Offload, hnv.ParseOffload)}
 	for i, r := range g.NAT.Pool {
 		out.NAT.Pool = append(out.NAT.Pool, read(f, fmt.Sprintf("gateway.nat.pool[%d]", i), r, hnv.ParseExternalRange))
 	}
@@ -123,7 +123,7 @@ func NewTenant(t hnv.Tenant) Tenant {
 	if g := t.Gateway; g != nil {
 		out.Gateway = &Gateway{VSID: g.VSID.Uint32(), CAs: texts(g.CAs), Uplink: g.Uplink}
 		if g.NAT != nil {
-			out.Gateway.NAT = &NAT{Pool: texts(g.NAT.Pool), ConnectionLimit: g.NAT.ConnectionLimit}
+			out.Gateway.NAT = &NAT{Pool: texts(g.NAT.Pool), ConnectionLimit: g.NAT.ConnectionLimit, Offload: string(g.NAT.Offload)}
 		}
 	}
 	if q := t.QoS; q != nil {

@@ -55,6 +55,16 @@ type Counters struct {
 type NATStatus struct {
 	Connections int    `json:"connections" doc:"Connections tracked now."`
 	Drops       []Drop `json:"drops" doc:"Packets that it dropped by reason, as docs/nat-drop-reasons.md has them; reasons that never occurred are left out." nullable:"false"`
+
+	Offload       string   `json:"offload" doc:"Who translates the packets of established connections: ebpf, the programs in the kernel, past the compartment, or kernel, the compartment." enum:"ebpf,kernel"`
+	OffloadReason string   `json:"offloadReason,omitempty" doc:"Why the compartment does; empty where the programs do."`
+	Offloaded     *Passage `json:"offloaded,omitempty" doc:"What the programs have translated, since the compartment was made; in the counters of the compartment it is not. Left out where it has no exit in the programs."`
+}
+
+// Passage counts what went in and out.
+type Passage struct {
+	In  Traffic `json:"in" doc:"From the outside."`
+	Out Traffic `json:"out" doc:"To the outside."`
 }
 
 // TenantStatus is the observed state of a tenant.

@@ -49,6 +49,7 @@ type Gateway struct {
 type NAT struct {
 	Pool            []string `json:"pool" doc:"External addresses, each ADDR (the whole address) or ADDR:LO-HI (a range of its TCP and UDP ports and ICMP identifiers, so that tenants can share it); an IPv6 address with ports stands in brackets." minItems:"1" example:"[\"203.0.113.10\", \"203.0.113.11:20000-29999\"]" nullable:"false"`
 	ConnectionLimit uint32   `json:"connectionLimit,omitempty" doc:"How many connections of the tenant are tracked at once. Left out or 0: 65536." example:"65536"`
+	Offload         string   `json:"offload,omitempty" doc:"Whether the packets of established connections are translated in the kernel's programs, past the compartment, where the gateway's configuration allows it. Left out or auto: as the gateway does." enum:"auto,on,off" example:"off"`
 }
 
 // TenantList is what GET /v1/tenants answers.

@@ -17,6 +17,7 @@ type tenantFlags struct {
 	gatewaySubnet       string
 	nat                 []string
 	connectionLimit     uint32
+	natOffload          string
 	remove              []uint
 	noNAT, noGateway    bool
 	adding              bool
@@ -34,10 +35,12 @@ func (f *tenantFlags) common(cmd *cobra.Command) {
 	fl.StringVar(&f.uplink, "uplink", "", "uplink that the compartment leads to")
 	fl.StringSliceVar(&f.nat, "nat", nil, "external address as ADDR or ADDR:LO-HI (repeatable)")
 	fl.Uint32Var(&f.connectionLimit, "connection-limit", 0, "how many connections are tracked at once (default 65536)")
+	fl.StringVar(&f.natOffload, "nat-offload", "auto", "translate established connections past the compartment: on, off, or auto for what the gateway does")
 	fl.Uint64Var(&f.inKbps, "in-kbps", 0, "rate limit towards the tenant's ports of this machine, in kbit/s (0: none)")
 	fl.Uint64Var(&f.outKbps, "out-kbps", 0, "rate limit of what comes from these ports, in kbit/s (0: none)")
 	fl.StringVar(&f.dscp, "dscp", "", "DSCP of the outer header: copy for the inner packet's, or 0 to 63 (default 0)")
 	fl.Uint32Var(&f.stormPPS, "storm-pps", 0, "broadcast and multicast frames per second that these ports may send (0: 1000)")
+	_ = cmd.RegisterFlagCompletionFunc("nat-offload", cobra.FixedCompletions([]string{"auto", "on", "off"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("encap", cobra.FixedCompletions([]string{"nvgre", "vxlan"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
@@ -99,7 +102,7 @@ func (f *tenantFlags) changeQoS(given func(string) bool, t *v1.Tenant) {
 
 func (f *tenantFlags) changeGateway(given func(string) bool, t *v1.Tenant) error {
 	g := t.Gateway
-	for _, name := range []string{"gateway-ca", "uplink", "nat", "connection-limit"} {
+	for _, name := range []string{"gateway-ca", "uplink", "nat", "connection-limit", "nat-offload"} {
 		if given(name) && g == nil {
 			return usagef("--%s needs --gateway-subnet: only a gateway has one", name)
 		}
@@ -127,6 +130,15 @@ func (f *tenantFlags) changeGateway(given func(string) bool, t *v1.Tenant) error
 			return usagef("--connection-limit needs --nat: without NAT no connection is tracked")
 		}
 		g.NAT.ConnectionLimit = f.connectionLimit
+	}
+	if given("nat-offload") {
+		if g.NAT == nil {
+			return usagef("--nat-offload needs --nat: without NAT nothing is translated")
+		}
+		g.NAT.Offload = f.natOffload
+		if f.natOffload == "auto" {
+			g.NAT.Offload = ""
+		}
 	}
 	return nil
 }

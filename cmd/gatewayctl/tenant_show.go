@@ -51,6 +51,7 @@ func writeTenant(w io.Writer, d tenantDetail) {
 		if g.NAT != nil {
 			f.add("External addresses", strings.Join(g.NAT.Pool, ", "))
 			f.add("Connections", connectionWords(st.NAT, g.NAT.ConnectionLimit))
+			f.add("NAT offload", offloadWords(st.NAT, g.NAT.Offload))
 		}
 	} else {
 		f.add("Gateway", "elsewhere: the tenant is only hosted here")
@@ -99,6 +100,22 @@ func connectionWords(n *v1.NATStatus, limit uint32) string {
 		return fmt.Sprintf("at most %d", limit)
 	}
 	return fmt.Sprintf("%d of at most %d", n.Connections, limit)
+}
+
+// offloadWords tell who translates established connections, and else what was asked
+// for.
+func offloadWords(n *v1.NATStatus, asked string) string {
+	switch {
+	case (n == nil || n.Offload == "") && asked == "":
+		return "auto"
+	case n == nil || n.Offload == "":
+		return asked
+	case n.OffloadReason != "":
+		return fmt.Sprintf("%s: %s", n.Offload, n.OffloadReason)
+	case n.Offloaded != nil:
+		return fmt.Sprintf("%s, %d packets in, %d out", n.Offload, n.Offloaded.In.Packets, n.Offloaded.Out.Packets)
+	}
+	return n.Offload
 }
 
 func repairWords(st v1.TenantStatus) string {

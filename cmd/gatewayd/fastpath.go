@@ -47,7 +47,7 @@ func openPath(c config.Config, log *slog.Logger, open func(offload.Options) (*of
 }
 
 func fastOptions(c config.Config, log *slog.Logger) offload.Options {
-	return offload.Options{Instance: c.Instance, NATOffload: c.NATOffload, Log: log}
+	return offload.Options{Instance: c.Instance, NATOffload: c.NATOffload.Possible(), Log: log}
 }
 
 // wire tells the Wire of the path. Where gatewayd forwards, it takes over from what
@@ -108,24 +108,36 @@ func (p path) uplinkFeatures(c config.Config) []v1.Feature {
 		return nil
 	}
 	up := v1.Feature{Name: "uplink", Path: "kernel", Reason: "the dataplane's path is " + config.PathGo}
-	nat := v1.Feature{Name: "nat-offload", Path: "kernel", Reason: "the configuration does not ask for it (natOffload: true)"}
 	switch {
 	case p.uplink != nil:
 		up.Path, up.Reason = config.PathEBPF, ""
-		if !c.NATOffload {
-			break
-		}
-		nat.Path, nat.Reason = config.PathEBPF, ""
-		if err := p.uplink.NATOffload(); err != nil {
-			nat.Path, nat.Reason = "kernel", err.Error()
-		}
 	case p.slow != "":
 		up.Reason = p.slow
 	}
-	if c.NATOffload && p.uplink == nil {
-		nat.Reason = "it needs the uplink's programs: " + up.Reason
+	nat := v1.Feature{Name: "nat-offload", Path: "kernel", Reason: p.untranslated(c)}
+	if nat.Reason == "" {
+		nat.Path = config.PathEBPF
+		if c.NATOffload == config.OffloadAsked {
+			nat.Reason = "for tenants that ask for it (natOffload: tenants)"
+		}
 	}
 	return []v1.Feature{up, nat}
+}
+
+// untranslated tells why the programs translate nobody's connections; "" if they can.
+func (p path) untranslated(c config.Config) string {
+	switch {
+	case !c.NATOffload.Possible():
+		return "the configuration does not ask for it (natOffload: true)"
+	case p.uplink == nil && p.slow != "":
+		return "it needs the uplink's programs: " + p.slow
+	case p.uplink == nil:
+		return "it needs the uplink's programs: the dataplane's path is " + config.PathGo
+	}
+	if err := p.uplink.NATOffload(); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 func (p path) features() []v1.Feature {

@@ -64,7 +64,7 @@ func TestUplinkFeatures(t *testing.T) {
 	}{
 		{path{}, config.Config{}, "[]"},
 		{path{}, config.Config{Uplinks: up}, "[{uplink kernel the dataplane's path is go} {nat-offload kernel the configuration does not ask for it (natOffload: true)}]"},
-		{path{slow: "no room"}, config.Config{Uplinks: up, NATOffload: true}, "[{uplink kernel no room} {nat-offload kernel it needs the uplink's programs: no room}]"},
+		{path{slow: "no room"}, config.Config{Uplinks: up, NATOffload: config.OffloadAll}, "[{uplink kernel no room} {nat-offload kernel it needs the uplink's programs: no room}]"},
 		{path{uplink: new(offload.Uplink)}, config.Config{Uplinks: up}, "[{uplink ebpf } {nat-offload kernel the configuration does not ask for it (natOffload: true)}]"},
 	} {
 		if got := fmt.Sprint(c.path.uplinkFeatures(c.config)); got != c.want {

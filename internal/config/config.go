@@ -37,9 +37,9 @@ type Config struct {
 	ACLDefault string `yaml:"aclDefault"`
 	// Path says who forwards packets: PathAuto, PathEBPF or PathGo.
 	Path string `yaml:"path"`
-	// NATOffload has the programs in the kernel translate the connections that
-	// compartments have established, where they forward.
-	NATOffload bool `yaml:"natOffload"`
+	// NATOffload says whose established connections the programs in the kernel
+	// translate, where they forward.
+	NATOffload NATOffload `yaml:"natOffload"`
 	// SecretsKeyFile holds the key under which keys and passwords are stored; it is
 	// made where it is not there.
 	SecretsKeyFile string `yaml:"secretsKeyFile"`
@@ -83,6 +83,25 @@ const (
 	PathGo   = "go"   // gatewayd itself
 )
 
+// NATOffload says whose established connections are translated past the compartments.
+type NATOffload string
+
+// The choices. The first two read as what YAML has for yes and no.
+const (
+	OffloadAll   NATOffload = "true"    // all tenants' but of those that say «off»
+	OffloadNone  NATOffload = "false"   // nobody's
+	OffloadAsked NATOffload = "tenants" // those of tenants that say «on»
+)
+
+// UnmarshalYAML takes the value as it is written.
+func (o *NATOffload) UnmarshalYAML(b []byte) error {
+	*o = NATOffload(strings.Trim(strings.TrimSpace(string(b)), `"'`))
+	return nil
+}
+
+// Possible tells whether anybody's are.
+func (o NATOffload) Possible() bool { return o == OffloadAll || o == OffloadAsked }
+
 // Load reads the file.
 func Load(path string) (Config, error) {
 	b, err := os.ReadFile(path)
@@ -101,7 +120,7 @@ func Load(path string) (Config, error) {
 func Parse(b []byte) (Config, error) {
 	c := Config{
 		Instance: "hnv", StateDir: "/var/lib/hnvgate", Socket: "/run/hnvgate/gatewayd.sock",
-		Log: Log{Level: "info", Format: "text"}, ACLDefault: "allow", Path: PathAuto,
+		Log: Log{Level: "info", Format: "text"}, ACLDefault: "allow", Path: PathAuto, NATOffload: OffloadNone,
 	}
 	if err := decode(b, &c); err != nil {
 		return Config{}, err
@@ -156,6 +175,9 @@ func (c *Config) check() error {
 	}
 	if c.Path != PathAuto && c.Path != PathEBPF && c.Path != PathGo {
 		bad("path: %q is unknown: use auto, ebpf or go", c.Path)
+	}
+	if o := c.NATOffload; !o.Possible() && o != OffloadNone {
+		bad("natOffload: %q is unknown: use true, false or tenants", o)
 	}
 	if _, err := c.Log.level(); err != nil {
 		bad("log.level: %q is unknown: use debug, info, warn or error", c.Log.Level)

@@ -29,7 +29,7 @@ func TestParse(t *testing.T) {
 	want := Config{
 		Instance: "gw1", StateDir: "/var/lib/gw1", Socket: "/run/gw1.sock", SocketGroup: "netadmin",
 		Log: Log{"debug", "json"}, PAInterfaces: []string{"pa0", "pa1"},
-		Uplinks: []Uplink{{"internet", KindRouted, "ext0"}}, ACLDefault: "allow", Path: PathEBPF,
+		Uplinks: []Uplink{{"internet", KindRouted, "ext0"}}, ACLDefault: "allow", Path: PathEBPF, NATOffload: OffloadNone,
 		SecretsKeyFile: "/var/lib/gw1/secrets.key",
 		Agents:         Agents{Binary: "/opt/compartmentd", RunDir: "/run/agents", Cgroup: "/sys/fs/cgroup/hnv", MemoryMiB: 64, CPUPercent: defaultAgentCPU},
 	}
@@ -43,6 +43,21 @@ func TestDefaults(t *testing.T) {
 	if err != nil || c.Instance != "hnv" || c.StateDir != "/var/lib/hnvgate" || c.Log.Level != "info" || c.Path != PathAuto ||
 		c.SecretsKeyFile != "/var/lib/hnvgate/secrets.key" || c.Agents.RunDir != "/run/hnvgate/agents" || filepath.Base(c.Agents.Binary) != "compartmentd" {
 		t.Errorf("got %+v, %v", c, err)
+	}
+}
+
+func TestNATOffload(t *testing.T) {
+	for text, want := range map[string]NATOffload{
+		"": OffloadNone, "natOffload: true": OffloadAll, "natOffload: false": OffloadNone, "natOffload: tenants": OffloadAsked, `natOffload: "true"`: OffloadAll,
+	} {
+		if c, err := Parse([]byte("paInterfaces: [pa0]\n" + text)); err != nil || c.NATOffload != want || want.Possible() != (want != OffloadNone) {
+			t.Errorf("%q: %q, %v; want %q", text, c.NATOffload, err, want)
+		}
+	}
+	for _, text := range []string{"natOffload: perhaps", "natOffload: [true]", "natOffload: 1"} {
+		if _, err := Parse([]byte("paInterfaces: [pa0]\n" + text)); err == nil || !strings.Contains(err.Error(), "natOffload") {
+			t.Errorf("%q: %v", text, err)
+		}
 	}
 }
 
