@@ -156,8 +156,8 @@ func (e *Engine) apply(ctx context.Context, s Spec) (Result, error) {
 		return res, err
 	}
 	for _, a := range s.Attachments {
-		if p, there := parents[a.Parent]; there && !p.Up {
-			res.fail(a.Name, fmt.Errorf("the uplink's interface %s is down: set it up", a.Parent))
+		if p, there := parents[a.Parent]; there && !p.Up { // whatever else came of that
+			res.Failed[a.Name] = fmt.Errorf("the uplink's interface %s is down: set it up", a.Parent)
 		}
 	}
 	return res, res.err()

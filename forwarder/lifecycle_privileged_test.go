@@ -5,6 +5,7 @@ package forwarder
 import (
 	"errors"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/netns"
 	"github.com/hnvgate/hnvgate/internal/nl"
+	"github.com/hnvgate/hnvgate/internal/nstest"
 )
 
 // feet are an attachment of each kind that every kernel has, on networks of their
@@ -303,6 +305,10 @@ func TestInTheWay(t *testing.T) {
 	}
 }
 
+// kernelHasVLANs names the variable that has TestVLAN fail where the kernel, which is
+// one that has VLANs, seems to have none.
+const kernelHasVLANs = "HNV_TEST_VLAN"
+
 // A kernel without VLANs is told of, and so is a VLAN that somebody else has.
 func TestVLAN(t *testing.T) {
 	l := newLab(t)
@@ -312,7 +318,7 @@ func TestVLAN(t *testing.T) {
 	foot.VLAN = 100
 	i := slices.IndexFunc(l.e.Features(), func(f Feature) bool { return f.Name == KindVLAN })
 	res, err := l.e.Apply(t.Context(), l.spec("contoso", comp, foot))
-	if !l.e.Features()[i].OK {
+	if !l.e.Features()[i].OK && os.Getenv(kernelHasVLANs) == "" {
 		if err == nil || !strings.Contains(err.Error(), "load the module 8021q") || !strings.Contains(l.e.Features()[i].Note, "load the module 8021q") {
 			t.Errorf("%v, %+v", err, l.e.Features()[i])
 		}
@@ -332,7 +338,9 @@ func (l *lab) vlans(comp string, foot Attachment) {
 	l.ip(dc, "link add link eth0 name eth0.7 type vlan id 7")
 	l.ip(dc, "link add link eth0 name eth0.8 type vlan id 8")
 	l.up(dc, "eth0.7", "10.57.0.1/24")
-	l.up(dc, "eth0.8", "10.57.0.1/24", "10.58.0.1/32")
+	dc8 := nstest.New(l.t, "dc8")
+	l.ip(dc, "link set eth0.8 netns "+dc8)
+	l.up(dc8, "eth0.8", "10.57.0.1/24", "10.58.0.1/32")
 	foot.Parent, foot.VLAN, foot.Addresses = "dc1", 7, foot.Addresses[:0]
 	foot.Addresses = append(foot.Addresses, pfx("10.57.0.2/24"))
 	l.apply("contoso", comp, foot)

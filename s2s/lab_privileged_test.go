@@ -77,11 +77,32 @@ func connect(t *testing.T, a *place, linkA, addrA string, b *place, linkB, addrB
 
 var links atomic.Int64
 
-// debian starts Debian's wireguard-go in the place and gives its link's name.
+// kernelPeer names the variable that has the other end be the kernel's device, where
+// there is one.
+const kernelPeer = "HNV_TEST_KERNEL_WIREGUARD"
+
+// debian makes a peer that is not ours in the place, Debian's wireguard-go or the
+// kernel's device, and gives its link's name.
 func (p *place) debian(private Secret, port uint16, address string) *debianPeer {
 	p.t.Helper()
 	// Its control socket lies in a folder of the whole machine.
 	name := fmt.Sprintf("dw%x-%d", os.Getpid(), links.Add(1))
+	if os.Getenv(kernelPeer) != "" {
+		p.ip("link add " + name + " type wireguard")
+	} else {
+		p.wireguardGo(name)
+	}
+	d := &debianPeer{place: p, link: name}
+	d.wg(private.Reveal(), "set", name, "listen-port", fmt.Sprint(port), "private-key", "/dev/stdin")
+	for _, a := range strings.Fields(address) {
+		p.ip("addr add " + a + " dev " + name + " nodad")
+	}
+	p.ip("link set " + name + " mtu 1420 up")
+	return d
+}
+
+func (p *place) wireguardGo(name string) {
+	p.t.Helper()
 	cmd := exec.Command("wireguard-go", "-f", name)
 	cmd.Env = append(os.Environ(), "LOG_LEVEL=error", "WG_PROCESS_FOREGROUND=1")
 	must(p.t, netns.Do(p.path(), cmd.Start))
@@ -90,18 +111,10 @@ func (p *place) debian(private Secret, port uint16, address string) *debianPeer 
 		_ = cmd.Wait()
 		_ = os.Remove("/var/run/wireguard/" + name + ".sock")
 	})
-	d := &debianPeer{place: p, link: name}
-	p.t.Helper()
 	await(p.t, "wireguard-go's socket", func() error {
 		_, err := os.Stat("/var/run/wireguard/" + name + ".sock")
 		return err
 	})
-	d.wg(private.Reveal(), "set", name, "listen-port", fmt.Sprint(port), "private-key", "/dev/stdin")
-	for _, a := range strings.Fields(address) {
-		p.ip("addr add " + a + " dev " + name + " nodad")
-	}
-	p.ip("link set " + name + " mtu 1420 up")
-	return d
 }
 
 type debianPeer struct {
