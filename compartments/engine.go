@@ -185,6 +185,9 @@ func (e *Engine) apply(ctx context.Context, s Spec) (Result, error) {
 	if err := e.gw.free(upLink, own, w.outside.proxied); err != nil {
 		return Result{}, err
 	}
+	if err := e.gw.clear(own, w.outside.peer, disjoint(s.Forwarded)); err != nil {
+		return Result{}, err
+	}
 	res := Result{Namespace: netns.Path(w.namespace), Port: w.pairs[0].outer.name}
 
 	x := &executor{ctx: ctx, e: e}
@@ -265,7 +268,8 @@ func (e *Engine) leaveOldPeers(x *executor, w want, s seen) error {
 			o, ok := s.outer[p.outer.name]
 			return ok && o.Index == l.Parent
 		})
-		if l.Kind != "veth" || !l.ParentElsewhere || known {
+		ofOurs := name == ExternalLink || strings.HasPrefix(name, overlayLinks) // others have veths here too
+		if l.Kind != "veth" || !l.ParentElsewhere || known || !ofOurs {
 			continue
 		}
 		peer, err := e.out.LinkByIndex(l.Parent)

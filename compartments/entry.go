@@ -18,6 +18,7 @@ type entry struct {
 	link   string
 	other  string
 	addr   netip.Addr
+	bits   int // of a prefix
 	proto  nft.Protocol
 	lo, hi uint16
 	vsid   uint32
@@ -40,6 +41,8 @@ const (
 	setPartial6 = "partial6"  //
 	setShared4  = "shared4"   // ext peer . address . protocol . ports or echo identifiers
 	setShared6  = "shared6"   //
+	setForward4 = "forward4"  // ext peer . prefix that goes as it is
+	setForward6 = "forward6"  //
 	setGuard4   = "guard4"    // provider addresses again, for the other table, and multicast groups of theirs
 	setGuard6   = "guard6"    //
 	setVMGuard4 = "vm-guard4" // likewise
@@ -61,10 +64,12 @@ const (
 	partPorts
 	partVSID
 	partIndex
+	partNet4
+	partNet6
 )
 
 func (p part) typ() nft.Type {
-	return [...]nft.Type{nft.IfName, nft.IfName, nft.IPv4Addr, nft.IPv6Addr, nft.InetProto, nft.InetService, nft.VSID, nft.IfIndex}[p]
+	return [...]nft.Type{nft.IfName, nft.IfName, nft.IPv4Addr, nft.IPv6Addr, nft.InetProto, nft.InetService, nft.VSID, nft.IfIndex, nft.IPv4Addr, nft.IPv6Addr}[p]
 }
 
 type setSpec struct {
@@ -89,6 +94,8 @@ var setSpecs = []setSpec{
 	{setPartial6, nft.Inet, []part{partLink, partAddr6}, false},
 	{setShared4, nft.Inet, []part{partLink, partAddr4, partProto, partPorts}, false},
 	{setShared6, nft.Inet, []part{partLink, partAddr6, partProto, partPorts}, false},
+	{setForward4, nft.Inet, []part{partLink, partNet4}, false},
+	{setForward6, nft.Inet, []part{partLink, partNet6}, false},
 	{setGuard4, nft.NetDev, []part{partAddr4}, false},
 	{setGuard6, nft.NetDev, []part{partAddr6}, false},
 	{setVMGuard4, nft.NetDev, []part{partAddr4}, false},
@@ -103,7 +110,7 @@ func (s setSpec) empty() nft.Set {
 	out := nft.Set{Name: s.name}
 	for _, p := range s.key {
 		out.Key = append(out.Key, p.typ())
-		out.Interval = out.Interval || p == partPorts
+		out.Interval = out.Interval || p == partPorts || p == partNet4 || p == partNet6
 	}
 	if s.steers {
 		out.Value = []nft.Type{partIndex.typ()}
@@ -130,6 +137,8 @@ func (e entry) value(p part) nft.Value {
 		return nft.Name(e.other)
 	case partAddr4, partAddr6:
 		return nft.Addr(e.addr)
+	case partNet4, partNet6:
+		return nft.Prefix(netip.PrefixFrom(e.addr, e.bits))
 	case partProto:
 		return nft.Proto(e.proto)
 	case partPorts:
@@ -162,6 +171,9 @@ func (e *entry) read(p part, v nft.Value) {
 		e.other = ifname()
 	case partAddr4, partAddr6:
 		e.addr, _ = netip.AddrFromSlice(lo)
+	case partNet4, partNet6:
+		e.addr, _ = netip.AddrFromSlice(lo)
+		e.bits = v.Bits()
 	case partProto:
 		e.proto = nft.Protocol(lo[0])
 	case partPorts:
@@ -192,6 +204,11 @@ func externalEntries(peer string, r hnv.ExternalRange) []entry {
 	return out
 }
 
+// forwardEntry lets packets of a prefix pass as they are.
+func forwardEntry(peer string, p netip.Prefix) entry {
+	return entry{set: ofFamily(setForward4, p.Addr().Is6()), link: peer, addr: p.Addr(), bits: p.Bits()}
+}
+
 func (e entry) steers() bool { return e.set == setSteer4 || e.set == setSteer6 }
 
 // overlaps tells whether the kernel would refuse to hold both.
@@ -201,7 +218,7 @@ func (e entry) overlaps(o entry) bool {
 }
 
 func (e entry) compare(o entry) int {
-	return cmp.Or(cmp.Compare(e.set, o.set), cmp.Compare(e.link, o.link), cmp.Compare(e.other, o.other), e.addr.Compare(o.addr),
+	return cmp.Or(cmp.Compare(e.set, o.set), cmp.Compare(e.link, o.link), cmp.Compare(e.other, o.other), e.addr.Compare(o.addr), cmp.Compare(e.bits, o.bits),
 		cmp.Compare(e.proto, o.proto), cmp.Compare(e.lo, o.lo), cmp.Compare(e.hi, o.hi), cmp.Compare(e.vsid, o.vsid), cmp.Compare(e.index, o.index))
 }
 

@@ -14,8 +14,11 @@ import (
 // ExternalLink is the uplink's name inside every compartment.
 const ExternalLink = "ext"
 
+// overlayLinks is what the names of compartments' links to the overlay start with.
+const overlayLinks = "wnv"
+
 // OverlayLink is the name, inside a compartment, of the link to the overlay.
-func OverlayLink(v hnv.VSID) string { return "wnv" + v.String() }
+func OverlayLink(v hnv.VSID) string { return overlayLinks + v.String() }
 
 // ProviderLink is the interface that carries a provider address: the one it
 // names, or the VLAN link on it.

@@ -5,7 +5,7 @@ import "net/netip"
 // nearby finds, among the entries of all compartments, those that have to do with one
 // of them.
 type nearby struct {
-	links map[string]map[entry]bool     // exits and external addresses, by the peer of ext
+	links map[string]map[entry]bool     // what compartments own, by the peer of ext
 	addrs map[netip.Addr]map[entry]bool // external addresses, and what steers to them
 	steer map[int]map[entry]bool        // what steers, by the index of the peer of ext
 }
@@ -15,7 +15,7 @@ func newNearby() nearby {
 }
 
 func (n nearby) add(e entry) {
-	if e.set == setExits || e.external() {
+	if e.owned() {
 		note(n.links, e.link, e)
 	}
 	if e.external() || e.steers() {

@@ -26,7 +26,12 @@ func (s *seenOutside) mine(e entry, peer string) bool {
 	if e.steers() {
 		return e.index == s.peer.Index
 	}
-	return e.link == peer && (e.set == setExits || e.external())
+	return e.link == peer && e.owned()
+}
+
+// owned tells whether the entry is of one compartment, by the peer of its ext.
+func (e entry) owned() bool {
+	return e.external() || e.set == setExits || e.set == setForward4 || e.set == setForward6
 }
 
 // external tells whether the entry gives a compartment an address.
@@ -52,7 +57,9 @@ func (o *outside) withdrawn(s *seenOutside) []netip.Addr {
 		}
 	}
 	for _, r := range s.routes {
-		add(r.Dst.Addr())
+		if r.Dst.IsSingleIP() {
+			add(r.Dst.Addr())
+		}
 	}
 	for _, e := range s.entries {
 		if e.external() && e.link == o.peer {

@@ -60,7 +60,7 @@ func planInside(w want, s seen) []step {
 func planStrangers(w want, s seen) []step {
 	var out []step
 	for _, name := range sortedKeys(s.links) {
-		vsid, overlay := strings.CutPrefix(name, "wnv")
+		vsid, overlay := strings.CutPrefix(name, overlayLinks)
 		_, err := strconv.ParseUint(vsid, 10, 32)
 		if overlay && err == nil && s.links[name].Kind == "veth" && name != w.pairs[0].inner.name {
 			out = append(out, delLink{inside, name})

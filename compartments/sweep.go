@@ -75,7 +75,9 @@ func (g *gateway) seeDoomed(s *remains, links []string) error {
 		}
 		for _, r := range routes {
 			s.routes = append(s.routes, routeOf(r, name))
-			addrs = append(addrs, r.Dst.Addr())
+			if r.Dst.IsSingleIP() {
+				addrs = append(addrs, r.Dst.Addr())
+			}
 		}
 	}
 	for _, e := range s.entries {
@@ -185,9 +187,8 @@ func planSweep(n names, s remains) []step {
 	}
 	var c changeEntries
 	for _, e := range s.entries {
-		owned := e.external() || e.set == setExits
 		switch {
-		case owned && s.dead(e.link) || e.steers() && s.deadIndex(e.index):
+		case e.owned() && s.dead(e.link) || e.steers() && s.deadIndex(e.index):
 			c.del = append(c.del, e)
 		case e.external():
 			kept[e.addr] = true

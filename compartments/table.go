@@ -16,7 +16,7 @@ const (
 // The counters of what is dropped in the gateway's namespace, with what they
 // mean. The inet table has the first ones, the netdev table the last four.
 const (
-	dropSpoofed    = DropSpoofed   // from a compartment, not from an external address (or port) of its own
+	dropSpoofed    = DropSpoofed   // from a compartment, not from an external address (or port) of its own, nor from a forwarded prefix
 	dropFragment   = DropFragment  // from a compartment that has only a part of an address: a fragment has no port
 	dropAstray     = "astray"      // from a compartment, neither to its uplink nor to another's external address
 	dropToGateway  = "to-gateway"  // from a compartment to the gateway itself
@@ -25,7 +25,7 @@ const (
 	dropAway       = "tunnel-away" // packets of the dataplane, which are those with a provider address as source, that would have left by another way than the fabric
 	dropAsVM       = "as-vm"       // from a provider address that stands for a CA, by the gateway's own stack
 	dropFabric     = "fabric"      // would have been forwarded from or to the fabric
-	dropUnknown    = "unknown"     // from outside, to nobody's external address
+	dropUnknown    = "unknown"     // from outside, to nobody's external address or forwarded prefix
 	dropIntruder   = "intruder"    // from another interface into an uplink or a compartment
 	dropOverlay    = "overlay"     // of the dataplane's links, for the gateway's own stack
 	dropIPv6       = "ipv6"        // would have been forwarded only because uplinks need IPv6 forwarding
@@ -123,6 +123,8 @@ func inetTable(n names, uplinks []string, entries []entry) nft.Table {
 				nft.R(nft.In(setExits, nft.IIfField, nft.OIfField), nft.Accept()),
 				nft.R(nft.In(setWhole4, nft.OIfField, nft.DAddr4), nft.Accept()),
 				nft.R(nft.In(setWhole6, nft.OIfField, nft.DAddr6), nft.Accept()),
+				nft.R(nft.In(setForward4, nft.OIfField, nft.DAddr4), nft.Accept()),
+				nft.R(nft.In(setForward6, nft.OIfField, nft.DAddr6), nft.Accept()),
 				nft.R(nft.OIfName(h), nft.Accept()),
 				drop(dropAstray),
 			},
@@ -131,6 +133,8 @@ func inetTable(n names, uplinks []string, entries []entry) nft.Table {
 			Rules: []nft.Rule{
 				nft.R(nft.In(setExits, nft.OIfField, nft.IIfField), nft.In(setWhole4, nft.OIfField, nft.DAddr4), nft.Accept()),
 				nft.R(nft.In(setExits, nft.OIfField, nft.IIfField), nft.In(setWhole6, nft.OIfField, nft.DAddr6), nft.Accept()),
+				nft.R(nft.In(setExits, nft.OIfField, nft.IIfField), nft.In(setForward4, nft.OIfField, nft.DAddr4), nft.Accept()),
+				nft.R(nft.In(setExits, nft.OIfField, nft.IIfField), nft.In(setForward6, nft.OIfField, nft.DAddr6), nft.Accept()),
 				nft.R(nft.OIfName(h), nft.Accept()),
 				drop(dropUnknown),
 			},
@@ -167,14 +171,16 @@ func tunnelRules(drop func(string, ...nft.Stmt) nft.Rule) []nft.Rule {
 	return out
 }
 
-// sourceRules let pass what a compartment may say it is: its whole addresses,
-// and of shared ones its ports, its echo identifiers, and errors about packets
+// sourceRules let pass what a compartment may say it is: its whole addresses, what
+// it forwards, and of shared ones its ports, its echo identifiers, and errors about packets
 // to these.
 func sourceRules() []nft.Rule {
 	leave := nft.Goto("leave")
 	out := []nft.Rule{
 		nft.R(nft.In(setWhole4, nft.IIfField, nft.SAddr4), leave),
 		nft.R(nft.In(setWhole6, nft.IIfField, nft.SAddr6), leave),
+		nft.R(nft.In(setForward4, nft.IIfField, nft.SAddr4), leave),
+		nft.R(nft.In(setForward6, nft.IIfField, nft.SAddr6), leave),
 		nft.R(nft.Fragment(nft.IPv4), nft.Count(dropFragment), nft.Drop()),
 		nft.R(nft.Fragment(nft.IPv6), nft.Count(dropFragment), nft.Drop()),
 	}

@@ -257,9 +257,29 @@ func wantedOutside(s Spec, ext []netip.Addr, peer string, uplink uplinkState, ma
 	for _, e := range s.External {
 		o.entries = append(o.entries, externalEntries(peer, e)...)
 	}
+	for _, p := range disjoint(s.Forwarded) {
+		via := compartmentHop4
+		if p.Addr().Is6() {
+			via = compartmentHop6
+		}
+		o.routes = append(o.routes, route{link: peer, dst: p, via: via, onLink: true, metric: metric(p.Addr()), src: o.source.to(p.Addr())})
+		o.entries = append(o.entries, forwardEntry(peer, p))
+	}
 	slices.SortFunc(o.entries, entry.compare)
 	o.entries = slices.Compact(o.entries)
 	return o
+}
+
+// disjoint leaves out the prefixes that others hold: a set of intervals has no
+// address twice.
+func disjoint(prefixes []netip.Prefix) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range prefixes {
+		if !slices.ContainsFunc(prefixes, func(o netip.Prefix) bool { return o.Bits() < p.Bits() && o.Contains(p.Addr()) }) && !slices.Contains(out, p) {
+			out = append(out, p)
+		}
+	}
+	return out
 }
 
 func whole(rs []hnv.ExternalRange, a netip.Addr) bool {

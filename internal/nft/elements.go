@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"net/netip"
 	"strings"
 
@@ -116,6 +117,10 @@ func (t Type) value(lo, hi []byte) (Value, error) {
 	case (t == IPv4Addr || t == IPv6Addr) && one:
 		a, _ := netip.AddrFromSlice(lo)
 		return Addr(a), nil
+	case t == IPv4Addr || t == IPv6Addr:
+		if p, ok := prefixOf(lo, hi); ok {
+			return Prefix(p), nil
+		}
 	case t == IfName && one:
 		name, _, _ := strings.Cut(string(lo), "\x00")
 		return Name(name), nil
@@ -125,6 +130,26 @@ func (t Type) value(lo, hi []byte) (Value, error) {
 		return Subnet(uint32(lo[0])<<16 | uint32(lo[1])<<8 | uint32(lo[2])), nil
 	}
 	return Value{}, fmt.Errorf("an element of type %s that is not of our making", t.name)
+}
+
+// Bits gives the length of the prefix that an address's value is.
+func (v Value) Bits() int {
+	p, _ := prefixOf(v.lo, v.hi)
+	return p.Bits()
+}
+
+// prefixOf finds the prefix that reaches from the one address to the other.
+func prefixOf(lo, hi []byte) (netip.Prefix, bool) {
+	same := 0
+	for i := range lo {
+		n := bits.LeadingZeros8(lo[i] ^ hi[i])
+		if same += n; n < 8 {
+			break
+		}
+	}
+	a, _ := netip.AddrFromSlice(lo)
+	p := netip.PrefixFrom(a, same)
+	return p, p == p.Masked() && string(Prefix(p).hi) == string(hi)
 }
 
 // Bounds gives the value's bytes as they stand in a packet, of a range the

@@ -53,3 +53,24 @@ func TestRegisters(t *testing.T) {
 		}
 	}
 }
+
+// What is read back of a range of addresses is a prefix, or nothing of ours.
+func TestPrefixesReadBack(t *testing.T) {
+	for _, s := range []string{"10.1.0.0/16", "10.3.3.3/32", "0.0.0.0/0", "10.0.0.0/7", "fd00:1::/64", "fd00::1/128"} {
+		p := netip.MustParsePrefix(s)
+		typ := IPv4Addr
+		if p.Addr().Is6() {
+			typ = IPv6Addr
+		}
+		v := Prefix(p)
+		got, err := typ.value(v.lo, v.hi)
+		if lo, _ := got.Bounds(); err != nil || got.Bits() != p.Bits() || string(lo) != string(p.Addr().AsSlice()) {
+			t.Errorf("%s became %v, %v", p, got, err)
+		}
+	}
+	for lo, hi := range map[string]string{"\x0a\x00\x00\x00": "\x0a\x00\x00\x02", "\x0a\x00\x00\x01": "\x0a\x00\x00\x02", "\x0a\x00\x00\x02": "\x0a\x00\x00\x00"} {
+		if got, err := IPv4Addr.value([]byte(lo), []byte(hi)); err == nil {
+			t.Errorf("%x to %x became %v", lo, hi, got)
+		}
+	}
+}
