@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
 
@@ -66,7 +67,19 @@ func Parse(sources ...Source) (*Document, error) {
 	return d, nil
 }
 
-func (d *Document) read(s Source) (errs []error) {
+func (d *Document) read(s Source) []error {
+	return d.parse(s, func(w *walker, bodies []body) {
+		for _, b := range bodies {
+			w.document(b)
+		}
+	})
+}
+
+// body is what a YAML document holds.
+type body = ast.Node
+
+// parse has walk look at the YAML documents of a file.
+func (d *Document) parse(s Source, walk func(w *walker, bodies []body)) (errs []error) {
 	defer func() {
 		// The YAML parser is not ours; what it cannot digest is malformed.
 		if p := recover(); p != nil {
@@ -81,11 +94,13 @@ func (d *Document) read(s Source) (errs []error) {
 		return []error{syntaxError(s.Name, err)}
 	}
 	w := walker{doc: d, file: s.Name}
+	var bodies []body
 	for _, doc := range file.Docs {
 		if doc.Body != nil {
-			w.document(doc.Body)
+			bodies = append(bodies, doc.Body)
 		}
 	}
+	walk(&w, bodies)
 	return w.errs
 }
 

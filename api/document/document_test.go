@@ -154,7 +154,7 @@ lookupRecords:
 		`x.yaml:16:11: vsid must be a whole decimal number from 0 to 4294967295, not 99999999999`,
 		`x.yaml:17:15: anchors and aliases are not taken: write out what is meant`,
 		`x.yaml:18:5: here must be a subnet, with vsid, prefixes, acl, learning, multicastGroup, dhcp, not 5003`,
-		`x.yaml:19:29: prefixes[0] must be a text, not a mapping: put an address with colons in quotes`,
+		`x.yaml:19:29: prefixes[0] must be a text, not a mapping: put text with colons in quotes`,
 		`x.yaml:20:1: unknown field "colour": a document has apiVersion, providerAddresses, providerRoutes, tenants, acls, ports, lookupRecords, customerRoutes, natMappings, attachments, s2sConnections, bgpRouters, bgpPeers`,
 		`x.yaml:22:10: vsid must be a whole decimal number from 0 to 4294967295, not 0x1389`,
 		`x.yaml:22:28: useVMMAC must be true or false, not the text "maybe"`,

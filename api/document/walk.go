@@ -136,6 +136,11 @@ func (w *walker) list(n ast.Node, v reflect.Value, path string) {
 	}
 }
 
+func isList(n ast.Node) bool {
+	_, ok := n.(*ast.SequenceNode)
+	return ok
+}
+
 func (w *walker) scalar(n ast.Node, v reflect.Value, path string) {
 	if _, ok := n.(*ast.NullNode); ok {
 		if strings.HasSuffix(path, "]") {
@@ -189,11 +194,11 @@ func scalarText(n ast.Node) (string, bool) {
 	return "", false
 }
 
-// quoteHint helps where YAML takes the colons of an IPv6 address for its own.
+// quoteHint helps where YAML takes the colons of an address or community for its own.
 func quoteHint(n ast.Node) string {
 	switch n.(type) {
 	case *ast.MappingNode, *ast.MappingValueNode:
-		return ": put an address with colons in quotes"
+		return ": put text with colons in quotes"
 	}
 	return ""
 }
@@ -268,10 +273,18 @@ func noun(t reflect.Type) string {
 		return "a policy"
 	case reflect.TypeFor[v1.ACLRule](), reflect.TypeFor[v1.BGPRule]():
 		return "a rule"
+	case reflect.TypeFor[v1.BGPCommunityEdit]():
+		return "a change of communities"
+	case reflect.TypeFor[v1.BGPGracefulRestart]():
+		return "graceful restart"
+	case reflect.TypeFor[v1.BGPMaxPrefixes]():
+		return "a limit of prefixes"
+	case reflect.TypeFor[v1.BGPBFD]():
+		return "BFD"
 	case reflect.TypeFor[v1.NAT](), reflect.TypeFor[v1.QoS](), reflect.TypeFor[v1.Learning]():
 		return strings.ToLower(t.Name())
 	}
-	return "a " + strings.ToLower(t.Name())
+	return "a " + strings.ToLower(strings.TrimPrefix(t.Name(), "BGP"))
 }
 
 func fieldsOf(t reflect.Type) map[string]int {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"fmt"
 	"strings"
 
 	v1 "github.com/hnvgate/hnvgate/api/v1"
@@ -15,6 +16,16 @@ func routers() resource[v1.BGPRouter, v1.BGPRouterList] {
 		show:  func(_ *hnv.Fabric, o hnv.Object) v1.BGPRouter { return v1.NewBGPRouter(o.(hnv.BGPRouter)) },
 		list:  func(items []v1.BGPRouter) v1.BGPRouterList { return v1.BGPRouterList{Items: items} },
 		onPut: " Another AS number or router ID ends all sessions of the speaker.",
+		needed: func(f *hnv.Fabric, o hnv.Object) error {
+			var names []string
+			for _, p := range f.BGPPeers(o.(hnv.BGPRouter).Tenant) {
+				names = append(names, p.Peer.Name)
+			}
+			if len(names) == 0 {
+				return nil
+			}
+			return &kindError{fmt.Sprintf("the BGP router of tenant %s still has peers, %s: delete them first", o.Key(), strings.Join(names, ", ")), hnv.ErrInUse}
+		},
 	}
 }
 

@@ -22,7 +22,8 @@ type resource[T, L any] struct {
 	item   func(at string, v T) item
 	show   func(f *hnv.Fabric, o hnv.Object) T
 	list   func([]T) L
-	onPut  string // what else is to be said of replacing one
+	onPut  string                                  // what else is to be said of replacing one
+	needed func(f *hnv.Fabric, o hnv.Object) error // says why one cannot be deleted yet; nil: the state does
 }
 
 // keyed is an input whose path names an object; only what Key needs is set.
@@ -217,8 +218,14 @@ func remove[T, L any](ctx context.Context, s *Server, r resource[T, L], in keyed
 		return nil, s.refuse(err)
 	}
 	rev, err := s.store.UpdateFunc(ctx, func(f *hnv.Fabric) ([]hnv.Change, error) {
-		if _, ok := f.Get(r.kind, want.Key()); !ok {
+		o, ok := f.Get(r.kind, want.Key())
+		if !ok {
 			return nil, missing(f, want)
+		}
+		if r.needed != nil {
+			if err := r.needed(f, o); err != nil {
+				return nil, err
+			}
 		}
 		if err := r.unchanged(f, m, want.Key()); err != nil {
 			return nil, err

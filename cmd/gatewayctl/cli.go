@@ -126,8 +126,8 @@ Exit codes: 0 done, 1 refused, 2 wrong usage, 3 gatewayd not reachable.`,
 	root.AddCommand(
 		c.tenantCommand(), c.subnetCommand(), c.aclCommand(), c.recordCommand(), c.customerRouteCommand(),
 		c.providerAddressCommand(), c.providerRouteCommand(), c.portCommand(),
-		c.natCommand(), c.compartmentCommand(),
-		c.nextHopCommand(), c.pingCommand(), c.traceCommand(), c.captureCommand(),
+		c.natCommand(), c.forwardCommand(), c.s2sCommand(), c.bgpCommand(), c.compartmentCommand(),
+		c.nextHopCommand(), c.pathCommand(), c.pingCommand(), c.traceCommand(), c.captureCommand(),
 		c.applyCommand(), c.diffCommand(), c.exportCommand(), c.statusCommand(), c.versionCommand(),
 	)
 	c.groups(root)

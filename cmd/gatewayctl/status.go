@@ -87,12 +87,7 @@ func writeStatus(w io.Writer, st v1.GatewayStatus) {
 	writePeers(w, st)
 	if len(st.Tenants) > 0 {
 		fmt.Fprintln(w)
-		t := table{header: []string{"TENANT", "PHASE", "RECORDS", "FROM FABRIC", "TO FABRIC", "DROPPED", "REPAIRS", "PATH", "MESSAGE"}}
-		for _, n := range st.Tenants {
-			t.add(n.Name, string(n.Phase), number(n.Records), number(n.Counters.FromFabric.Packets), number(n.Counters.ToFabric.Packets),
-				number(dropped(n.Counters.Drops)), number(n.Repairs), n.Path, cmp.Or(firstTrouble(n.Conditions), n.PathReason))
-		}
-		t.write(w)
+		writeTenants(w, st.Tenants)
 	}
 	writeFastPath(w, st.FastPath)
 	writeDrops(w, "DROPPED, OF NO TENANT", st.Unattributed)
@@ -100,6 +95,23 @@ func writeStatus(w io.Writer, st v1.GatewayStatus) {
 		fmt.Fprintf(w, "%d of these were for the machine's own network stack, which had them.\n", st.LeftToStack)
 	}
 	writeDrops(w, "DROPPED ROUND COMPARTMENTS", st.GatewayDrops)
+}
+
+func writeTenants(w io.Writer, tenants []v1.TenantStatus) {
+	// Nobody without sites has to look at columns about them.
+	sites := slices.ContainsFunc(tenants, func(n v1.TenantStatus) bool { return n.Tunnels != nil || n.BGPSessions != nil })
+	row := func(cells []string, tunnels, bgp, path, message string) []string {
+		if sites {
+			cells = append(cells, tunnels, bgp)
+		}
+		return append(cells, path, message)
+	}
+	t := table{header: row([]string{"TENANT", "PHASE", "RECORDS", "FROM FABRIC", "TO FABRIC", "DROPPED", "REPAIRS"}, "TUNNELS", "BGP", "PATH", "MESSAGE")}
+	for _, n := range tenants {
+		t.add(row([]string{n.Name, string(n.Phase), number(n.Records), number(n.Counters.FromFabric.Packets), number(n.Counters.ToFabric.Packets),
+			number(dropped(n.Counters.Drops)), number(n.Repairs)}, shortTally(n.Tunnels), shortTally(n.BGPSessions), n.Path, cmp.Or(firstTrouble(n.Conditions), n.PathReason))...)
+	}
+	t.write(w)
 }
 
 func writeFastPath(w io.Writer, st *v1.FastPathStatus) {

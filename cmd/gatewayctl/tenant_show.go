@@ -56,6 +56,7 @@ func writeTenant(w io.Writer, d tenantDetail) {
 	} else {
 		f.add("Gateway", "elsewhere: the tenant is only hosted here")
 	}
+	writeReach(&f, st)
 	writeQoS(&f, t)
 	f.add("Lookup records", number(st.Records))
 	f.add("Observed revision", number(st.ObservedRevision))
@@ -76,6 +77,54 @@ func writeTenant(w io.Writer, d tenantDetail) {
 	if st.NAT != nil {
 		writeDrops(w, "DROPPED BY NAT", st.NAT.Drops)
 	}
+}
+
+// writeReach says what leads the tenant to its sites.
+func writeReach(f *facts, st v1.TenantStatus) {
+	if a := st.Agent; a != nil {
+		f.add("Agent", agentWords(a))
+	}
+	if t := st.Tunnels; t != nil {
+		f.add("Tunnels", tallyWords(t))
+	}
+	if b := st.BGPSessions; b != nil {
+		f.add("BGP sessions", tallyWords(b))
+	}
+	if r := st.DerivedRoutes; r != nil {
+		words := number(r.Used)
+		if r.LeftOut > 0 {
+			words += fmt.Sprintf(", and %d that the default route stands for", r.LeftOut)
+		}
+		f.add("Routes to sites", words)
+	}
+}
+
+func agentWords(a *v1.AgentStatus) string {
+	words := "does not run"
+	if a.Running {
+		words = fmt.Sprintf("process %d", a.PID)
+		if a.Adopted {
+			words += ", adopted"
+		}
+	}
+	if a.Version != "" {
+		words += ", release " + a.Version
+	}
+	words += fmt.Sprintf(", %s", plural(a.Restarts, "restart"))
+	if a.LastError != "" {
+		words += ": " + a.LastError
+	}
+	return words
+}
+
+func tallyWords(t *v1.Tally) string { return fmt.Sprintf("%d of %d up", t.Up, t.Total) }
+
+// shortTally is tallyWords for a column.
+func shortTally(t *v1.Tally) string {
+	if t == nil {
+		return ""
+	}
+	return fmt.Sprintf("%d/%d", t.Up, t.Total)
 }
 
 func writeQoS(f *facts, t v1.Tenant) {

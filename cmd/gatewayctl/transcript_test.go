@@ -57,6 +57,7 @@ func gateway(t *testing.T) (socket string, store *servertest.Store) {
 
 var (
 	drawn     = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`)
+	hash      = regexp.MustCompile(`(?m)^#`) // begins a comment of a transcript
 	goRelease = regexp.MustCompile(`0\.1\.0-dev[^,]*, go1[.0-9a-z]+`)
 )
 
@@ -91,6 +92,7 @@ func call(t *testing.T, socket, line string) string {
 	if code != 0 {
 		text += fmt.Sprintf("[exit %d]\n", code)
 	}
+	text = hash.ReplaceAllString(text, `\#`)
 	text = drawn.ReplaceAllString(text, "<GUID>")
 	text = goRelease.ReplaceAllString(text, "<this release>")
 	return strings.ReplaceAll(text, socket, "<socket>")
