@@ -181,9 +181,11 @@ static __always_inline bool learn(struct __sk_buff *skb, const struct headers *h
 			bpf_map_delete_elem(&nat_flows, k);
 		return false;
 	case UNASSURED:
-		/* It becomes so by being seen. */
-		if (known == OLD_FLOW) {
+		/* It becomes so by being seen, two seconds after the first packet at
+		 * the earliest. */
+		if (touch && known == OLD_FLOW) {
 			f->checked = now;
+			f->touched = now;
 			bpf_map_update_elem(&nat_flows, k, f, 0);
 			return false;
 		}
