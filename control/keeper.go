@@ -36,6 +36,7 @@ type duty struct {
 type keeper struct {
 	t     *tenant
 	wish  wish
+	news  chan struct{} // the agent's state has changed by itself
 	begun sync.Once
 
 	work sync.Mutex // held while the agent is told or ended
@@ -52,7 +53,9 @@ type keeper struct {
 	learned learned
 }
 
-func newKeeper(t *tenant) *keeper { return &keeper{t: t, wish: newWish()} }
+func newKeeper(t *tenant) *keeper {
+	return &keeper{t: t, wish: newWish(), news: make(chan struct{}, 1)}
+}
 
 // assign says what the agent is to do from now on; nil ends it.
 func (k *keeper) assign(ctx context.Context, where agent.Compartment, d *duty) {
@@ -83,13 +86,26 @@ func (k *keeper) pending() bool { return k.wish.pending() }
 // that an agent that was put down is put up again.
 func (k *keeper) run(ctx context.Context) {
 	failures := 0
+	next := time.Now()
 	for {
-		pause := k.t.c.o.DriftInterval
-		if failures > 0 {
-			pause = k.t.c.o.backoff(failures)
+		timer := time.NewTimer(time.Until(next))
+		heard := false
+		select {
+		case <-ctx.Done():
+		case <-k.wish.woken:
+		case <-k.news:
+			heard = true
+		case <-timer.C:
 		}
-		if !sleep(ctx, pause, k.wish.woken) {
+		timer.Stop()
+		if ctx.Err() != nil {
 			return
+		}
+		if heard {
+			k.look(ctx)
+			k.follow(ctx)
+			sleep(ctx, newsPause, nil)
+			continue
 		}
 		asked := k.wish.asked.Load()
 		err := k.step(ctx)
@@ -103,6 +119,26 @@ func (k *keeper) run(ctx context.Context) {
 			failures = 0
 			k.wish.done.Store(asked)
 		}
+		pause := k.t.c.o.DriftInterval
+		if failures > 0 {
+			pause = k.t.c.o.backoff(failures)
+		}
+		next = time.Now().Add(pause)
+	}
+}
+
+// newsPause is between two looks at an agent that has news without end.
+const newsPause = 300 * time.Millisecond
+
+// AgentNews says that the state of a tenant's agent has changed by itself.
+func (c *Controller) AgentNews(n hnv.Name) {
+	t := c.find(n)
+	if t == nil {
+		return
+	}
+	select {
+	case t.keeper.news <- struct{}{}:
+	default: // it will look anyway
 	}
 }
 
@@ -168,10 +204,35 @@ func (k *keeper) tell(ctx context.Context, comp agent.Compartment, d agent.Desir
 	k.t.c.upgrade.Lock()
 	defer k.t.c.upgrade.Unlock()
 	k.t.c.o.Log.Info("replacing an agent by the installed program", "tenant", k.t.name, "pid", now.PID)
+	var before s2s.State
+	_ = decode(st.Parts[agent.S2S], &before) // where it told nothing, nothing is waited for
 	if err := a.Replace(ctx, k.t.name); err != nil {
 		return st, fmt.Errorf("replace the agent: %w", err)
 	}
-	return a.Apply(ctx, comp, d)
+	st, err = a.Apply(ctx, comp, d)
+	// The next tenant's turn comes when this one's tunnels are back, or seem to need
+	// longer for reasons of their own.
+	for end := time.Now().Add(upgradePatience); err == nil && time.Now().Before(end); sleep(ctx, upgradePatience/50, nil) {
+		var now s2s.State
+		if decode(st.Parts[agent.S2S], &now) != nil || alive(now) >= alive(before) || ctx.Err() != nil {
+			break
+		}
+		st, err = a.State(ctx, k.t.name)
+	}
+	return st, err
+}
+
+// upgradePatience is how long a replaced agent's tunnels are waited for.
+const upgradePatience = 5 * time.Second
+
+// alive counts the tunnels with a peer that is up.
+func alive(s s2s.State) (n int) {
+	for _, t := range s.Tunnels {
+		if slices.ContainsFunc(t.Peers, peerUp) {
+			n++
+		}
+	}
+	return n
 }
 
 // end removes the agent and what it made.
@@ -296,13 +357,7 @@ func tunnelTally(spec *s2s.Spec, now s2s.State) tally {
 	if spec == nil {
 		return tally{}
 	}
-	out := tally{total: len(spec.Tunnels)}
-	for _, t := range now.Tunnels {
-		if t.Error == "" && slices.ContainsFunc(t.Peers, peerUp) {
-			out.up++
-		}
-	}
-	return out
+	return tally{up: alive(now), total: len(spec.Tunnels)}
 }
 
 // handshakeGood is how long a session of WireGuard lasts at most (REJECT_AFTER_TIME).

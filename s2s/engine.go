@@ -21,11 +21,14 @@ type Options struct {
 	Log *slog.Logger
 	// Namespace is the path of the compartment's; "" is the calling thread's.
 	Namespace string
+	// OnTurn is told that a peer has become alive or dead. It must not wait.
+	OnTurn func()
 }
 
 // Engine holds the tunnels of one compartment.
 type Engine struct {
 	log   *slog.Logger
+	told  func() // OnTurn
 	ns    netns.NS
 	nl    *nl.Handle
 	nft   *nft.Conn
@@ -45,10 +48,13 @@ type Engine struct {
 // New makes an engine. Tunnels that an earlier process left are adopted by the
 // first Apply, which also removes those that are no longer wanted.
 func New(o Options) (*Engine, error) {
-	e := &Engine{log: o.Log, kick: make(chan struct{}, 1), done: make(chan struct{}),
+	e := &Engine{log: o.Log, told: o.OnTurn, kick: make(chan struct{}, 1), done: make(chan struct{}),
 		tunnels: map[string]*tunnel{}}
 	if e.log == nil {
 		e.log = slog.New(slog.DiscardHandler)
+	}
+	if e.told == nil {
+		e.told = func() {}
 	}
 	var err error
 	if e.nl, err = nl.Open(o.Namespace); err != nil {
@@ -234,6 +240,7 @@ func (e *Engine) follow() {
 }
 
 func (e *Engine) turned() {
+	e.told()
 	select {
 	case e.kick <- struct{}{}:
 	default: // it will be looked at anyway

@@ -43,6 +43,8 @@ type Options struct {
 	// OnRoutes is told of changed routes, each by its last state, after the FIB has
 	// them. It must not call the Speaker.
 	OnRoutes func([]bgp.Route)
+	// OnChange is told that routes, or a session, have changed. It must not wait.
+	OnChange func()
 }
 
 // ErrClosed is returned after Close.
@@ -98,6 +100,9 @@ func New(_ context.Context, o Options) (*Speaker, error) {
 	}
 	if o.FIB == nil {
 		o.FIB = nowhere{}
+	}
+	if o.OnChange == nil {
+		o.OnChange = func() {}
 	}
 	s := &Speaker{
 		o: o, rib: newRIB(), done: make(chan struct{}), originated: map[netip.Prefix]gobgp.Origination{},

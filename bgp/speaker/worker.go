@@ -67,6 +67,7 @@ func (s *Speaker) flush(ctx context.Context) {
 		}
 		s.report("change routes", s.o.FIB.Change(routes))
 		s.generation.Add(1)
+		s.o.OnChange()
 		if s.o.OnRoutes != nil {
 			s.o.OnRoutes(routes)
 		}
@@ -131,6 +132,7 @@ func (s *Speaker) peerEvent(e gobgp.PeerEvent) {
 	if ss.up != e.Established {
 		ss.watch = watch{}
 		s.o.Log.Info("session changed", "peer", e.Peer, "established", e.Established, "reason", e.Reason)
+		s.o.OnChange()
 	}
 	ss.up, ss.overLimit = e.Established, e.OverLimit && !e.Established
 	if e.Established {

@@ -73,6 +73,10 @@ func run() error {
 			return append(os.Args[:len(os.Args):len(os.Args)], "--confined", strings.Join(done, ","))
 		}, os.Environ())
 	}
+	// The keys are in this process: no core of it may come to a disk.
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("forbid core dumps: %w", err)
+	}
 	key, err := readKey(f.keyFD)
 	if err != nil {
 		return err
@@ -80,11 +84,18 @@ func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil)).With("tenant", f.tenant)
-	tunnels, err := newTunnels(log)
+	news := make(chan struct{}, 1)
+	turned := func() {
+		select {
+		case news <- struct{}{}:
+		default: // it is to be told already
+		}
+	}
+	tunnels, err := newTunnels(log, turned)
 	if err != nil {
 		return err
 	}
-	routes, err := newRouting(log)
+	routes, err := newRouting(log, turned)
 	if err != nil {
 		return err
 	}
@@ -93,7 +104,8 @@ func run() error {
 		Dir: f.dir, Tenant: f.tenant, Version: version, Key: key, Log: log,
 		Confined: append(strings.Split(f.confined, ","), "seccomp"),
 		// Sessions go through tunnels, and next hops are at their other ends.
-		Parts: []agentd.Named{{Name: agentapi.S2S, Part: tunnels}, {Name: agentapi.BGP, Part: routes}},
+		Turned: news,
+		Parts:  []agentd.Named{{Name: agentapi.S2S, Part: tunnels}, {Name: agentapi.BGP, Part: routes}},
 	}, confine.Filter)
 	log.Info("agent ends", "error", err)
 	return err

@@ -22,12 +22,12 @@ import (
 // compartment's main table.
 type routing struct{ speaker *speaker.Speaker }
 
-func newRouting(log *slog.Logger) (routing, error) {
+func newRouting(log *slog.Logger, turned func()) (routing, error) {
 	fib, err := speaker.NewKernel("")
 	if err != nil {
 		return routing{}, err
 	}
-	s, err := speaker.New(context.Background(), speaker.Options{Log: log, FIB: fib})
+	s, err := speaker.New(context.Background(), speaker.Options{Log: log, FIB: fib, OnChange: turned})
 	return routing{s}, err
 }
 

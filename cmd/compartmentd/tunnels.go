@@ -14,8 +14,8 @@ import (
 // tunnels is the agent's part for site-to-site tunnels.
 type tunnels struct{ engine *s2s.Engine }
 
-func newTunnels(log *slog.Logger) (tunnels, error) {
-	e, err := s2s.New(s2s.Options{Log: log})
+func newTunnels(log *slog.Logger, turned func()) (tunnels, error) {
+	e, err := s2s.New(s2s.Options{Log: log, OnTurn: turned})
 	return tunnels{e}, err
 }
 

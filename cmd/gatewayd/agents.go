@@ -7,6 +7,7 @@ import (
 	v1 "github.com/hnvgate/hnvgate/api/v1"
 	"github.com/hnvgate/hnvgate/compartments/agent"
 	"github.com/hnvgate/hnvgate/control"
+	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/config"
 )
 
@@ -16,13 +17,13 @@ const agentsKey = "agents"
 
 // openAgents makes the supervisor of the compartments' agents. A machine without
 // uplinks has no compartments, so nil.
-func openAgents(c config.Config, s secrets, log *slog.Logger) (*agent.Supervisor, error) {
+func openAgents(c config.Config, s secrets, log *slog.Logger, news func(hnv.Name)) (*agent.Supervisor, error) {
 	if len(c.Uplinks) == 0 {
 		return nil, nil
 	}
 	return agent.New(agent.Options{
 		Binary: c.Agents.Binary, RunDir: c.Agents.RunDir, Key: s.key.Derive(agentsKey), Log: log.With("component", "agents"),
-		Cgroup: c.Agents.Cgroup, MemoryMax: int64(c.Agents.MemoryMiB) << 20, CPUPercent: c.Agents.CPUPercent,
+		Cgroup: c.Agents.Cgroup, MemoryMax: int64(c.Agents.MemoryMiB) << 20, CPUPercent: c.Agents.CPUPercent, OnNews: news,
 	})
 }
 

@@ -70,7 +70,8 @@ func run(ctx context.Context, c config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	supervisor, err := openAgents(c, keys, log)
+	var ctrl *control.Controller // there before anything is learned, or an agent told
+	supervisor, err := openAgents(c, keys, log, func(n hnv.Name) { ctrl.AgentNews(n) })
 	if err != nil {
 		return err
 	}
@@ -84,7 +85,6 @@ func run(ctx context.Context, c config.Config) (err error) {
 	closers = append(closers, func() error { st.Close(); return nil })
 
 	mtu := func() int { return paMTU(c.PAInterfaces) }
-	var ctrl *control.Controller // there before anything is learned
 	sw := dataplane.New(dataplane.Options{
 		DefaultACL: hnv.ACLAction(c.ACLDefault),
 		OnError:    func(port string, err error) { log.Warn("packets were not sent", "port", port, "err", err) },

@@ -57,7 +57,15 @@ func beAgent(dir, tenant string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	return agentd.Run(ctx, agentd.Options{Dir: dir, Tenant: tenant, Version: "test", Key: key,
+	turned := make(chan struct{}, 1)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR1)
+	go func() {
+		for range signals {
+			turned <- struct{}{}
+		}
+	}()
+	return agentd.Run(ctx, agentd.Options{Dir: dir, Tenant: tenant, Version: "test", Key: key, Turned: turned,
 		Repair: 50 * time.Millisecond, Parts: []agentd.Named{{Name: "notes", Part: notes{dir}}}}, func() error { return nil })
 }
 

@@ -10,9 +10,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/agentapi"
 )
 
@@ -132,4 +134,50 @@ func TestKeysAreApart(t *testing.T) {
 	if _, err := r.o.Key.Open(sealed, "desired state of "+tenant); err == nil {
 		t.Error("the agent has the supervisor's key")
 	}
+}
+
+// An agent says by itself that its state has changed: to the supervisor that it was
+// started by, and to the one after that; and no other tenant's is meant.
+func TestNews(t *testing.T) {
+	r := newRig(t)
+	heard := make(chan hnv.Name, 64)
+	r.o.OnNews = func(n hnv.Name) { heard <- n }
+	hear := func(pid int) {
+		t.Helper()
+		for len(heard) > 0 {
+			<-heard
+		}
+		must(t, unix.Kill(pid, unix.SIGUSR1))
+		select {
+		case n := <-heard:
+			if n != r.comp.Tenant {
+				t.Errorf("news of %s", n)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatal("no news")
+		}
+	}
+	s := r.supervisor()
+	st := r.apply(s, "hello")
+	hear(st.PID)
+	s.Close()
+	s = r.supervisor()
+	r.apply(s, "hello")
+	hear(st.PID)
+	// A folder that is made anew is watched too.
+	must(t, s.Remove(context.Background(), r.comp))
+	hear(r.apply(s, "again").PID)
+}
+
+// Whatever the kernel's events look like, they are read to their end and no further.
+func FuzzNews(f *testing.F) {
+	f.Add([]byte("\x01\x00\x00\x00\x08\x00\x00\x00\x00\x00\x00\x00\x10\x00\x00\x00news\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		n := news{who: map[int32]hnv.Name{1: name(t)}}
+		n.each(b, func(who hnv.Name) {
+			if who != name(t) {
+				t.Errorf("news of %s", who)
+			}
+		})
+	})
 }

@@ -39,6 +39,9 @@ type Options struct {
 	// BackoffMin and BackoffMax are the times between an agent's end and the next
 	// start, the first and the longest; 0 is 100 ms and 30 s.
 	BackoffMin, BackoffMax time.Duration
+	// OnNews is called with the tenants whose agent's state has changed by itself, one
+	// after the other; nil: nobody wants to know.
+	OnNews func(hnv.Name)
 }
 
 // maxRunDir leaves room for the longest socket's name that unix(7) allows.
@@ -89,6 +92,7 @@ type Supervisor struct {
 	ctx  context.Context // ends the supervising, not the agents
 	stop context.CancelFunc
 	wg   sync.WaitGroup
+	news *news
 
 	mu       sync.Mutex
 	children map[hnv.Name]*child
@@ -112,7 +116,16 @@ func New(o Options) (*Supervisor, error) {
 		return nil, fmt.Errorf("agents: %w", err)
 	}
 	s := &Supervisor{o: o, children: map[hnv.Name]*child{}}
+	var err error
+	if s.news, err = openNews(); err != nil {
+		return nil, fmt.Errorf("agents: %w", err)
+	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.wg.Go(func() {
+		if err := s.news.listen(s.heard); err != nil {
+			s.o.Log.Error("no news of agents, whose state is found out later", "err", err)
+		}
+	})
 	return s, nil
 }
 
@@ -135,6 +148,12 @@ func (s *Supervisor) Apply(ctx context.Context, c Compartment, d agentapi.Desire
 	return st, errors.Join(errs...)
 }
 
+func (s *Supervisor) heard(t hnv.Name) {
+	if s.o.OnNews != nil && s.ctx.Err() == nil {
+		s.o.OnNews(t)
+	}
+}
+
 // child gives the tenant's, made where there is none or its compartment is
 // another now.
 func (s *Supervisor) child(c Compartment) (*child, error) {
@@ -154,6 +173,9 @@ func (s *Supervisor) child(c Compartment) (*child, error) {
 	ch.ctx, ch.abandonNow = context.WithCancel(s.ctx)
 	if err := os.MkdirAll(ch.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("agent of tenant %s: %w", c.Tenant, err)
+	}
+	if err := s.news.watch(c.Tenant, ch.dir); err != nil {
+		s.o.Log.Warn("no news of an agent, whose state is found out later", "tenant", c.Tenant, "err", err)
 	}
 	ch.client = newClient(filepath.Join(ch.dir, agentapi.SocketName))
 	s.children[c.Tenant] = ch
@@ -331,5 +353,6 @@ func (s *Supervisor) mark(list []Status) {
 // Close ends the supervising. The agents run on.
 func (s *Supervisor) Close() {
 	s.stop()
+	s.news.close()
 	s.wg.Wait()
 }

@@ -13,6 +13,8 @@ const (
 	LockName    = "lock"
 	DesiredName = "desired.sealed"
 	LogName     = "log"
+	// NewsName is a file that is written when the state has changed, by itself.
+	NewsName = "news"
 )
 
 // MaxBody bounds a request and an answer, in bytes.

@@ -56,6 +56,8 @@ type Options struct {
 	// Repair is how often the state is compared with what is wanted; 0 is
 	// DefaultRepair.
 	Repair time.Duration
+	// Turned says that the state has changed by itself; nil: it is not said.
+	Turned <-chan struct{}
 }
 
 // DefaultRepair is how often an agent looks for drift; retry is how soon it
@@ -63,6 +65,8 @@ type Options struct {
 const (
 	DefaultRepair = 10 * time.Second
 	retry         = time.Second
+	// newsGap is between two words about changes, at least.
+	newsGap = 200 * time.Millisecond
 )
 
 // ErrRunning is returned where another agent has the run folder.
@@ -144,6 +148,9 @@ func acquire(path string) (*os.File, error) {
 
 // loop repairs until the end, and tells whether the kernel's state is to stay.
 func (a *agent) loop(ctx context.Context, served <-chan error) (keep bool, err error) {
+	last := time.Now()
+	turned := a.Turned
+	var gap <-chan time.Time
 	for {
 		a.mu.Lock()
 		wait := a.Repair
@@ -152,14 +159,22 @@ func (a *agent) loop(ctx context.Context, served <-chan error) (keep bool, err e
 		}
 		a.mu.Unlock()
 		select {
+		case <-turned:
+			a.tellNews()
+			turned, gap = nil, time.After(newsGap)
+			continue
+		case <-gap:
+			turned, gap = a.Turned, nil
+			continue
 		case <-ctx.Done():
 			return true, nil
 		case keep := <-a.end:
 			return keep, nil
 		case err := <-served:
 			return true, err
-		case <-time.After(wait):
+		case <-time.After(wait - time.Since(last)):
 		}
+		last = time.Now()
 		if _, err := os.Stat(filepath.Join(a.Dir, agentapi.LockName)); errors.Is(err, fs.ErrNotExist) {
 			a.Log.Error("the run folder is gone, and with it whoever was served")
 			return false, nil
@@ -167,6 +182,14 @@ func (a *agent) loop(ctx context.Context, served <-chan error) (keep bool, err e
 		a.mu.Lock()
 		a.apply(ctx)
 		a.mu.Unlock()
+	}
+}
+
+// tellNews writes the file that whoever supervises this process watches.
+func (a *agent) tellNews() {
+	err := os.WriteFile(filepath.Join(a.Dir, agentapi.NewsName), nil, 0o600)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		a.Log.Warn("cannot tell of changes", "error", err)
 	}
 }
 
