@@ -360,11 +360,18 @@ func (f *Fabric) checkAttachment(t Tenant, a Attachment) error {
 	return f.forwardedApart(t, a)
 }
 
-// sameWire refuses an address that another compartment has on the same wire.
+// sameWire refuses a VLAN that another attachment has, as Linux has one link for
+// it, and an address that another compartment has on the same wire.
 func (f *Fabric) sameWire(a Attachment) error {
 	for _, of := range f.attachments {
 		for _, o := range of {
-			if o.Tenant == a.Tenant || o.Uplink != a.Uplink || o.VLAN != a.VLAN {
+			if o.Key() == a.Key() || o.Uplink != a.Uplink || o.VLAN != a.VLAN {
+				continue
+			}
+			if a.VLAN != 0 {
+				return conflictf("attachment %s: VLAN %d of uplink %s is that of attachment %s: one attachment has a VLAN; several need its link as an uplink of kind macvlan", a.Key(), a.VLAN, a.Uplink, o.Key())
+			}
+			if o.Tenant == a.Tenant {
 				continue
 			}
 			for _, p := range a.Addresses {
