@@ -2,6 +2,7 @@ package control
 
 import (
 	"cmp"
+	"slices"
 	"time"
 
 	"github.com/hnvgate/hnvgate/compartments"
@@ -58,28 +59,32 @@ func (o *Options) untranslated(says hnv.Offload) string {
 
 // restrict takes from the exit what the compartment is not to have any more: before
 // the rules are changed, as others may get it as soon as these are.
-func (t *tenant) restrict(want []hnv.ExternalRange) {
+func (t *tenant) restrict(s *compartments.Spec) {
 	if t.c.o.Exits == nil || t.exit.now.Link == 0 {
 		return
 	}
 	e := t.exit.now
-	e.External = nil
-	for _, r := range t.exit.now.External {
-		for _, w := range want {
-			if r == w {
-				e.External = append(e.External, r)
-			}
-		}
-	}
-	if len(e.External) != len(t.exit.now.External) {
+	e.External, e.Forwarded = both(e.External, s.External), both(e.Forwarded, s.Forwarded)
+	if len(e.External) != len(t.exit.now.External) || len(e.Forwarded) != len(t.exit.now.Forwarded) {
 		t.setExit(e)
 	}
+}
+
+// both gives what is in both lists.
+func both[T comparable](had, want []T) []T {
+	var out []T
+	for _, x := range had {
+		if slices.Contains(want, x) {
+			out = append(out, x)
+		}
+	}
+	return out
 }
 
 // openExit has the programs take the compartment's packets, as it now is.
 // untranslated tells why the programs do not translate its established connections;
 // "": they do.
-func (t *tenant) openExit(c compartments.Exit, external []hnv.ExternalRange, untranslated string) {
+func (t *tenant) openExit(c compartments.Exit, s *compartments.Spec, untranslated string) {
 	if untranslated == "" && c.Netns < 0 {
 		untranslated = "the kernel has no number for the compartment's namespace"
 	}
@@ -92,7 +97,7 @@ func (t *tenant) openExit(c compartments.Exit, external []hnv.ExternalRange, unt
 		t.closeExit()
 		t.exit.within = untranslated
 	}
-	e := offload.Exit{Link: c.Link, Uplink: c.Uplink, MAC: c.MAC, Peer: c.PeerMAC, MTU: c.MTU, External: external}
+	e := offload.Exit{Link: c.Link, Uplink: c.Uplink, MAC: c.MAC, Peer: c.PeerMAC, MTU: c.MTU, External: s.External, Forwarded: s.Forwarded}
 	if untranslated == "" {
 		e.NAT = &offload.NAT{Port: c.Port, Netns: c.Netns, TCPTimeout: tcpTimeout, UDPTimeout: udpTimeout}
 	}

@@ -54,6 +54,10 @@ func external(addrs ...string) (out []hnv.ExternalRange) {
 	return out
 }
 
+func outside(addrs ...string) *compartments.Spec {
+	return &compartments.Spec{External: external(addrs...)}
+}
+
 func exitTenant() (*tenant, *fakeExits) {
 	f := &fakeExits{exits: map[int]offload.Exit{}}
 	return &tenant{c: &Controller{o: Options{Exits: f, NATOffload: true, Log: slog.New(slog.DiscardHandler)}}}, f
@@ -63,22 +67,22 @@ func exitTenant() (*tenant, *fakeExits) {
 func TestExitIsRestrictedFirst(t *testing.T) {
 	n, f := exitTenant()
 	at := compartments.Exit{Link: 7, Port: 8, Uplink: 2, MTU: 1500, Netns: 1}
-	n.restrict(external("203.0.113.10"))
-	n.openExit(at, external("203.0.113.10", "203.0.113.11"), "")
+	n.restrict(outside("203.0.113.10"))
+	n.openExit(at, outside("203.0.113.10", "203.0.113.11"), "")
 	if e := f.exits[7]; len(e.External) != 2 || e.NAT == nil || e.NAT.Port != 8 || e.NAT.Netns != 1 {
 		t.Fatalf("the exit is %+v", e)
 	}
-	n.restrict(external("203.0.113.11", "203.0.113.12"))
+	n.restrict(outside("203.0.113.11", "203.0.113.12"))
 	if e := f.exits[7]; !slices.Equal(e.External, external("203.0.113.11")) {
 		t.Errorf("before the rules are changed, it has %v", e.External)
 	}
-	n.openExit(at, external("203.0.113.11", "203.0.113.12"), "not now")
+	n.openExit(at, outside("203.0.113.11", "203.0.113.12"), "not now")
 	if e := f.exits[7]; len(e.External) != 2 || e.NAT != nil || n.status.within != "not now" {
 		t.Errorf("then it is %+v, as %q", e, n.status.within)
 	}
 	// A compartment that is made anew has another link.
 	at.Link = 9
-	n.openExit(at, external("203.0.113.11"), "")
+	n.openExit(at, outside("203.0.113.11"), "")
 	if _, still := f.exits[7]; still || len(f.exits) != 1 {
 		t.Errorf("exits: %+v", f.exits)
 	}
@@ -91,16 +95,34 @@ func TestExitIsRestrictedFirst(t *testing.T) {
 	}
 }
 
+// So it is with prefixes that are forwarded.
+func TestExitForwards(t *testing.T) {
+	n, f := exitTenant()
+	at := compartments.Exit{Link: 7, Port: 8, Uplink: 2, MTU: 1500, Netns: 1}
+	with := outside("203.0.113.10")
+	with.Forwarded = []netip.Prefix{netip.MustParsePrefix("10.1.1.0/24"), netip.MustParsePrefix("10.1.2.0/24")}
+	n.openExit(at, with, "")
+	if e := f.exits[7]; !slices.Equal(e.Forwarded, with.Forwarded) {
+		t.Errorf("the exit is %+v", e)
+	}
+	less := outside("203.0.113.10")
+	less.Forwarded = []netip.Prefix{with.Forwarded[1], netip.MustParsePrefix("10.1.3.0/24")}
+	n.restrict(less)
+	if e := f.exits[7]; !slices.Equal(e.Forwarded, with.Forwarded[1:]) {
+		t.Errorf("before the rules are changed, it forwards %v", e.Forwarded)
+	}
+}
+
 // What the programs refuse is the rules' and routes'.
 func TestRefusedExitIsRemoved(t *testing.T) {
 	n, f := exitTenant()
 	f.refuse = errors.New("the table is full")
-	n.openExit(compartments.Exit{Link: 7, Uplink: 2, MTU: 1500}, external("203.0.113.10"), "")
+	n.openExit(compartments.Exit{Link: 7, Uplink: 2, MTU: 1500}, outside("203.0.113.10"), "")
 	if !slices.Equal(f.said, []string{"set", "remove"}) || n.exit.reason != "the table is full" {
 		t.Errorf("said %v, reason %q", f.said, n.exit.reason)
 	}
 	f.refuse = nil
-	n.openExit(compartments.Exit{Link: 7, Uplink: 2, MTU: 1500}, external("203.0.113.10"), "")
+	n.openExit(compartments.Exit{Link: 7, Uplink: 2, MTU: 1500}, outside("203.0.113.10"), "")
 	if n.exit.reason != "" || len(f.exits) != 1 {
 		t.Errorf("afterwards: %q, %v", n.exit.reason, f.exits)
 	}
@@ -132,12 +154,12 @@ func TestWhoseConnectionsAreOffloaded(t *testing.T) {
 		}
 	}
 	n, f := exitTenant()
-	n.openExit(compartments.Exit{Link: 7, Port: 8, Uplink: 2, MTU: 1500, Netns: -1}, external("203.0.113.10"), "")
+	n.openExit(compartments.Exit{Link: 7, Port: 8, Uplink: 2, MTU: 1500, Netns: -1}, outside("203.0.113.10"), "")
 	if e := f.exits[7]; e.NAT != nil || !strings.Contains(n.status.within, "no number") {
 		t.Errorf("without a number of its namespace it is %+v, as %q", e, n.status.within)
 	}
 	// It tells what became of it, with what the programs counted.
-	n.openExit(compartments.Exit{Link: 7, Port: 8, Uplink: 2, MTU: 1500, Netns: 1}, external("203.0.113.10"), "")
+	n.openExit(compartments.Exit{Link: 7, Port: 8, Uplink: 2, MTU: 1500, Netns: 1}, outside("203.0.113.10"), "")
 	var st v1.NATStatus
 	n.c.offloadStatus(n, &st)
 	if st.Offload != "ebpf" || st.OffloadReason != "" || st.Offloaded == nil || st.Offloaded.In.Packets != 5 || st.Offloaded.Out.Bytes != 600 {
@@ -145,7 +167,7 @@ func TestWhoseConnectionsAreOffloaded(t *testing.T) {
 	}
 	n.closeExit()
 	n.status.unplace()
-	n.openExit(compartments.Exit{Link: 9, Uplink: 2, MTU: 1500, Netns: 1}, external("203.0.113.10"), "not now")
+	n.openExit(compartments.Exit{Link: 9, Uplink: 2, MTU: 1500, Netns: 1}, outside("203.0.113.10"), "not now")
 	st = v1.NATStatus{}
 	n.c.offloadStatus(n, &st)
 	if st.Offload != "kernel" || st.OffloadReason != "not now" || st.Offloaded != nil {

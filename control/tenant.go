@@ -198,7 +198,7 @@ func (t *tenant) delegate(d Desired, forwards bool) {
 // buildCompartment reports whether the compartment may be given packets: it may
 // not where its NAT could not be put in place.
 func (t *tenant) buildCompartment(ctx context.Context, d *Desired) (repaired []string, open bool, err error) {
-	t.restrict(d.Compartment.External)
+	t.restrict(d.Compartment)
 	res, err := t.c.o.Compartments.Apply(ctx, *d.Compartment)
 	if err != nil {
 		t.status.set(condCompartment, false, "Failed", err.Error())
@@ -220,7 +220,7 @@ func (t *tenant) buildCompartment(ctx context.Context, d *Desired) (repaired []s
 func (t *tenant) translate(ctx context.Context, d *Desired, res compartments.Result) (repaired []string, open bool, err error) {
 	if d.NAT == nil {
 		t.status.drop(condNAT)
-		t.openExit(res.Exit, d.Compartment.External, "nothing is translated")
+		t.openExit(res.Exit, d.Compartment, "nothing is translated")
 		if err := t.c.o.NAT.Remove(ctx, res.Namespace); err != nil {
 			return nil, true, fmt.Errorf("remove NAT: %w", err)
 		}
@@ -233,7 +233,7 @@ func (t *tenant) translate(ctx context.Context, d *Desired, res compartments.Res
 	if err != nil {
 		untranslated = "the compartment's rules are not in place"
 	}
-	t.openExit(res.Exit, d.Compartment.External, untranslated)
+	t.openExit(res.Exit, d.Compartment, untranslated)
 	if err != nil || len(nres.Repaired) > 0 {
 		t.renewExit()
 	}

@@ -22,6 +22,9 @@ type Exit struct {
 	// External are the addresses, or ranges of their ports, that are the
 	// compartment's alone.
 	External []hnv.ExternalRange
+	// Forwarded are prefixes from which the compartment may send as well. The
+	// programs leave these packets, and those to them, to the kernel's forwarding.
+	Forwarded []netip.Prefix
 	// NAT has established connections translated in the programs; nil leaves them
 	// to the compartment.
 	NAT *NAT
@@ -34,6 +37,11 @@ func (e Exit) check() error {
 	for _, r := range e.External {
 		if !r.Addr.IsValid() || r.Addr.Is4In6() || !r.Whole() && (r.Lo == 0 || r.Hi < r.Lo) {
 			return fmt.Errorf("exit over interface %d: external address %s is malformed", e.Link, r)
+		}
+	}
+	for _, p := range e.Forwarded {
+		if !p.IsValid() || p.Addr().Is4In6() || p != p.Masked() {
+			return fmt.Errorf("exit over interface %d: forwarded prefix %s is malformed", e.Link, p)
 		}
 	}
 	if e.NAT != nil {
@@ -59,6 +67,14 @@ type (
 		Pad  [2]byte
 	}
 
+	forwardKey struct {
+		Bits uint32
+		Link uint32
+		Addr addr
+	}
+
+	forwardValue struct{ Link uint32 }
+
 	exitCount struct {
 		In, Out           count
 		NATIn, NATOut     count
@@ -70,6 +86,7 @@ type (
 type exitTables struct {
 	externals table[addr, externalValue]
 	shares    table[shareKey, externalValue]
+	forwards  table[forwardKey, forwardValue]
 	counts    table[uint32, exitCount] // summed up; put sets all to zero
 	nat       *natTables               // nil: connections are not translated
 }
@@ -99,6 +116,7 @@ type exit struct {
 	set       bool // by us, not by an earlier process
 	externals map[addr]bool
 	shares    map[shareKey]bool
+	forwards  map[forwardKey]bool
 }
 
 // newExits adopts what an earlier process has written.
@@ -119,6 +137,10 @@ func newExits(t exitTables, max uint32) (*exits, error) {
 			x.link(v.Link).shares[k] = true
 			x.parts[k.Addr]++
 			return true
+		}),
+		t.forwards.all(func(k forwardKey, _ forwardValue) bool {
+			x.link(k.Link).forwards[k] = true
+			return true
 		}))
 	if err != nil {
 		return nil, fmt.Errorf("read the tables of external addresses: %w", err)
@@ -129,7 +151,7 @@ func newExits(t exitTables, max uint32) (*exits, error) {
 func (x *exits) link(index uint32) *exit {
 	e := x.links[index]
 	if e == nil {
-		e = &exit{externals: map[addr]bool{}, shares: map[shareKey]bool{}}
+		e = &exit{externals: map[addr]bool{}, shares: map[shareKey]bool{}, forwards: map[forwardKey]bool{}}
 		x.links[index] = e
 	}
 	return e
@@ -162,10 +184,14 @@ func (x *exits) Set(e Exit) error {
 			errs = append(errs, x.putExternal(k.Addr, externalValue{Addr: k.Addr, Uplink: v.Uplink}))
 		}
 	}
+	forwards := e.forwards()
+	for k := range forwards {
+		errs = append(errs, x.putForward(l, k))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	taken, err := x.trim(uint32(e.Link), whole, shared)
+	taken, err := x.trim(uint32(e.Link), whole, shared, forwards)
 	if err != nil {
 		return err
 	}
@@ -194,7 +220,7 @@ func (x *exits) Remove(link int) error {
 }
 
 func (x *exits) remove(link uint32) error {
-	if _, err := x.trim(link, nil, nil); err != nil {
+	if _, err := x.trim(link, nil, nil, nil); err != nil {
 		return err
 	}
 	if err := x.nats.remove(link); err != nil {
@@ -220,8 +246,9 @@ func (x *exits) Settle() error {
 	return errors.Join(errs...)
 }
 
-// trim takes out what the link has and should not; taken if there was something.
-func (x *exits) trim(link uint32, whole map[addr]externalValue, shared map[shareKey]externalValue) (taken bool, err error) {
+// trim takes out what the link has and should not; taken if there was something of
+// what is translated to.
+func (x *exits) trim(link uint32, whole map[addr]externalValue, shared map[shareKey]externalValue, forwards map[forwardKey]bool) (taken bool, err error) {
 	l := x.links[link]
 	if l == nil {
 		return false, nil
@@ -247,7 +274,28 @@ func (x *exits) trim(link uint32, whole map[addr]externalValue, shared map[share
 		taken = true
 		delete(l.shares, k)
 	}
+	for k := range l.forwards {
+		if forwards[k] {
+			continue
+		}
+		if err := erase(x.t.forwards, k); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		delete(l.forwards, k)
+	}
 	return taken, errors.Join(errs...)
+}
+
+func (x *exits) putForward(l *exit, k forwardKey) error {
+	if l.forwards[k] {
+		return nil
+	}
+	if err := put(x.t.forwards, k, forwardValue{k.Link}); err != nil {
+		return err
+	}
+	l.forwards[k] = true
+	return nil
 }
 
 func (x *exits) putExternal(a addr, v externalValue) error {
@@ -376,6 +424,19 @@ func (e Exit) values() (whole map[addr]externalValue, shared map[shareKey]extern
 	return whole, shared
 }
 
+// forwards gives the keys of the exit's forwarded prefixes.
+func (e Exit) forwards() map[forwardKey]bool {
+	out := map[forwardKey]bool{}
+	for _, p := range e.Forwarded {
+		bits := p.Bits()
+		if p.Addr().Is4() {
+			bits += 96
+		}
+		out[forwardKey{Bits: linkBits + uint32(bits), Link: uint32(e.Link), Addr: addrOf(p.Addr())}] = true
+	}
+	return out
+}
+
 // shareKeys cuts a range of ports into prefixes of their numbers.
 func shareKeys(a netip.Addr, lo, hi uint16) []shareKey {
 	var out []shareKey
@@ -387,6 +448,9 @@ func shareKeys(a netip.Addr, lo, hi uint16) []shareKey {
 	}
 	return out
 }
+
+// linkBits is how many bits of a forwardKey the link has.
+const linkBits = 32
 
 // shareBits is how many bits the key of a single port has: SHARE_BITS.
 const shareBits = 128 + 16

@@ -14,6 +14,7 @@ import (
 type fakeExits struct {
 	externals fake[addr, externalValue]
 	shares    fake[shareKey, externalValue]
+	forwards  fake[forwardKey, forwardValue]
 	counts    fake[uint32, exitCount]
 	exits     fake[uint32, natExit]
 	slots     fake[uint32, uint32]
@@ -21,11 +22,11 @@ type fakeExits struct {
 
 func newFakeExits() *fakeExits {
 	f := newFakes()
-	return &fakeExits{newFake[addr, externalValue](f), newFake[shareKey, externalValue](f), newFake[uint32, exitCount](f), newFake[uint32, natExit](f), newFake[uint32, uint32](f)}
+	return &fakeExits{newFake[addr, externalValue](f), newFake[shareKey, externalValue](f), newFake[forwardKey, forwardValue](f), newFake[uint32, exitCount](f), newFake[uint32, natExit](f), newFake[uint32, uint32](f)}
 }
 
 func (f *fakeExits) tables() exitTables {
-	return exitTables{&f.externals, &f.shares, &f.counts, &natTables{&f.exits, &f.slots}}
+	return exitTables{&f.externals, &f.shares, &f.forwards, &f.counts, &natTables{&f.exits, &f.slots}}
 }
 
 // owner finds whose the port of an address is, as the programs do.
@@ -106,6 +107,59 @@ func TestShareKeys(t *testing.T) {
 		if len(keys) > 30 {
 			t.Errorf("%d-%d: %d prefixes", c[0], c[1], len(keys))
 		}
+	}
+}
+
+// What an exit forwards is its own, also of what an earlier process left.
+func TestExitsForward(t *testing.T) {
+	f := newFakeExits()
+	x := mustExits(t, f)
+	with := func(link int, prefixes ...string) Exit {
+		e := testExit(t, link, fmt.Sprintf("203.0.113.%d", link))
+		for _, p := range prefixes {
+			e.Forwarded = append(e.Forwarded, netip.MustParsePrefix(p))
+		}
+		return e
+	}
+	check := func(want ...string) {
+		t.Helper()
+		var got []string
+		for k, v := range f.forwards.m {
+			a := netip.AddrFrom16([16]byte(k.Addr))
+			bits := int(k.Bits) - linkBits
+			if a.Is4In6() {
+				a, bits = a.Unmap(), bits-96
+			}
+			if k.Link != v.Link {
+				t.Errorf("the entry %+v is of %d", k, v.Link)
+			}
+			got = append(got, fmt.Sprintf("%d:%s/%d", k.Link, a, bits))
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("forwarded: %v, want %v", got, want)
+		}
+	}
+	set(t, x, with(10, "10.1.1.0/24", "fd00:1::/64"))
+	set(t, x, with(11, "10.2.0.0/16"))
+	check("10:10.1.1.0/24", "10:fd00:1::/64", "11:10.2.0.0/16")
+	set(t, x, with(10, "10.1.1.0/24", "10.1.2.0/24"))
+	check("10:10.1.1.0/24", "10:10.1.2.0/24", "11:10.2.0.0/16")
+	x = mustExits(t, f)
+	set(t, x, with(10, "10.1.2.0/24"))
+	check("10:10.1.2.0/24", "11:10.2.0.0/16")
+	if err := x.Settle(); err != nil {
+		t.Fatal(err)
+	}
+	check("10:10.1.2.0/24")
+	if err := x.Remove(10); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	bad := with(10)
+	bad.Forwarded = []netip.Prefix{netip.MustParsePrefix("10.1.1.1/24")}
+	if err := x.Set(bad); err == nil {
+		t.Error("a malformed prefix is taken")
 	}
 }
 

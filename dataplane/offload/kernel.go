@@ -26,7 +26,7 @@ type kernel struct {
 var kept = []string{
 	"pas", "vsids", "ports", "stations", "records", "hosts", "teams", "routes", "hop_sets", "settings", "settings_now",
 	"buckets", "traffic", "events", "verdicts", numbersMap, hooksMap,
-	"externals", "shares", "exit_counts", "nat_exits", "nat_slots", "epoch",
+	"externals", "shares", "forwards", "exit_counts", "nat_exits", "nat_slots", "epoch",
 }
 
 // These are for user space alone.
@@ -122,7 +122,7 @@ func (s Sizes) set(spec *ebpf.CollectionSpec) {
 	for name, n := range map[string]uint32{
 		"vsids": s.VSIDs, "traffic": s.VSIDs, "events": s.VSIDs, "ports": s.Ports, "stations": s.Ports, "records": s.Records,
 		"hosts": s.Hosts, "teams": s.Teams, "routes": s.Routes, "hop_sets": s.HopSets, "buckets": s.Tenants, numbersMap: s.Tenants,
-		hooksMap: s.Ports, "pas": s.PAs, "externals": s.Externals, "shares": s.Externals, "exit_counts": s.Exits, "nat_exits": s.Exits, "nat_slots": 2 * s.Exits,
+		hooksMap: s.Ports, "pas": s.PAs, "externals": s.Externals, "shares": s.Externals, "forwards": s.Externals, "exit_counts": s.Exits, "nat_exits": s.Exits, "nat_slots": 2 * s.Exits,
 		"nat_flows": s.Flows, "verdicts": s.Verdicts,
 	} {
 		if n > 0 {

@@ -9,7 +9,7 @@ import (
 // layoutVersion names what entries mean and how they are laid out. Whoever changes
 // either, here and in bpf/tables.h, makes it another number: maps that an earlier
 // process has pinned are not used then.
-const layoutVersion = 5
+const layoutVersion = 6
 
 // The entries of the tables, as bpf/tables.h has them.
 type (

@@ -44,7 +44,10 @@ func loadUplink(o uplinkOptions) (*uplinkKernel, error) {
 		return nil, fmt.Errorf("read the uplink's object: %w", err)
 	}
 	sizes := o.sizes.fill()
-	spec.Maps["externals"].MaxEntries, spec.Maps["shares"].MaxEntries, spec.Maps["exit_counts"].MaxEntries = sizes.Externals, sizes.Externals, sizes.Exits
+	for _, name := range []string{"externals", "shares", "forwards"} {
+		spec.Maps[name].MaxEntries = sizes.Externals
+	}
+	spec.Maps["exit_counts"].MaxEntries = sizes.Exits
 	k := &uplinkKernel{maps: map[string]*ebpf.Map{}, nat: o.with != nil && o.with.nat}
 	for name, value := range map[string]bool{"observed": o.observed, "nat_offload": k.nat} {
 		if err := spec.Variables[name].Set(value); err != nil {
@@ -80,6 +83,7 @@ func (k *uplinkKernel) tables() exitTables {
 	t := exitTables{
 		externals: kernelTable[addr, externalValue]{k.maps["externals"]},
 		shares:    kernelTable[shareKey, externalValue]{k.maps["shares"]},
+		forwards:  kernelTable[forwardKey, forwardValue]{k.maps["forwards"]},
 		counts:    summedTable[uint32, exitCount]{k.maps["exit_counts"], func(sum *exitCount, v exitCount) { sum.add(v) }},
 	}
 	if k.nat {

@@ -26,6 +26,18 @@ struct share_key {
 	__u8 pad[2];
 };
 
+/* forwards: prefixes from which a compartment may send as well, over its link. The
+ * kernel forwards these packets, and those to them. */
+struct forward_key {
+	__u32 bits;
+	__u32 link;
+	struct addr addr;
+};
+
+struct forward {
+	__u32 link; /* again: see find_external */
+};
+
 /* exit_counts: what passed here over a compartment's link, and packets of the
  * compartment that were not let out. */
 struct exit_count {
@@ -37,9 +49,13 @@ struct exit_count {
 
 TABLE(externals, BPF_MAP_TYPE_HASH, struct addr, struct external, 1024, BPF_F_NO_PREALLOC);
 TABLE(shares, BPF_MAP_TYPE_LPM_TRIE, struct share_key, struct external, 1024, BPF_F_NO_PREALLOC);
+TABLE(forwards, BPF_MAP_TYPE_LPM_TRIE, struct forward_key, struct forward, 1024, BPF_F_NO_PREALLOC);
 TABLE(exit_counts, BPF_MAP_TYPE_PERCPU_HASH, __u32, struct exit_count, 1024, BPF_F_NO_PREALLOC);
 
-enum { SHARE_BITS = 8 * (sizeof(struct addr) + sizeof(__be16)) };
+enum {
+	SHARE_BITS = 8 * (sizeof(struct addr) + sizeof(__be16)),
+	FORWARD_BITS = 8 * (sizeof(__u32) + sizeof(struct addr)),
+};
 
 /* find_external copies the entry of an address. The kernel may hand the place of a
  * deleted one to another meanwhile, which can be another compartment's: so each
@@ -183,6 +199,16 @@ static __always_inline int may_say(struct __sk_buff *skb, const struct addr *src
 			return EXIT_SPOOFED;
 	}
 	return e->link == skb->ifindex ? 0 : EXIT_SPOOFED;
+}
+
+/* may_forward tells whether an address is in a prefix from which the link's
+ * compartment may send. */
+static __always_inline bool may_forward(__u32 link, const struct addr *src)
+{
+	struct forward_key key = { .bits = FORWARD_BITS, .link = link, .addr = *src };
+	struct forward *f = bpf_map_lookup_elem(&forwards, &key);
+
+	return f && f->link == link;
 }
 
 /* forwarding finds the next hop of a packet from the one address to the other, as

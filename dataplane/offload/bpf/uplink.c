@@ -8,9 +8,10 @@
  * Both take the common packets; the kernel's forwarding, with the rules of package
  * compartments, is the reference and has all others: ARP and neighbor discovery,
  * fragments, options, what has no TTL left, is too big, is for the gateway, from
- * compartment to compartment, or for nobody. Only one thing is decided here alone:
- * no packet of a compartment goes on, to the kernel neither, that does not come
- * from an external address of its own. */
+ * compartment to compartment, for nobody, or of a prefix that is forwarded as it is.
+ * Only one thing is decided here alone: no packet of a compartment goes on, to the
+ * kernel neither, that does not come from an external address of its own, or a
+ * prefix that it forwards. */
 
 #include "nat.h"
 
@@ -120,6 +121,8 @@ int from_external(struct __sk_buff *skb)
 	if (!is_ipv4(&src) && martian(&src))
 		return to_stack();
 	r = may_say(skb, &src, &e);
+	if (r == EXIT_SPOOFED && may_forward(skb->ifindex, &src))
+		return to_stack();
 	if (r)
 		return drop_exit(skb->ifindex, r);
 	if (!common(skb, &h) || h.len + ETH_LEN != skb->len)
