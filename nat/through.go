@@ -9,7 +9,9 @@ import (
 
 func (b builder) prerouting() nft.Chain {
 	c := nft.Chain{Name: "prerouting", Hook: &nft.Hook{Type: nft.Filter, At: nft.Prerouting, Priority: nft.PriorityMangle}}
-	c.Rules = append(c.Rules, drop(DropInvalid, nft.CTState(nft.StateInvalid)))
+	// The others are about what comes from elsewhere; that half of all packets need not
+	// pass each of them.
+	c.Rules = append(c.Rules, drop(DropInvalid, nft.CTState(nft.StateInvalid)), nft.R(b.in, nft.Accept()))
 	for _, f := range b.families {
 		c.Rules = append(c.Rules,
 			drop(DropSpoofed, nft.IIfName(b.spec.Outside), nft.In("inside"+f.digit, f.src)),
