@@ -61,12 +61,13 @@ func numberOf(p *ebpf.Program) numbered { return numbered{p, idOf(p)} }
 // process of the instance had there, unless it is there.
 func (k hooks) set(ifindex int, program string, p numbered) error {
 	want := nl.Filter{Link: ifindex, Priority: priorityOf(program), Handle: filterHandle, Name: filterName(k.instance, program)}
-	is, ok, err := k.h.Filter(ifindex, want.Priority, want.Handle)
+	there, err := k.h.FiltersAt(ifindex, want.Priority)
 	if err != nil {
 		return fmt.Errorf("attach %s: %w", program, err)
 	}
-	if ok && is.Name == want.Name { // so there is clsact
-		if ebpf.ProgramID(is.Program) != p.id || p.id == 0 {
+	// Where there is one, there is clsact; one beside it may come first.
+	if len(there) == 1 && there[0].Name == want.Name && there[0].Handle == want.Handle {
+		if ebpf.ProgramID(there[0].Program) != p.id || p.id == 0 {
 			err = k.h.SetFilter(want, p.FD())
 		}
 		if err != nil {

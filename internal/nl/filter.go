@@ -124,24 +124,28 @@ func filterHead(f Filter) *vnl.TcMsg {
 	return &vnl.TcMsg{Ifindex: int32(f.Link), Handle: f.Handle, Parent: atIngress, Info: uint32(f.Priority)<<16 | uint32(protocol)}
 }
 
-// Filter gives the BPF program at a place at the link's ingress; not ok if something
-// else is there, or nothing.
-func (h *Handle) Filter(link int, priority uint16, handle uint32) (f Filter, ok bool, err error) {
-	head := filterHead(Filter{Link: link, Priority: priority, Handle: handle})
-	msgs, err := h.ask(unix.RTM_GETTFILTER, 0, unix.RTM_NEWTFILTER, func(r *vnl.NetlinkRequest) {
-		r.AddData(head)
-		r.AddData(vnl.NewRtAttr(vnl.TCA_KIND, vnl.ZeroTerminated(kindBPF)))
+// FiltersAt lists the BPF programs of the priority at the link's ingress; none if there
+// is no such link.
+func (h *Handle) FiltersAt(link int, priority uint16) (out []Filter, err error) {
+	msgs, err := h.ask(unix.RTM_GETTFILTER, unix.NLM_F_DUMP, unix.RTM_NEWTFILTER, func(r *vnl.NetlinkRequest) {
+		r.AddData(&vnl.TcMsg{Ifindex: int32(link), Parent: atIngress, Info: uint32(priority) << 16})
 	})
-	if isAbsent(err) || errors.Is(err, unix.EINVAL) || err == nil && len(msgs) == 0 {
-		return f, false, nil
+	if isAbsent(err) || errors.Is(err, unix.EINVAL) {
+		return nil, nil
 	}
 	if err != nil {
-		return f, false, linkError(fmt.Sprintf("look at filters of link %d", link), err)
+		return nil, linkError(fmt.Sprintf("list filters of link %d", link), err)
 	}
-	if f, ok, err = parseFilter(msgs[0]); err != nil {
-		return f, false, fmt.Errorf("look at filters of link %d: %w", link, err)
+	for _, m := range msgs {
+		f, ok, err := parseFilter(m)
+		if err != nil {
+			return nil, fmt.Errorf("list filters of link %d: %w", link, err)
+		}
+		if ok && f.Priority == priority {
+			out = append(out, f)
+		}
 	}
-	return f, ok && f.Priority == priority && f.Handle == handle, nil
+	return out, nil
 }
 
 // Filters lists the BPF programs at the link's ingress. others counts the filters

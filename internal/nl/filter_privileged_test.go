@@ -51,18 +51,20 @@ func TestFilters(t *testing.T) {
 
 	expect := func(want ...Filter) {
 		t.Helper()
-		at := map[uint16]Filter{}
-		for _, w := range want {
-			at[w.Priority] = w
-		}
-		for _, priority := range []uint16{1000, 1001} {
-			w, want := at[priority]
-			if got, ok, err := h.Filter(a, priority, 1); err != nil || ok != want || got.Name != w.Name || got.Program != w.Program {
-				t.Errorf("at %d: %+v, %v, %v; want %+v", priority, got, ok, err, w)
+		for _, priority := range []uint16{999, 1000, 1001} {
+			var at []Filter
+			for _, w := range want {
+				if w.Priority == priority {
+					at = append(at, w)
+				}
 			}
-		}
-		if got, ok, err := h.Filter(a, 1000, 2); err != nil || ok {
-			t.Errorf("another handle: %+v, %v", got, err)
+			got, err := h.FiltersAt(a, priority)
+			for i := range got {
+				got[i].Tag = [8]byte{}
+			}
+			if err != nil || !slices.Equal(got, at) {
+				t.Errorf("at %d: %+v, %v; want %+v", priority, got, err, at)
+			}
 		}
 		got, _, err := h.Filters(a)
 		must(t, err)
@@ -88,6 +90,12 @@ func TestFilters(t *testing.T) {
 	must(t, h.SetFilter(g, one.FD()))
 	g.Program = oneID
 	expect(f, g)
+	beside := Filter{Link: a, Priority: 1000, Handle: 7, Name: "beside"}
+	must(t, h.SetFilter(beside, two.FD()))
+	if got, err := h.FiltersAt(a, 1000); err != nil || len(got) != 2 {
+		t.Errorf("two of one priority: %+v, %v", got, err)
+	}
+	must(t, h.DelFilter(beside))
 	for range 2 {
 		must(t, h.DelFilter(f))
 		expect(g)
