@@ -89,7 +89,7 @@ func (s *Switch) serve(ctx context.Context, name string, r Reader, w *Worker, ta
 	defer b.close()
 	failures := 0
 	for pause := firstPause; ; {
-		n, err := r.ReadBatch(b.next())
+		n, err := b.read(r)
 		if n > 0 {
 			take(b.all[:n])
 			w.Flush()
@@ -128,6 +128,17 @@ const idleReads = 64
 
 func newBatch(pool *sync.Pool) *batch {
 	return &batch{pool: pool, all: make([]*packet.Frame, 0, BatchSize)}
+}
+
+// read fills the frames. While there is nothing to read for good it holds none.
+func (b *batch) read(r Reader) (int, error) {
+	if q, ok := r.(QuietReader); ok && q.Quiet() {
+		b.shrink(0)
+		if err := q.Wait(); err != nil {
+			return 0, err
+		}
+	}
+	return r.ReadBatch(b.next())
 }
 
 // next gives the frames to read into.

@@ -30,6 +30,16 @@ type Reader interface {
 	ReadBatch(frames []*packet.Frame) (n int, err error)
 }
 
+// QuietReader is a Reader that may have nothing to read for good.
+type QuietReader interface {
+	Reader
+	// Quiet tells whether packets are not to be expected.
+	Quiet() bool
+	// Wait returns when there is something to read all the same. It fails as ReadBatch
+	// does.
+	Wait() error
+}
+
 // Worker takes packets through a Switch. It is one goroutine's: all it has is
 // its own, but for the Writers and the published configuration.
 //

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -56,7 +57,9 @@ type Link struct {
 	index int
 	s     *socket
 	read  sync.Mutex // held by the goroutine in ReadBatch
-	in    *recvBatch
+	in    *recvBatch // made when it is first needed
+	batch int
+	quiet atomic.Bool // nobody's frames are read
 	rc    readCounters
 	out   pool[sendBatch]
 	wc    writeCounters
@@ -65,7 +68,8 @@ type Link struct {
 // OpenLink opens the interface for Ethernet frames. The interface may be down.
 func OpenLink(ifname string, o LinkOptions) (*Link, error) {
 	batch, rbuf, wbuf := bounds(o.Batch, o.ReadBuffer, o.WriteBuffer)
-	l := &Link{name: ifname, in: newRecvBatch(batch, true)}
+	l := &Link{name: ifname, batch: batch}
+	l.quiet.Store(o.WriteOnly)
 	s, err := openPacket(packetOptions{
 		ifname: ifname, do: o.Do, read: rbuf, write: wbuf, protocol: heard(o.WriteOnly),
 		setup: func(fd, index int) error {
@@ -108,6 +112,21 @@ func (l *Link) SetWriteOnly(on bool) error {
 	if err := l.s.control(func(fd int) error { return bindPacket(fd, l.index, heard(on)) }); err != nil {
 		return fmt.Errorf("change what is read of port %s: %w", l.name, err)
 	}
+	l.quiet.Store(on)
+	return nil
+}
+
+// Quiet tells whether the link is only written to.
+func (l *Link) Quiet() bool { return l.quiet.Load() }
+
+// Wait waits for something to read, as ReadBatch does, without frames to read it into:
+// a thousand links of which nothing is read need not hold a frame each.
+func (l *Link) Wait() error {
+	l.read.Lock()
+	defer l.read.Unlock()
+	if err := l.s.waitRead(); err != nil {
+		return fmt.Errorf("read port %s: %w", l.name, err)
+	}
 	return nil
 }
 
@@ -118,6 +137,9 @@ func (l *Link) SetWriteOnly(on bool) error {
 func (l *Link) ReadBatch(frames []*packet.Frame) (int, error) {
 	l.read.Lock()
 	defer l.read.Unlock()
+	if l.in == nil {
+		l.in = newRecvBatch(l.batch, true)
+	}
 	frames = frames[:min(len(frames), len(l.in.msgs))]
 	if len(frames) == 0 {
 		return 0, nil

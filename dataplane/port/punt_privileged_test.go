@@ -132,10 +132,27 @@ func TestPuntReaderEnds(t *testing.T) {
 // A Link that is only written to gets nothing, still learns of its interface's
 // end, and can be made to read, and not to, at any time.
 func TestWriteOnlyLink(t *testing.T) {
+	t.Run("reads", func(t *testing.T) { testWriteOnlyLink(t, func(l *Link) reader { return l }) })
+	t.Run("waits", func(t *testing.T) { testWriteOnlyLink(t, func(l *Link) reader { return waiting{l} }) })
+}
+
+// waiting waits where there is nothing to read, without frames.
+type waiting struct{ *Link }
+
+func (w waiting) ReadBatch(frames []*packet.Frame) (int, error) {
+	if w.Quiet() {
+		if err := w.Wait(); err != nil {
+			return 0, err
+		}
+	}
+	return w.Link.ReadBatch(frames)
+}
+
+func testWriteOnlyLink(t *testing.T, by func(*Link) reader) {
 	na, nb := pair(t)
 	a, b := openLink(t, na, "va", LinkOptions{WriteOnly: true}), openLink(t, nb, "vb", LinkOptions{})
 	frames := make(chan []byte, 64)
-	errc := readUntilError(a, frames)
+	errc := readUntilError(by(a), frames)
 	send := func(mark byte) {
 		t.Helper()
 		if n, err := b.WriteBatch([]*packet.Frame{frameOf(experimental(60, mark))}); n != 1 || err != nil {

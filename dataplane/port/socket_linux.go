@@ -253,17 +253,58 @@ func (s *socket) readBatch(b *recvBatch, want int, c *readCounters) (int, error)
 		case err == nil && b.errno != unix.EAGAIN && b.errno != unix.ENETDOWN:
 			return 0, os.NewSyscallError("recvmmsg", b.errno)
 		}
-		// Told that the interface is down, or woken up without a frame: by a
-		// writer, by downPoll, or by an error that a writer saw first.
-		if err := s.checkLink(); err != nil {
+		if err := s.lookAgain(err); err != nil {
 			return 0, err
 		}
-		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			// Go's poller does not wait on a socket whose last event was
-			// nothing but an error; the next event ends that.
-			time.Sleep(downPoll)
+	}
+}
+
+// waitRead returns when there is something that readBatch would read. The caller reads
+// nothing else meanwhile.
+func (s *socket) waitRead() error {
+	var b [64]byte // a frame's beginning, with its virtio_net_hdr
+	var errno error
+	waits := 0
+	peek := func(fd uintptr) bool {
+		_, _, errno = unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		if errno != unix.EAGAIN {
+			return true
+		}
+		waits++
+		return waits > 1
+	}
+	for {
+		errno, waits = nil, 0
+		err := s.rc.Read(peek)
+		switch {
+		case err == nil && (errno == nil || errno == unix.EINVAL): // the latter readBatch counts
+			return nil
+		case err == nil && errno == unix.EINTR:
+			continue
+		case s.closed.Load():
+			return net.ErrClosed
+		case err == nil && errno != unix.EAGAIN && errno != unix.ENETDOWN:
+			return os.NewSyscallError("recvfrom", errno)
+		}
+		if err := s.lookAgain(err); err != nil {
+			return err
 		}
 	}
+}
+
+// lookAgain follows a reader's being told that the interface is down, or being woken
+// up without a frame: by a writer, by downPoll, or by an error that a writer saw first.
+// read is what the poller said.
+func (s *socket) lookAgain(read error) error {
+	if err := s.checkLink(); err != nil {
+		return err
+	}
+	if read != nil && !errors.Is(read, os.ErrDeadlineExceeded) {
+		// Go's poller does not wait on a socket whose last event was
+		// nothing but an error; the next event ends that.
+		time.Sleep(downPoll)
+	}
+	return nil
 }
 
 // checkLink fails if the interface is gone. While it is down the reader is woken
