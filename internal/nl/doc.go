@@ -1,5 +1,5 @@
 // Package nl is the one wrapper round rtnetlink (github.com/vishvananda/netlink
-// carries the messages), ethtool and the /proc/sys/net tree: links, addresses,
+// writes the messages), ethtool and the /proc/sys/net tree: links, addresses,
 // routes, neighbours, BPF filters, offloads and settings of one network namespace, in types
 // of its own so that nothing else depends on that library.
 //
