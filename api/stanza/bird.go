@@ -1,6 +1,7 @@
 package stanza
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -86,6 +87,9 @@ func (s Site) bird() string {
 func (s Site) birdExport(f peering.Family) string {
 	nets := s.networks(f)
 	if len(nets) == 0 {
+		if peering.FamilyOf(s.Neighbor) == f {
+			return fmt.Sprintf("where source != RTS_BGP && !(%s ~ net)", s.Neighbor) // not the tunnel itself
+		}
 		return "where source != RTS_BGP"
 	}
 	var words []string

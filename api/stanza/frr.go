@@ -1,6 +1,7 @@
 package stanza
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/hnvgate/hnvgate/hnv/peering"
@@ -30,7 +31,7 @@ func (s Site) frr() string {
 		if len(nets) > 0 {
 			continue
 		}
-		l.add("! no prefixes are said to be at the site: all that the router has is advertised")
+		l.add("! no prefixes are said to be at the site: all that the router advertises may go")
 		l.add("%s prefix-list %s seq 5 permit any", v, label)
 	}
 	l.add("route-map %s-IN permit 10", label)
@@ -56,6 +57,9 @@ func (s Site) frr() string {
 	l.add("%s description %s", n, s.Tenant+"/"+s.Connection)
 	l.add("%s update-source %s", n, s.Local)
 	l.add("%s timers %d %d", n, seconds(s.Keepalive), seconds(s.Hold))
+	if s.Neighbor.Is6() && slices.Contains(s.Families, peering.IPv4) {
+		l.add("%s capability extended-nexthop", n)
+	}
 	if s.Password {
 		l.add(" ! the password of the session, which the gateway does not tell:")
 		l.add(" !%s password PASSWORD", n)
@@ -74,12 +78,8 @@ func (s Site) frr() string {
 		l.add("%s bfd profile %s", n, label)
 	}
 	for _, f := range []peering.Family{peering.IPv4, peering.IPv6} {
-		exchanged := false
-		for _, g := range s.Families {
-			exchanged = exchanged || f == g
-		}
 		l.add(" address-family %s unicast", f)
-		if !exchanged {
+		if !slices.Contains(s.Families, f) {
 			l.add("  no%s activate", n)
 			l.add(" exit-address-family")
 			continue
@@ -89,6 +89,9 @@ func (s Site) frr() string {
 		l.add(" %s route-map %s-OUT out", n, label)
 		if s.internal() {
 			l.add(" %s next-hop-self", n)
+		}
+		if len(s.networks(f)) == 0 {
+			l.add("  ! name what is at the site: network PREFIX, or redistribute connected")
 		}
 		for _, p := range s.networks(f) {
 			l.add("  network %s", p)

@@ -73,6 +73,9 @@ func (s Site) vyos() string {
 		if len(nets) > 0 {
 			l.add("%s %s prefix-list export %s", n, family, label)
 		}
+		if len(nets) == 0 {
+			l.add("# name what is at the site: set protocols bgp %s network PREFIX", family)
+		}
 		for _, p := range nets {
 			l.add("set protocols bgp %s network %s", family, p)
 		}
