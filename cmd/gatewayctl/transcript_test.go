@@ -207,3 +207,47 @@ func TestDocumentedExample(t *testing.T) {
 		t.Error(out)
 	}
 }
+
+// What the guides show is taken, one call after the other.
+func TestGuidesRun(t *testing.T) {
+	for _, guide := range []string{"forwarding", "site-to-site", "bgp"} {
+		t.Run(guide, func(t *testing.T) {
+			b, err := os.ReadFile("../../docs/guide/" + guide + ".md")
+			if err != nil {
+				t.Fatal(err)
+			}
+			socket, _ := gateway(t)
+			dir := t.TempDir()
+			for _, f := range []string{"own.key", "edge.md5"} {
+				data, err := os.ReadFile(filepath.Join("testdata", f))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(filepath.Join(dir, f), data, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			t.Chdir(dir)
+			for _, m := range shownFile.FindAllStringSubmatch(string(b), -1) {
+				if err := os.WriteFile(m[2], []byte(m[1]), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			calls := 0
+			for line := range strings.Lines(string(b)) {
+				if shown, ok := strings.CutPrefix(strings.TrimSpace(line), "$ "); ok {
+					calls++
+					if out := call(t, socket, shown); strings.Contains(out, "[exit ") {
+						t.Errorf("%s\n%s", shown, out)
+					}
+				}
+			}
+			if calls < 10 {
+				t.Errorf("only %d calls are shown", calls)
+			}
+		})
+	}
+}
+
+// shownFile is a file that a guide shows, with its name in the first line.
+var shownFile = regexp.MustCompile("(?s)```yaml\n(# ([a-z-]+\\.yaml):.*?)```")
