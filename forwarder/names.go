@@ -41,7 +41,7 @@ func (n names) mac(t, attachment hnv.Name) [6]byte {
 // of its ports for its own: this one is higher than any NIC's.
 func (n names) portMAC(t, attachment hnv.Name) [6]byte {
 	m := n.mac(t, attachment)
-	m[0] = 0xfe
+	m[0], m[1] = 0xfe, 0xff
 	return m
 }
 
