@@ -41,7 +41,7 @@ type rig struct {
 	h                       *nl.Handle
 	compartments            *compartments.Engine
 	nat                     *nat.Engine
-	sw                      *dataplane.Switch
+	sw, hostSwitch          *dataplane.Switch
 	fast                    *offload.FastPath
 	uplink                  *offload.Uplink
 	up0                     nl.Link
@@ -163,6 +163,7 @@ func newRig(t *testing.T, tenants ...*tenant) *rig {
 
 	r.sw, r.fast = r.machine(r.gw, r.instance, gatewayPA, "pa0")
 	hostSwitch, hostFast := r.machine(r.host, r.instance+"h", hostPA, "pb0")
+	r.hostSwitch = hostSwitch
 	r.uplink, err = offload.OpenUplink(offload.UplinkOptions{Instance: r.instance, Namespace: netns.Path(r.gw), FastPath: r.fast})
 	must(t, err)
 	t.Cleanup(func() { must(t, r.uplink.Close()) })

@@ -117,8 +117,9 @@ int from_external(struct __sk_buff *skb)
 	make_linear(skb);
 	if (skb->vlan_present || (skb->protocol != htons(ETH_P_IP) && skb->protocol != htons(ETH_P_IPV6)) || !source_of(skb, &src))
 		return drop_exit(skb->ifindex, EXIT_SPOOFED);
-	/* What the link's own IPv6 says to its neighbours, no kernel forwards. */
-	if (!is_ipv4(&src) && martian(&src))
+	/* What the link's own IPv6 says to its neighbours, no kernel forwards: from no
+	 * address, or from one of the link. Nor from loopback, but that is forged. */
+	if (!is_ipv4(&src) && martian(&src) && (src.w[0] || src.w[3] != htonl(1)))
 		return to_stack();
 	r = may_say(skb, &src, &e);
 	if (r == EXIT_SPOOFED && may_forward(skb->ifindex, &src))
