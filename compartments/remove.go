@@ -40,20 +40,27 @@ func (e *Engine) Prune(ctx context.Context, keep []hnv.Name) ([]string, error) {
 }
 
 func (e *Engine) prune(ctx context.Context, keep []hnv.Name) ([]string, error) {
-	found, err := e.list()
+	skip := map[hnv.Name]bool{} // those that stay are not looked at: at the start, all others wait for this
+	for _, n := range keep {
+		skip[n] = true
+	}
+	found, err := e.list(skip)
 	if err != nil {
 		return nil, err
+	}
+	for _, n := range found {
+		skip[n] = true
 	}
 	links, err := e.out.Links()
 	if err != nil {
 		return nil, err
 	}
 	for _, l := range links {
-		if t, _, ours := e.names.tenant(l.Alias); ours && !slices.Contains(found, t) {
+		if t, _, ours := e.names.tenant(l.Alias); ours && !skip[t] {
+			skip[t] = true
 			found = append(found, t) // links without their namespace
 		}
 	}
-	found = slices.DeleteFunc(found, func(n hnv.Name) bool { return slices.Contains(keep, n) })
 	slices.SortFunc(found, func(a, b hnv.Name) int { return strings.Compare(a.String(), b.String()) })
 	for _, n := range found {
 		defer e.lock(n)()
@@ -86,8 +93,8 @@ func (e *Engine) pruneStubs() ([]string, error) {
 	return removed, nil
 }
 
-// list names the compartments there are, by their marks.
-func (e *Engine) list() ([]hnv.Name, error) {
+// list names the compartments there are, by their marks, but for those to skip.
+func (e *Engine) list(skip map[hnv.Name]bool) ([]hnv.Name, error) {
 	all, err := netns.List()
 	if err != nil {
 		return nil, err
@@ -96,7 +103,7 @@ func (e *Engine) list() ([]hnv.Name, error) {
 	for _, ns := range all {
 		rest, ok := strings.CutPrefix(ns, e.names.instance+"-")
 		n, err := hnv.ParseName(rest)
-		if !ok || err != nil {
+		if !ok || err != nil || skip[n] {
 			continue
 		}
 		ours, err := e.ours(ns, n)

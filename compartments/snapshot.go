@@ -50,7 +50,7 @@ func (d Drop) Routine() bool {
 
 // Snapshot tells the compartments there are, by name.
 func (e *Engine) Snapshot(ctx context.Context) ([]State, error) {
-	found, err := e.list()
+	found, err := e.list(nil)
 	if err != nil {
 		return nil, fmt.Errorf("list compartments: %w", err)
 	}
