@@ -77,6 +77,8 @@ func TestTunnelPort(t *testing.T) {
 	l.spec.Tunnels[0].At, l.spec.Tunnels[0].ListenPort = netip.MustParseAddr(ext2), 30099
 	l.spec.Tunnels[1].At, l.spec.Tunnels[1].ListenPort = netip.MustParseAddr(dcOwn), 51821
 	l.apply()
+	// Beside the table that marks what tunnels send, as package s2s has it.
+	run(t, "sh", "-c", "ip netns exec "+l.comp+" nft 'table inet hnv-s2s { chain output { type filter hook output priority -150; udp sport 30099 ip dscp set 46; }; }'")
 	out := watch(t, l.outside, "x")
 	c, dc := l.listen(30099), l.listen(51821)
 	go echoTo(c)
@@ -126,8 +128,10 @@ func TestTunnelPort(t *testing.T) {
 	}
 	out.wantSources(t, ext1, ext2)
 	for _, p := range out.all() {
-		if udp, ok := p.Layer(layers.LayerTypeUDP).(*layers.UDP); ok && udp.SrcPort != 30099 {
-			t.Errorf("left from port %d", udp.SrcPort)
+		udp, ok := p.Layer(layers.LayerTypeUDP).(*layers.UDP)
+		ip, ok4 := p.Layer(layers.LayerTypeIPv4).(*layers.IPv4)
+		if ok && ok4 && (udp.SrcPort != 30099 || ip.TOS != 46<<2) {
+			t.Errorf("left from port %d, with TOS %#x", udp.SrcPort, ip.TOS)
 		}
 	}
 }
