@@ -220,7 +220,10 @@ func (w ways) by(m forwarder.Match) string {
 				hops = append(hops, h.Via.String())
 			}
 		}
-		return strings.TrimSpace("BGP told of it " + strings.Join(hops, ", "))
+		if len(hops) == 0 {
+			return "BGP told of it"
+		}
+		return "BGP told of it, by way of " + strings.Join(hops, ", ")
 	case protoTunnels:
 		return "it is one of the prefixes behind the connection's peer"
 	case protoForward:

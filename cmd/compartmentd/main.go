@@ -99,6 +99,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	go thrift(ctx)
 	log.Info("agent starts", "version", version, "pid", os.Getpid())
 	err = agentd.Run(ctx, agentd.Options{
 		Dir: f.dir, Tenant: f.tenant, Version: version, Key: key, Log: log,
