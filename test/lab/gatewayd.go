@@ -56,6 +56,9 @@ func (l *Lab) Config(machine string) string {
 		l.Instance(machine), filepath.Join(dir, "state"), l.Socket(machine), strings.Join(l.topo.paInterfaces(machine), ", "), l.Path(machine))
 	if g := l.topo.Gateway; g != nil && machine == g.Name {
 		text += fmt.Sprintf("uplinks:\n  - {name: %s, kind: routed, interface: ext0}\n", Uplink)
+		for _, u := range g.Uplinks {
+			text += fmt.Sprintf("  - {name: %s, kind: %s, interface: %s}\n", u.Name, u.Kind, u.Interface)
+		}
 	}
 	if l.opts.NATOffload {
 		text += "natOffload: true\n"

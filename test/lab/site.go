@@ -13,6 +13,8 @@ const (
 	FRR   Speaker = "frr"
 	BIRD  Speaker = "bird"
 	GoBGP Speaker = "gobgpd" // Debian's; it leaves the kernel's routes alone
+	// NoSpeaker has routes to the tenant's prefixes through its first tunnel instead.
+	NoSpeaker Speaker = ""
 )
 
 // GatewayASN is the AS number of every tenant's speaker at the gateway.
@@ -120,6 +122,22 @@ func (t *Topology) SitesOf(tenant string) (out []Site) {
 	for _, x := range t.Sites {
 		if x.Tenant == tenant {
 			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// beyond are the prefixes that the gateway leads to, as the site sees it: the
+// tenant's, and those of its other sites.
+func (t *Topology) beyond(s Site) (out []string) {
+	if tenant, err := t.Tenant(s.Tenant); err == nil { // else refused by check
+		for _, n := range tenant.Subnets {
+			out = append(out, n.prefixes()...)
+		}
+	}
+	for _, o := range t.SitesOf(s.Tenant) {
+		if o.Name != s.Name {
+			out = append(out, o.LAN.Masked().String(), o.LAN6.Masked().String())
 		}
 	}
 	return out

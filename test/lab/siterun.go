@@ -43,6 +43,9 @@ func (l *Lab) StartSites(ctx context.Context, names ...string) error {
 					return fmt.Errorf("site %s: tunnel %d: %w", s.Name, i, err)
 				}
 			}
+			if s.Speaker == NoSpeaker {
+				return nil
+			}
 			if err := l.StartSpeaker(ctx, s.Name, SpeakerOptions{}); err != nil {
 				return fmt.Errorf("site %s: %w", s.Name, err)
 			}
@@ -50,6 +53,19 @@ func (l *Lab) StartSites(ctx context.Context, names ...string) error {
 		})
 	}
 	return g.Wait()
+}
+
+// StopSites ends what StartSites started at all sites: nobody calls the gateway any
+// more.
+func (l *Lab) StopSites(ctx context.Context) error {
+	var errs []error
+	for _, s := range l.topo.Sites {
+		errs = append(errs, l.StopSpeaker(ctx, s.Name, syscall.SIGTERM))
+		for i := range s.Tunnels {
+			errs = append(errs, l.stop(ctx, tunnelProcess(s, i), syscall.SIGTERM))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func tunnelProcess(s Site, i int) string { return fmt.Sprintf("wireguard-%s-%d", s.Name, i) }
@@ -92,15 +108,9 @@ func (l *Lab) startTunnel(ctx context.Context, s Site, i int) error {
 		fmt.Sprintf("addr add %s dev %s", t.Inside, link), fmt.Sprintf("addr add %s dev %s", t.Inside6, link),
 		fmt.Sprintf("link set %s mtu 1420 up", link),
 	}
-	if s.Speaker == GoBGP {
-		tenant, err := l.topo.Tenant(s.Tenant)
-		if err != nil {
-			return err
-		}
-		for _, n := range tenant.Subnets {
-			for _, p := range n.prefixes() {
-				lines = append(lines, fmt.Sprintf("route add %s dev %s", p, link))
-			}
+	if i == 0 && (s.Speaker == GoBGP || s.Speaker == NoSpeaker) {
+		for _, p := range l.topo.beyond(s) {
+			lines = append(lines, fmt.Sprintf("route add %s dev %s", p, link))
 		}
 	}
 	return l.ip(ctx, s.Name, lines...)
@@ -151,18 +161,27 @@ func (l *Lab) ConnectSite(ctx context.Context, site string, i int, gateway strin
 	return err
 }
 
-// ForgetGateway makes the site's I-th tunnel forget its peer.
-func (l *Lab) ForgetGateway(ctx context.Context, site string, i int) error {
+// SitePeer is one of many peers of a site's tunnel.
+type SitePeer struct {
+	PublicKey  string
+	Endpoint   netip.AddrPort
+	AllowedIPs []netip.Prefix
+}
+
+// AddSitePeers gives the site's I-th tunnel peers beside those that it has.
+func (l *Lab) AddSitePeers(ctx context.Context, site string, i int, peers []SitePeer) error {
 	s, err := l.topo.Site(site)
 	if err != nil {
 		return err
 	}
-	link := fmt.Sprintf("wg%d", i)
-	out, err := l.wg(ctx, s, i, "", "show", link, "peers")
-	for old := range strings.FieldsSeq(out) {
-		_, e := l.wg(ctx, s, i, "", "set", link, "peer", old, "remove")
-		err = errors.Join(err, e)
+	var b strings.Builder
+	for _, p := range peers {
+		fmt.Fprintf(&b, "[Peer]\nPublicKey = %s\nEndpoint = %s\nPersistentKeepalive = 25\n", p.PublicKey, p.Endpoint)
+		for _, a := range p.AllowedIPs {
+			fmt.Fprintf(&b, "AllowedIPs = %s\n", a)
+		}
 	}
+	_, err = l.wg(ctx, s, i, b.String(), "addconf", fmt.Sprintf("wg%d", i), "/dev/stdin")
 	return err
 }
 
