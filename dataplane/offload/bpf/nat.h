@@ -109,6 +109,9 @@ enum { NOT_TRANSLATED = -1 };
 static const __u64 second = 1000000000ULL;
 /* For so long a flow is believed. */
 static const __u64 revalidate = 250000000ULL;
+/* So long after its first packet conntrack takes a UDP flow for assured at the
+ * earliest, and some. */
+static const __u64 unassured = 2100000000ULL;
 
 
 static __always_inline bool same_key(const struct flow_key *a, const struct flow_key *b)
@@ -181,14 +184,15 @@ static __always_inline bool learn(struct __sk_buff *skb, const struct headers *h
 			bpf_map_delete_elem(&nat_flows, k);
 		return false;
 	case UNASSURED:
-		/* It becomes so by being seen, two seconds after the first packet at
-		 * the earliest. */
-		if (touch && known == OLD_FLOW) {
+		/* It becomes so by being seen once it is old enough. */
+		if (known == OLD_FLOW && now - f->touched >= unassured) {
 			f->checked = now;
 			f->touched = now;
 			bpf_map_update_elem(&nat_flows, k, f, 0);
 			return false;
 		}
+		touch = known != OLD_FLOW;
+		break;
 	case ESTABLISHED:
 		break;
 	}
