@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net/http"
+	"strings"
 
 	v1 "github.com/hnvgate/hnvgate/api/v1"
 )
@@ -150,7 +151,7 @@ func (c *Client) ExportS2SKey(ctx context.Context, tenant, name, peer string) (v
 }
 
 // S2SPeerConfig gives what the other end of a connection needs; bgp, unless empty,
-// names its router: frr, bird or vyos.
-func (c *Client) S2SPeerConfig(ctx context.Context, tenant, name, peer, bgp string) (v1.S2SPeerConfig, error) {
-	return get[v1.S2SPeerConfig](ctx, c, with(path("s2s-connections", tenant, name, "peers", peer, "config"), "bgp", bgp))
+// names its router, frr, bird or vyos, which is to advertise networks.
+func (c *Client) S2SPeerConfig(ctx context.Context, tenant, name, peer, bgp string, networks ...string) (v1.S2SPeerConfig, error) {
+	return get[v1.S2SPeerConfig](ctx, c, with(path("s2s-connections", tenant, name, "peers", peer, "config"), "bgp", bgp, "network", strings.Join(networks, ",")))
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/hnvgate/hnvgate/api/stanza"
 	v1 "github.com/hnvgate/hnvgate/api/v1"
@@ -28,6 +29,10 @@ func (s *Server) peerConfig(ctx context.Context, in *peerConfigInput) (*answer[v
 	case !slices.ContainsFunc(c.Peers, func(x hnv.S2SPeer) bool { return x.Name == p }):
 		return nil, s.refuse(&kindError{fmt.Sprintf("site-to-site connection %s has no peer %s", c.Key(), p), hnv.ErrNotFound})
 	}
+	networks, err := parseNetworks(in)
+	if err != nil {
+		return nil, s.refuse(err)
+	}
 	out, err := s.backend.PeerConfig(ctx, t, n, p)
 	if err != nil {
 		return nil, s.refuse(err)
@@ -43,11 +48,35 @@ func (s *Server) peerConfig(ctx context.Context, in *peerConfigInput) (*answer[v
 		return nil, s.refuse(err)
 	}
 	site.Tunnel = tunnelOf(out)
+	for _, p := range networks {
+		if !slices.Contains(site.Networks, p) {
+			site.Networks = append(site.Networks, p)
+		}
+	}
 	if out.BGP, err = site.Write(stanza.Router(in.BGP)); err != nil {
 		return nil, s.refuse(invalidf("%v", err))
 	}
 	out.Router = in.BGP
 	return &answer[v1.S2SPeerConfig]{out}, nil
+}
+
+// parseNetworks reads the prefixes at the site.
+func parseNetworks(in *peerConfigInput) ([]netip.Prefix, error) {
+	if len(in.Network) > 0 && in.BGP == "" {
+		return nil, invalidf("network is for the configuration of a BGP router: name it with bgp")
+	}
+	var out []netip.Prefix
+	for _, s := range in.Network {
+		p, err := netip.ParsePrefix(strings.TrimSpace(s))
+		switch {
+		case err != nil:
+			return nil, invalidf("network %q is not a prefix: write it as ADDRESS/LENGTH", s)
+		case p != p.Masked():
+			return nil, invalidf("network %s has host bits set: write %s", p, p.Masked())
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }
 
 // siteOf finds the BGP session through a peer of a connection, as the router at its

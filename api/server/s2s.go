@@ -48,10 +48,11 @@ type exportKeyInput struct {
 }
 
 type peerConfigInput struct {
-	Tenant string `path:"tenant" doc:"Tenant it belongs to." example:"contoso"`
-	Name   string `path:"name" doc:"Name of the connection." example:"hq"`
-	Peer   string `path:"peer" doc:"The other end." example:"hq1"`
-	BGP    string `query:"bgp" doc:"Give the configuration of the other end's BGP router too, in the words of this one." enum:"frr,bird,vyos"`
+	Tenant  string   `path:"tenant" doc:"Tenant it belongs to." example:"contoso"`
+	Name    string   `path:"name" doc:"Name of the connection." example:"hq"`
+	Peer    string   `path:"peer" doc:"The other end." example:"hq1"`
+	Network []string `query:"network" doc:"With bgp: prefixes at the site that its router is to advertise, separated by commas, besides those of the peer." example:"172.16.0.0/16"`
+	BGP     string   `query:"bgp" doc:"Give the configuration of the other end's BGP router too, in the words of this one." enum:"frr,bird,vyos"`
 }
 
 func (s *Server) registerS2S() {

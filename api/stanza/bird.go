@@ -1,7 +1,6 @@
 package stanza
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -70,6 +69,9 @@ func (s Site) bird() string {
 	for _, f := range s.Families {
 		l.add("\t%s {", f)
 		l.add("\t\timport all;")
+		if len(s.networks(f)) == 0 {
+			l.add("\t\t# name what is at the site: export where net ~ [ A.B.C.D/M+ ];")
+		}
 		l.add("\t\texport %s;", s.birdExport(f))
 		if s.internal() {
 			l.add("\t\tnext hop self;")
@@ -87,10 +89,7 @@ func (s Site) bird() string {
 func (s Site) birdExport(f peering.Family) string {
 	nets := s.networks(f)
 	if len(nets) == 0 {
-		if peering.FamilyOf(s.Neighbor) == f {
-			return fmt.Sprintf("where source != RTS_BGP && !(%s ~ net)", s.Neighbor) // not the tunnel itself
-		}
-		return "where source != RTS_BGP"
+		return "none"
 	}
 	var words []string
 	for _, p := range nets {

@@ -28,7 +28,7 @@ type Site struct {
 
 	ASN, NeighborASN uint32     // of the site's router, and of the gateway
 	Local, Neighbor  netip.Addr // its own address of the session, and the gateway's
-	// Networks are the site's prefixes; none: what its router chooses.
+	// Networks are the site's prefixes; none: they are for its operator to name.
 	Networks []netip.Prefix
 	Families []peering.Family
 

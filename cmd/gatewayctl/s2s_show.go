@@ -177,22 +177,25 @@ func (c *cli) completeS2SPeers(cmd *cobra.Command, args []string, part string) (
 
 func (c *cli) s2sConfig() *cobra.Command {
 	var peer, bgp string
+	var networks []string
 	var withKey bool
 	cmd := &cobra.Command{
 		Use: "config TENANT NAME --peer PEER [--bgp frr|bird|vyos]", Short: "Print what the other end of a connection needs", Args: takes("TENANT", "NAME"),
 		Long: `Print what the other end of a connection needs: a file for wg-quick(8), or with --bgp
 the configuration of its router for BGP with the gateway, that of VyOS with the tunnel.
+The router advertises the prefixes of the peer and those that --network names.
 
 No secret is in it; where one belongs, a comment says so. --with-preshared-key puts
 the pre-shared key into the file for wg-quick, which then is to be kept as a secret.`,
 		Example: `  gatewayctl s2s config contoso hq --peer edge > wg-hq.conf
-  gatewayctl s2s config contoso hq --peer edge --bgp frr | ssh edge vtysh -f /dev/stdin
+  gatewayctl s2s config contoso hq --peer edge --bgp frr --network 172.16.0.0/16 | ssh edge vtysh -f /dev/stdin
   gatewayctl s2s config contoso hq --peer edge --with-preshared-key > wg-hq.conf`,
 		ValidArgsFunction: c.completeS2S,
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&peer, "peer", "", "the other end")
 	fl.StringVar(&bgp, "bgp", "", "the router there: frr, bird or vyos")
+	fl.StringSliceVar(&networks, "network", nil, "prefix at the site that the router is to advertise, besides those of the peer (repeatable)")
 	fl.BoolVar(&withKey, "with-preshared-key", false, "put the pre-shared key in")
 	require(cmd, "peer")
 	cmd.MarkFlagsMutuallyExclusive("bgp", "with-preshared-key")
@@ -201,7 +204,10 @@ the pre-shared key into the file for wg-quick, which then is to be kept as a sec
 		if bgp != "" && bgp != "frr" && bgp != "bird" && bgp != "vyos" {
 			return usagef("--bgp %q is unknown: use frr, bird or vyos", bgp)
 		}
-		x, err := c.client.S2SPeerConfig(ctx, args[0], args[1], peer, bgp)
+		if bgp == "" && len(networks) > 0 {
+			return usagef("--network is for a BGP router: name it with --bgp")
+		}
+		x, err := c.client.S2SPeerConfig(ctx, args[0], args[1], peer, bgp, networks...)
 		if err != nil {
 			return err
 		}
@@ -233,6 +239,9 @@ func withPresharedKey(quick, key string) string {
 		l = strings.TrimSuffix(l, "\n")
 		if strings.HasPrefix(l, "# PresharedKey =") {
 			l, done = line, true
+			if n := len(out); n > 0 && strings.HasPrefix(out[n-1], "# ") {
+				out = out[:n-1] // it says what to put here
+			}
 		}
 		out = append(out, l)
 	}
