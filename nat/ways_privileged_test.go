@@ -3,12 +3,14 @@
 package nat
 
 import (
+	"errors"
 	"net"
 	"testing"
 	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
+	"golang.org/x/sys/unix"
 
 	"github.com/hnvgate/hnvgate/hnv"
 )
@@ -209,9 +211,16 @@ func TestWaysWithoutNAT(t *testing.T) {
 	}
 	// What leads nowhere is counted, and said.
 	l.route("add", "unreachable", "10.70.0.0/16")
-	_, err := dial(t, l.inside, "tcp", vm1, "10.70.0.1:80")
-	if err == nil || l.drops()[DropNoRoute] == 0 {
-		t.Errorf("to nowhere: %v, drops %v", err, l.drops())
+	l.route("add", "unreachable", "fd70::/64")
+	for i, c := range [][2]string{{vm1, "10.70.0.1:80"}, {vm16, "[fd70::1]:80"}} {
+		_, err := dial(t, l.inside, "tcp", c[0], c[1])
+		if !errors.Is(err, unix.EHOSTUNREACH) && !errors.Is(err, unix.ENETUNREACH) || l.drops()[DropNoRoute] <= uint64(i) {
+			t.Errorf("to nowhere: %v, drops %v", err, l.drops())
+		}
+	}
+	run(t, "ip", "netns", "exec", l.inside, "ping", "-c", "1", "-W", "1", "-I", vm16, "fd00:fe::2")
+	if n := l.drops()[DropNoRoute]; n > 2+2 { // each may be tried again
+		t.Errorf("%d packets without a route: what is for the compartment is counted too", n)
 	}
 }
 

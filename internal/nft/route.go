@@ -28,13 +28,17 @@ func routed(c *compiler, present byte) {
 // NoRoute matches packets for which there is no route: their destination is none
 // of this machine's addresses, none of all machines of a network, and no group.
 func NoRoute() []Stmt {
-	return []Stmt{
-		{text: "fib daddr type unicast", build: func(c *compiler) {
+	out := []Stmt{{text: "fib daddr oif missing", build: func(c *compiler) { routed(c, 0) }}}
+	for _, t := range []struct {
+		name string
+		num  uint32 // RTN_ in linux/rtnetlink.h
+	}{{"local", 2}, {"broadcast", 3}, {"anycast", 4}, {"multicast", 5}} {
+		out = append(out, Stmt{text: "fib daddr type != " + t.name, build: func(c *compiler) {
 			c.add(&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagDADDR: true})
-			c.cmp(expr.CmpOpEq, native32(routeUnicast))
-		}},
-		{text: "fib daddr oif missing", build: func(c *compiler) { routed(c, 0) }},
+			c.cmp(expr.CmpOpNeq, native32(t.num))
+		}})
 	}
+	return out
 }
 
 // NoReversePath matches packets whose source is not routed: strictly, not over the
