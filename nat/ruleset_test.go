@@ -64,6 +64,7 @@ func goldenSpecs(t *testing.T) map[string]Spec {
 	empty.Pool = nil
 	forward := testSpec(t) // without NAT
 	forward.Pool, forward.Forward = nil, []Link{{Name: "fw-dc", Addresses: parse(t, netip.ParseAddr, "192.168.50.2")}}
+	forward.Mappings = []hnv.NATMapping{testMapping(t, hnv.TCP, "192.168.50.2:443", "10.1.1.12:443")}
 	plain := testSpec(t)
 	plain.Pool, plain.Forward = nil, []Link{waySpec(t).Forward[3]}
 	return map[string]Spec{"simple": simple, "rich": rich, "no-pool": empty, "ways": waySpec(t), "forward": forward, "plain": plain}

@@ -85,6 +85,8 @@ func (w wanted) stale(e ct.Entry) bool {
 		}
 	}
 	switch {
+	case snat && dnat && w.hairpin(e.Reply.Dst.Addr()):
+		return false
 	case snat:
 		return !w.spec.external(e.Reply.Dst) || e.Orig.Proto == protocolUDP && w.listen[e.Reply.Dst]
 	case dnat:
@@ -99,6 +101,12 @@ func (w wanted) stale(e ct.Entry) bool {
 		return !w.ways
 	}
 	return !w.plain(e.Orig.Src.Addr(), e.Orig.Dst.Addr()) && !w.plain(e.Orig.Dst.Addr(), e.Orig.Src.Addr())
+}
+
+// hairpin tells whether hairpins are translated to the address for want of another.
+func (w wanted) hairpin(to netip.Addr) bool {
+	a, ok := w.spec.hairpinVia(to.Is6())
+	return ok && a == to
 }
 
 // plain tells whether packets from the one to the other go over outside as they

@@ -100,6 +100,14 @@ func TestStaleWays(t *testing.T) {
 			t.Errorf("%s: stale is %v", c.what, got)
 		}
 	}
+	hairpin := entry(tcp, "10.1.1.11:5000", "192.168.50.2:443", "10.1.1.12:443", "10.254.254.2:5000")
+	if !w.stale(hairpin) {
+		t.Error("a hairpin to an own address goes on where there are external ones")
+	}
+	s.Pool, s.Tunnels = nil, nil
+	if newWanted(s).stale(hairpin) {
+		t.Error("a hairpin to an own address is ended where there is no other")
+	}
 	s.Forward, s.Tunnels, s.Services, s.Mappings = nil, nil, nil, nil
 	if !newWanted(s).stale(zoned(entry(tcp, "10.1.1.11:5000", "10.50.1.9:80", "10.50.1.9:80", "10.1.1.11:5000"))) {
 		t.Error("with no way left, a connection over one is not stale")

@@ -2,6 +2,8 @@ package nat
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/nft"
@@ -23,6 +25,7 @@ func (b builder) srcnat() nft.Chain {
 	c.Rules = append(c.Rules, b.plainOut(nft.Accept(), b.out)...)
 	for _, f := range b.families {
 		if len(f.pool(b.spec)) == 0 {
+			c.Rules = append(c.Rules, b.hairpinOnly(f)...)
 			continue
 		}
 		c.Rules = append(c.Rules,
@@ -30,6 +33,35 @@ func (b builder) srcnat() nft.Chain {
 			nft.R(nft.OIfName(b.spec.Inside), nft.CTStatusDNAT(), nft.In("inside"+f.digit, f.src), nft.Goto("snat"+f.digit)))
 	}
 	return c
+}
+
+// hairpinOnly is for mappings of a tenant without NAT: answers come back to the
+// compartment's own address.
+func (b builder) hairpinOnly(f family) []nft.Rule {
+	a, ok := b.spec.hairpinVia(f.six)
+	if !ok {
+		return nil
+	}
+	var out []nft.Rule
+	for _, p := range []nft.Protocol{nft.ProtoTCP, nft.ProtoUDP} {
+		out = append(out, nft.R(nft.OIfName(b.spec.Inside), nft.CTStatusDNAT(), nft.In("inside"+f.digit, f.src), nft.L4Proto(p), nft.SNAT(a, 1024, 65535)))
+	}
+	return out
+}
+
+// hairpinVia gives the address that hairpins are translated to where there is no
+// external one of the family to translate to.
+func (s Spec) hairpinVia(six bool) (a netip.Addr, ok bool) {
+	is := func(a netip.Addr) bool { return a.Is6() == six }
+	if slices.ContainsFunc(s.Pool, func(r hnv.ExternalRange) bool { return is(r.Addr) }) ||
+		!slices.ContainsFunc(s.Mappings, func(m hnv.NATMapping) bool { return is(m.External.Addr()) }) {
+		return a, false
+	}
+	i := slices.IndexFunc(s.InsideAddrs, is)
+	if i < 0 {
+		return a, false
+	}
+	return s.InsideAddrs[i], true
 }
 
 // snat spreads the inside addresses over the external ranges, each range taking

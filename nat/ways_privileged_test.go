@@ -197,6 +197,7 @@ func TestWaysWithoutNAT(t *testing.T) {
 	l.wantSeen(l.inside, "tcp", vm1, dcHost+":80", vm1)
 	l.wantSeen(l.dc, "tcp", dcHost, dcOwn+":443", dcHost)
 	l.wantSeen(l.hq, "tcp", hqHost, dcOwn+":443", hqHost)
+	l.wantSeen(l.inside, "tcp", vm1, dcOwn+":443", gateway) // a hairpin
 	if d := l.drops(); len(d) != 0 {
 		t.Errorf("dropped: %v", d)
 	}
