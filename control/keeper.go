@@ -79,6 +79,22 @@ func (k *keeper) assign(ctx context.Context, where agent.Compartment, d *duty) {
 	})
 }
 
+// withhold has nothing advertised until the next assignment.
+func (k *keeper) withhold() {
+	k.mu.Lock()
+	if k.duty == nil || k.duty.speaker == nil || k.duty.speaker.Withhold {
+		k.mu.Unlock()
+		return
+	}
+	d := *k.duty
+	speaker := *d.speaker
+	speaker.Withhold = true
+	d.speaker = &speaker
+	k.duty = &d
+	k.mu.Unlock()
+	k.wish.wake()
+}
+
 // pending tells whether something was asked of the agent that is not done.
 func (k *keeper) pending() bool { return k.wish.pending() }
 
@@ -87,24 +103,31 @@ func (k *keeper) pending() bool { return k.wish.pending() }
 func (k *keeper) run(ctx context.Context) {
 	failures := 0
 	next := time.Now()
+	news, pace := k.news, newsPause
+	var quiet <-chan time.Time // until then no news are heard
 	for {
 		timer := time.NewTimer(time.Until(next))
-		heard := false
+		heard, enough := false, false
 		select {
 		case <-ctx.Done():
 		case <-k.wish.woken:
-		case <-k.news:
+		case <-news:
 			heard = true
+		case <-quiet:
+			enough = true
 		case <-timer.C:
 		}
 		timer.Stop()
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return
-		}
-		if heard {
+		case enough:
+			news, quiet = k.news, nil
+			continue
+		case heard:
 			k.look(ctx)
-			k.follow(ctx)
-			sleep(ctx, newsPause, nil)
+			pace = nextPace(pace, k.follow(ctx))
+			news, quiet = nil, time.After(pace)
 			continue
 		}
 		asked := k.wish.asked.Load()
@@ -127,8 +150,19 @@ func (k *keeper) run(ctx context.Context) {
 	}
 }
 
-// newsPause is between two looks at an agent that has news without end.
-const newsPause = 300 * time.Millisecond
+// newsPause is between two looks at an agent that has news. A peer that flaps makes
+// it longer, up to maxNewsPause: each time, the tenant's flows are decided anew.
+const (
+	newsPause    = 300 * time.Millisecond
+	maxNewsPause = 10 * time.Second
+)
+
+func nextPace(pace time.Duration, changed bool) time.Duration {
+	if changed {
+		return min(2*pace, maxNewsPause)
+	}
+	return max(pace/2, newsPause)
+}
 
 // AgentNews says that the state of a tenant's agent has changed by itself.
 func (c *Controller) AgentNews(n hnv.Name) {

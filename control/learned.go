@@ -22,33 +22,33 @@ type learned struct {
 	leftOut  int
 }
 
-// follow fetches the routes that the speaker has learned, where they changed.
-func (k *keeper) follow(ctx context.Context) {
+// follow fetches the routes that the speaker has learned, where they changed. It tells
+// whether the tenant's tables follow.
+func (k *keeper) follow(ctx context.Context) (changed bool) {
 	k.mu.Lock()
 	d, now := k.duty, k.speaker
 	done := k.taken == now.Generation && k.restart == k.told.PID
 	pid := k.told.PID
 	k.mu.Unlock()
 	if d == nil || d.speaker == nil {
-		k.t.teach(learned{})
-		return
+		return k.t.teach(learned{})
 	}
 	if done {
-		return
+		return false
 	}
 	l := learned{leftOut: now.FIB.Installed}
 	if now.FIB.Installed <= maxDerived {
 		paths, err := k.paths(ctx, fmt.Sprintf("routes?best=true&limit=%d", 2*maxDerived))
 		if err != nil {
 			k.t.c.o.Log.Warn("fetch what BGP learned", "tenant", k.t.name, "err", err)
-			return
+			return false
 		}
 		l = learned{prefixes: learnedOf(paths)}
 	}
 	k.mu.Lock()
 	k.taken, k.restart = now.Generation, pid
 	k.mu.Unlock()
-	k.t.teach(l)
+	return k.t.teach(l)
 }
 
 // paths asks the agent for a table of BGP.
@@ -72,14 +72,16 @@ func learnedOf(paths []bgp.Path) []netip.Prefix {
 	return slices.Compact(out)
 }
 
-// teach has the tenant's tables follow what was learned.
-func (t *tenant) teach(l learned) {
+// teach has the tenant's tables follow what was learned, and tells whether they have
+// to.
+func (t *tenant) teach(l learned) bool {
 	old := t.learned.Swap(&l)
 	if old == nil && len(l.prefixes) == 0 || old != nil && slices.Equal(old.prefixes, l.prefixes) {
-		return
+		return false
 	}
 	t.dirty.Store(true)
 	t.wish.wake()
+	return true
 }
 
 // beyond are the prefixes that are reached through the tenant's compartment, as

@@ -215,7 +215,7 @@ func TestWithhold(t *testing.T) {
 		})
 		return out
 	}
-	eventually(t, "it is ready", func() bool { return c.phaseOf(t, contoso) == v1.PhaseReady })
+	eventually(t, "it is ready", func() bool { return a.with("contoso", func(*fakeAgent) {}) && c.phaseOf(t, contoso) == v1.PhaseReady })
 	e.set("attach "+compartmentPort(contoso), errBroken)
 	eventually(t, "it withholds", withheld)
 	if st, err := c.BGPStatus(context.Background(), contoso); err != nil || !st.Withheld {
@@ -223,6 +223,10 @@ func TestWithhold(t *testing.T) {
 	}
 	e.set("attach "+compartmentPort(contoso), nil)
 	eventually(t, "it advertises again", func() bool { return !withheld() })
+	m.change(hnv.Change{Delete: theAddress})
+	eventually(t, "it withholds without a provider address", withheld)
+	m.change(put(theAddress))
+	eventually(t, "it advertises with one", func() bool { return !withheld() })
 }
 
 // An agent of an older program is replaced; agents that nobody wants any more are
@@ -257,7 +261,7 @@ func TestLearnedRoutes(t *testing.T) {
 	m, e := siteMemory(t), newEngines()
 	c, a := startSites(t, m, e, nil)
 	m.change(put(theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey())), put(hnv.BGPRouter{Tenant: contoso, ASN: 65000}), put(thePeer(contoso)))
-	eventually(t, "it is ready", func() bool { return c.phaseOf(t, contoso) == v1.PhaseReady })
+	eventually(t, "it is ready", func() bool { return a.with("contoso", func(*fakeAgent) {}) && c.phaseOf(t, contoso) == v1.PhaseReady })
 	learn := func(generation uint64, installed int, prefixes ...string) {
 		a.with("contoso", func(x *fakeAgent) {
 			x.speaker = bgp.State{Generation: generation, FIB: bgp.FIBState{Installed: installed}}
@@ -368,7 +372,7 @@ func TestBGPQuestions(t *testing.T) {
 		t.Errorf("a tenant without BGP: %v", err)
 	}
 	m.change(put(theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey())), put(hnv.BGPRouter{Tenant: contoso, ASN: 65000}), put(thePeer(contoso)))
-	eventually(t, "it is ready", func() bool { return c.phaseOf(t, contoso) == v1.PhaseReady })
+	eventually(t, "it is ready", func() bool { return a.with("contoso", func(*fakeAgent) {}) && c.phaseOf(t, contoso) == v1.PhaseReady })
 	a.with("contoso", func(x *fakeAgent) {
 		x.speaker.Peers = []bgp.PeerState{{Name: "hq", Address: addr("169.254.10.2"), Session: "established", Hold: 90 * time.Second}}
 		x.paths = []bgp.Path{{Prefix: pfx("172.16.0.0/16"), Peer: addr("169.254.10.2"), Communities: []bgp.Community{bgp.NoExport}}, {Prefix: pfx("172.17.0.0/16")}}
@@ -393,5 +397,23 @@ func TestBGPQuestions(t *testing.T) {
 	})
 	if err := c.BGPSoftReset(ctx, contoso, v1.BGPSoftReset{Peer: "nobody"}); !errors.Is(err, hnv.ErrNotFound) {
 		t.Errorf("an unknown peer: %v", err)
+	}
+}
+
+// What changes without end is followed less and less often, and promptly again after
+// it was calm for some time.
+func TestPace(t *testing.T) {
+	p := newsPause
+	for range 10 {
+		p = nextPace(p, true)
+	}
+	if p != maxNewsPause {
+		t.Errorf("after ten changes in a row the pause is %s", p)
+	}
+	for range 10 {
+		p = nextPace(p, false)
+	}
+	if p != newsPause {
+		t.Errorf("after ten looks at nothing new it is %s", p)
 	}
 }

@@ -173,6 +173,10 @@ func (t *tenant) build(ctx context.Context, d Desired) (repaired []string, err e
 // compartment cannot forward, nothing is advertised.
 func (t *tenant) delegate(d Desired, forwards bool) {
 	namespace := t.status.namespace()
+	if d.Blocked != "" {
+		t.keeper.withhold()
+		return
+	}
 	if d.Compartment == nil || namespace == "" {
 		return // there is nothing to be inside of; removing the compartment ended it
 	}

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/config"
 	"github.com/hnvgate/hnvgate/internal/seal"
@@ -25,8 +27,12 @@ const (
 	secretContext = "secret of the desired state"
 )
 
-// openSecrets reads the key file, or makes it.
+// openSecrets reads the key file, or makes it. From then on the key is in this
+// process, so no core of it may come to a disk.
 func openSecrets(c config.Config) (secrets, error) {
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return secrets{}, fmt.Errorf("forbid core dumps: %w", err)
+	}
 	key, err := seal.ReadKey(c.SecretsKeyFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := os.MkdirAll(c.StateDir, 0o700); err != nil {

@@ -28,6 +28,9 @@ const (
 	// stable is how long an agent must have run for its next end to count as the
 	// first.
 	stable = time.Minute
+	// patience is how many requests in a row an agent may leave without an answer,
+	// each for readyFor, before it is taken for stuck and killed.
+	patience = 4
 	// maxLog is the size at which an agent's log is put aside.
 	maxLog = 1 << 20
 )
@@ -47,6 +50,7 @@ type child struct {
 	life    *life         // nil: it does not run
 	quick   bool          // the next end is expected: start again at once
 	last    bool          // the next end is the last one
+	silent  int           // requests in a row that were not answered
 	status  Status
 }
 
@@ -292,7 +296,8 @@ func (c *child) running(ctx context.Context) (*life, error) {
 
 // ask makes a request of the running agent, which may be about to come up.
 func (c *child) ask(ctx context.Context, request func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, readyFor)
+	asker := ctx
+	ctx, cancel := context.WithTimeout(ctx, c.s.readyFor)
 	defer cancel()
 	for {
 		l, err := c.running(ctx)
@@ -300,6 +305,7 @@ func (c *child) ask(ctx context.Context, request func(context.Context) error) er
 			return err
 		}
 		if err = request(ctx); !errors.Is(err, errNotThere) {
+			c.hear(l, err == nil || ctx.Err() == nil, asker.Err() == nil)
 			return err
 		}
 		select {
@@ -307,6 +313,23 @@ func (c *child) ask(ctx context.Context, request func(context.Context) error) er
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
 			return fmt.Errorf("it does not answer: %w", err)
+		}
+	}
+}
+
+// hear counts what is not answered although whoever asks would wait on. A process that
+// answers nothing any more is ended, and another is started.
+func (c *child) hear(l *life, answered, waits bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case answered:
+		c.silent = 0
+	case waits && c.life == l:
+		if c.silent++; c.silent >= patience {
+			c.silent = 0
+			c.s.o.Log.Error("agent does not answer any more and is ended", "tenant", c.comp.Tenant.String(), "pid", l.pid)
+			l.kill(unix.SIGKILL)
 		}
 	}
 }

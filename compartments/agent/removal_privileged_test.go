@@ -5,9 +5,11 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -180,4 +182,40 @@ func FuzzNews(f *testing.F) {
 			}
 		})
 	})
+}
+
+// An agent that runs and answers nothing is ended after some patience, and the next
+// one does its work.
+func TestStuckAgent(t *testing.T) {
+	r := newRig(t)
+	s := r.supervisor()
+	st := r.apply(s, "hello")
+	s.readyFor = 50 * time.Millisecond
+	must(t, unix.Kill(st.PID, unix.SIGSTOP))
+	await(t, "the stop", func() error {
+		if b, err := os.ReadFile("/proc/" + strconv.Itoa(st.PID) + "/stat"); err != nil || !strings.Contains(string(b), ") T ") {
+			return fmt.Errorf("%s, %v", b, err)
+		}
+		return nil
+	})
+	for range patience - 1 {
+		if _, err := s.State(context.Background(), r.comp.Tenant); err == nil {
+			t.Fatal("a stopped process answers")
+		}
+	}
+	// Who does not wait does not count.
+	short, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	_, _ = s.State(short, r.comp.Tenant)
+	if err := gone(st.PID); err == nil {
+		t.Fatal("it is ended without patience")
+	}
+	if _, err := s.State(context.Background(), r.comp.Tenant); err == nil {
+		t.Fatal("a stopped process answers")
+	}
+	await(t, "the end", func() error { return gone(st.PID) })
+	s.readyFor = readyFor
+	if now := r.comesUp(s, st.PID); string(now.Parts["notes"]) != `{"Word":"hello"}` {
+		t.Errorf("the next one has %s", now.Parts["notes"])
+	}
 }

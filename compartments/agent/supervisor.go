@@ -93,6 +93,8 @@ type Supervisor struct {
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 	news *news
+	// readyFor is the constant, but in tests.
+	readyFor time.Duration
 
 	mu       sync.Mutex
 	children map[hnv.Name]*child
@@ -115,7 +117,7 @@ func New(o Options) (*Supervisor, error) {
 	if err := os.MkdirAll(o.RunDir, 0o700); err != nil {
 		return nil, fmt.Errorf("agents: %w", err)
 	}
-	s := &Supervisor{o: o, children: map[hnv.Name]*child{}}
+	s := &Supervisor{o: o, children: map[hnv.Name]*child{}, readyFor: readyFor}
 	var err error
 	if s.news, err = openNews(); err != nil {
 		return nil, fmt.Errorf("agents: %w", err)
