@@ -83,6 +83,35 @@ func (c *Controller) phaseOf(t *testing.T, n hnv.Name) v1.Phase {
 	return s.Phase
 }
 
+// Rules are there before an attachment is, and until it is gone: also where the
+// tenant has no NAT and none are needed without it.
+func TestAttachmentsAreGuarded(t *testing.T) {
+	m, e := siteMemory(t), newEngines()
+	bare := theTenant("contoso", 5001, "203.0.113.10")
+	bare.Gateway.NAT = nil
+	dc := hnv.Attachment{Tenant: contoso, Name: must(hnv.ParseName("dc")), Uplink: "dc", Addresses: []netip.Prefix{pfx("198.51.100.2/24")}}
+	m.change(put(bare), put(dc))
+	c, _ := startSites(t, m, e, nil)
+	const removed = "remove nat"
+	calls := func() []string { return e.of("contoso") }
+	eventually(t, "contoso is ready", func() bool { return c.phaseOf(t, contoso) == v1.PhaseReady && slices.Contains(calls(), "forward 1") })
+	if got := calls(); slices.Index(got, "nat") < 0 || slices.Index(got, "nat") > slices.Index(got, "forward 1") {
+		t.Errorf("the attachment is there before its rules: %v", got)
+	}
+	// As long as the link cannot be removed, the rules stay.
+	e.set("forward 0 contoso", errBroken)
+	m.change(hnv.Change{Delete: dc})
+	eventually(t, "several tries", func() bool {
+		return len(slices.DeleteFunc(calls(), func(s string) bool { return s != "forward 0" })) > 3
+	})
+	namespace := "/run/netns/hnv-contoso"
+	if slices.Contains(e.of(namespace), removed) {
+		t.Error("the rules went before the link")
+	}
+	e.set("forward 0 contoso", nil)
+	eventually(t, "the rules go", func() bool { return slices.Contains(e.of(namespace), removed) })
+}
+
 // Two tenants with the same tunnels and peers have an agent each that is told all of
 // it; what is taken away again takes the agent along.
 func TestAgentsAreTold(t *testing.T) {

@@ -211,9 +211,15 @@ func (t *tenant) buildCompartment(ctx context.Context, d *Desired) (repaired []s
 	t.status.set(condCompartment, true, "Applied", "")
 	t.status.place(res)
 	repaired = res.Repaired
+	if d.NAT == nil { // links in physical networks go before the rules that guard them
+		what, err := t.attach(ctx, d, res.Namespace)
+		if repaired = append(repaired, what...); err != nil {
+			return repaired, false, err
+		}
+	}
 	what, open, err := t.translate(ctx, d, res)
 	repaired = append(repaired, what...)
-	if err != nil {
+	if err != nil || d.NAT == nil {
 		return repaired, open, err
 	}
 	what, err = t.attach(ctx, d, res.Namespace)
