@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -27,6 +28,9 @@ type Options struct {
 	// NATOffload has connections translated in the kernel's programs, where those are
 	// the path.
 	NATOffload bool
+	// BFD is between packets that watch the ways to sites, both ways; three missing
+	// ones end a session. 0 is 300 ms.
+	BFD time.Duration
 	// Command is told of every operator's command before it runs; may be nil.
 	Command func(machine string, argv []string)
 }
@@ -75,6 +79,9 @@ func New(name string, o Options) (*Lab, error) {
 	}
 	if err := o.Topology.check(); err != nil {
 		return nil, fmt.Errorf("lab %s: %w", name, err)
+	}
+	if o.BFD == 0 {
+		o.BFD = 300 * time.Millisecond
 	}
 	if o.Bin == "" {
 		self, err := os.Executable()

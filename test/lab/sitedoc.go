@@ -49,13 +49,13 @@ func (l *Lab) SitesDocument(names ...string) (v1.Document, error) {
 				Tenant: s.Tenant, Name: "dc", Uplink: k.Uplink, Addresses: []string{netip.PrefixFrom(k.Gateway, k.Router.Bits()).String()},
 			})
 		}
-		doc.BGPPeers = append(doc.BGPPeers, s.peers()...)
+		doc.BGPPeers = append(doc.BGPPeers, s.peers(uint32(l.opts.BFD.Milliseconds()))...)
 	}
 	return doc, nil
 }
 
 // peers are the gateway's ends of the site's sessions.
-func (s Site) peers() (out []v1.BGPPeer) {
+func (s Site) peers(bfd uint32) (out []v1.BGPPeer) {
 	for _, n := range s.sessions() {
 		name := "dc"
 		if strings.HasPrefix(n.link, "wg") {
@@ -72,7 +72,7 @@ func (s Site) peers() (out []v1.BGPPeer) {
 			Import: &v1.BGPPolicy{Rules: []v1.BGPRule{{Set: &v1.BGPSet{LocalPref: &pref}}}},
 		}
 		if s.Speaker != GoBGP {
-			p.BFD = &v1.BGPBFD{}
+			p.BFD = &v1.BGPBFD{IntervalMS: bfd}
 		}
 		out = append(out, p)
 	}

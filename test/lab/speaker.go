@@ -23,6 +23,7 @@ type SpeakerOptions struct {
 	Extra string
 	// Networks are advertised beside the site's own.
 	Networks []netip.Prefix
+	bfd      int // ms between its packets
 }
 
 // session is one of a site's BGP sessions.
@@ -74,6 +75,7 @@ func (l *Lab) StartSpeaker(ctx context.Context, site string, o SpeakerOptions) e
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	o.bfd = int(l.opts.BFD.Milliseconds())
 	switch s.Speaker {
 	case FRR:
 		return l.startFRR(ctx, s, dir, o)

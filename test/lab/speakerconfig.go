@@ -75,7 +75,7 @@ func frrConfig(s Site, o SpeakerOptions) string {
 		line(" neighbor %s remote-as %d", n.gateway, GatewayASN)
 		line(" neighbor %s timers connect 1", n.gateway)
 		line(" neighbor %s advertisement-interval 0", n.gateway)
-		line(" neighbor %s bfd", n.gateway)
+		line(" neighbor %s bfd 3 %d %d", n.gateway, o.bfd, o.bfd)
 		for extra := range strings.Lines(o.Neighbor) {
 			line(" neighbor %s %s", n.gateway, strings.TrimSpace(extra))
 		}
@@ -136,7 +136,7 @@ func birdConfig(s Site, o SpeakerOptions) string {
 		}
 		line("}")
 	}
-	line("protocol bfd { interface \"wg*\", \"gw*\" { interval 300 ms; multiplier 3; }; }")
+	line("protocol bfd { interface \"wg*\", \"gw*\" { interval %d ms; multiplier 3; }; }", o.bfd)
 	for _, n := range s.sessions() {
 		family := map[bool]string{true: "ipv4", false: "ipv6"}[n.gateway.Is4()]
 		line("protocol bgp %s {\n local %s as %d;\n neighbor %s as %d;", n.name, n.local, s.ASN, n.gateway, GatewayASN)

@@ -20,11 +20,13 @@ func demoCommand(name *string) *cobra.Command {
 		Use: "demo", Short: "Create the lab, run the gateway in it, drive it as an operator, and show what flows", Args: cobra.NoArgs,
 		Long: `demo creates the lab anew, starts gatewayd on the gateway and on two of the
 four hosts, and gives the gateway its configuration by the commands an operator
-types, which it prints. Then it sends real traffic and prints a table of what
-flowed. The lab stays up; "hnvlab down" removes it.`,
+types, which it prints. Tenant contoso also gets two WireGuard tunnels to a site whose
+router runs FRR, and fabrikam a foot in a network of the datacenter whose router runs
+BIRD, with BGP over both. Then it sends real traffic, cuts a tunnel, kills gatewayd,
+and prints a table of what flowed. The lab stays up; "hnvlab down" removes it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d := &demo{out: cmd.OutOrStdout()}
-			l, err := lab.New(*name, lab.Options{Command: d.command, Path: path})
+			l, err := lab.New(*name, lab.Options{Command: d.command, Path: path, BFD: 100 * time.Millisecond})
 			if err != nil {
 				return err
 			}
@@ -64,6 +66,9 @@ func (d *demo) run(ctx context.Context) error {
 	}
 	if err := d.hosts(ctx); err != nil {
 		return d.explain(err, "h1", "h2")
+	}
+	if err := d.sites(ctx); err != nil {
+		return d.explain(err, "gw")
 	}
 	d.say("\nSending traffic.")
 	d.traffic(ctx)
@@ -146,6 +151,12 @@ func (d *demo) state(ctx context.Context) error {
 		{"compartment", "list"},
 		{"status"},
 		{"nat", "sessions", "contoso", "--limit", "8"},
+		{"s2s", "list"},
+		{"bgp", "peer", "list"},
+		{"bgp", "routes", "contoso"},
+		{"bgp", "routes", "fabrikam"},
+		{"path", "contoso", "172.16.1.10"},
+		{"path", "fabrikam", "10.60.1.10"},
 	} {
 		out, err := d.lab.Ctl(ctx, "gw", argv...)
 		d.indent(out)

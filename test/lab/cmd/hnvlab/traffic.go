@@ -31,6 +31,7 @@ func (d *demo) traffic(ctx context.Context) {
 	for _, t := range d.lab.Topology().Tenants {
 		d.isolation(ctx, t)
 	}
+	d.toSites(ctx)
 	d.migration(ctx)
 	d.kill(ctx)
 }
