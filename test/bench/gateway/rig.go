@@ -66,6 +66,7 @@ func newRig(c Case, z Size, number int, bin string) (*rig, error) {
 	name := rigPrefix + string(rune('a'+number%26)) + strconv.Itoa(os.Getpid())
 	topo := lab.Default()
 	topo.Gateway.Name = gwMachine
+	topo.Sites, topo.Gateway.Uplinks = nil, nil
 	var err error
 	r.lab, err = lab.New(name, lab.Options{Bin: bin, Topology: topo})
 	return r, err
