@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	v1 "github.com/hnvgate/hnvgate/api/v1"
@@ -62,7 +63,10 @@ func rttWords(ns int64) string {
 	return strconv.FormatFloat(float64(ns)/float64(time.Millisecond), 'f', 2, 64) + "ms"
 }
 
-func percent(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) + "%" }
+// percent says a share with one digit behind the point, unless it is 0.
+func percent(v float64) string {
+	return strings.TrimSuffix(strconv.FormatFloat(v, 'f', 1, 64), ".0") + "%"
+}
 
 // optionalNumber is a number that may not be there.
 func optionalNumber[T ~uint32 | ~uint64](n *T) string {
