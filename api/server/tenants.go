@@ -38,7 +38,7 @@ func (p tenantPut) body() v1.Tenant             { return p.Body }
 
 type tenantDelete struct {
 	Name    string `path:"name" doc:"Name of the tenant." example:"contoso"`
-	Cascade bool   `query:"cascade" doc:"Delete its lookup records, customer routes, ports and NAT mappings too; otherwise a tenant that has any is refused."`
+	Cascade bool   `query:"cascade" doc:"Delete all that belongs to it too: ACLs, lookup records, customer routes, ports, NAT mappings, attachments, site-to-site connections and BGP; otherwise a tenant that has any is refused."`
 }
 
 func (s *Server) registerTenants() {

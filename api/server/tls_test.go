@@ -192,6 +192,9 @@ func TestRights(t *testing.T) {
 		if err := cl.DeletePort(t.Context(), "vm1"); refused(err) == c.write {
 			t.Errorf("%+v deletes: %v", c.leaf, err)
 		}
+		if _, err := cl.ExportS2SKey(t.Context(), "contoso", "hq", ""); refused(err) == c.write {
+			t.Errorf("%+v takes a key: %v", c.leaf, err)
+		}
 		cl.Close()
 	}
 }
