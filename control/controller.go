@@ -81,13 +81,14 @@ type Controller struct {
 	started time.Time
 	slots   chan struct{} // bounds how many tenants are worked on at once
 	// agentSlots does the same for agents, of which upgrade has one replaced at a time.
-	agentSlots chan struct{}
-	upgrade    sync.Mutex
-	strays     map[hnv.Name]bool // tenants that had an agent at the start; constant later
-	provider   *provider
-	ports      *ports
-	health     *health
-	learning   *learning
+	agentSlots  chan struct{}
+	upgrade     sync.Mutex
+	upgradeHold time.Time         // until then none is; with upgrade
+	strays      map[hnv.Name]bool // tenants that had an agent at the start; constant later
+	provider    *provider
+	ports       *ports
+	health      *health
+	learning    *learning
 
 	ctx     context.Context // Run's
 	handled atomic.Int64    // revision of the last event passed on

@@ -227,21 +227,32 @@ func (d *duty) desired() (agent.Desired, error) {
 }
 
 // tell has the agent do its duty. One that runs another program than the installed
-// one is replaced first, one tenant after the other.
-func (k *keeper) tell(ctx context.Context, comp agent.Compartment, d agent.Desired) (agent.State, error) {
+// one is replaced first, one tenant after the other; where that failed for one, the
+// others keep theirs for some time, as the program may be no good.
+func (k *keeper) tell(ctx context.Context, comp agent.Compartment, d agent.Desired) (st agent.State, err error) {
 	a := k.t.c.o.Agents
-	st, err := a.Apply(ctx, comp, d)
+	st, err = a.Apply(ctx, comp, d)
 	now, ok := a.Status(k.t.name)
 	if !ok || !now.Outdated {
 		return st, err
 	}
 	k.t.c.upgrade.Lock()
 	defer k.t.c.upgrade.Unlock()
+	if err == nil && time.Now().Before(k.t.c.upgradeHold) {
+		return st, nil
+	}
+	defer func() {
+		if err != nil && ctx.Err() == nil {
+			k.t.c.o.Log.Error("the installed program does not take an agent's place; others are not replaced by it for now", "tenant", k.t.name, "for", upgradeRest, "err", err)
+			k.t.c.upgradeHold = time.Now().Add(upgradeRest)
+		}
+	}()
 	k.t.c.o.Log.Info("replacing an agent by the installed program", "tenant", k.t.name, "pid", now.PID)
 	var before s2s.State
 	_ = decode(st.Parts[agent.S2S], &before) // where it told nothing, nothing is waited for
-	if err := a.Replace(ctx, k.t.name); err != nil {
-		return st, fmt.Errorf("replace the agent: %w", err)
+	if err = a.Replace(ctx, k.t.name); err != nil {
+		err = fmt.Errorf("replace the agent: %w", err)
+		return st, err
 	}
 	st, err = a.Apply(ctx, comp, d)
 	// The next tenant's turn comes when this one's tunnels are back, or seem to need
@@ -256,8 +267,12 @@ func (k *keeper) tell(ctx context.Context, comp agent.Compartment, d agent.Desir
 	return st, err
 }
 
-// upgradePatience is how long a replaced agent's tunnels are waited for.
-const upgradePatience = 5 * time.Second
+// upgradePatience is how long a replaced agent's tunnels are waited for, upgradeRest
+// how long no agent is replaced after one could not be.
+const (
+	upgradePatience = 5 * time.Second
+	upgradeRest     = 5 * time.Minute
+)
 
 // alive counts the tunnels with a peer that is up.
 func alive(s s2s.State) (n int) {

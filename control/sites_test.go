@@ -284,6 +284,38 @@ func TestAgentsOfBefore(t *testing.T) {
 	}
 }
 
+// A program that is no good takes the place of one tenant's agent, not of all.
+func TestBadProgram(t *testing.T) {
+	m, e := siteMemory(t), newEngines()
+	for _, n := range []hnv.Name{contoso, fabrikam} {
+		m.change(put(theConnection(n, s2s.NewPrivateKey(), s2s.NewPrivateKey())))
+		e.set("replace agent "+n.String(), errBroken)
+	}
+	var a *fakeAgents
+	c, _ := startSites(t, m, e, func(o *Options) {
+		a = o.Agents.(*fakeAgents)
+		for _, n := range []string{"contoso", "fabrikam"} {
+			a.state[n] = &fakeAgent{where: agent.Compartment{Namespace: "/run/netns/hnv-" + n}, pid: 7, outdated: true, errs: map[string]string{}}
+		}
+	})
+	replaced := func() int {
+		n := 0
+		for _, call := range slices.Concat(e.of("contoso"), e.of("fabrikam")) {
+			if call == "replace agent" {
+				n++
+			}
+		}
+		return n
+	}
+	eventually(t, "one is tried", func() bool { return replaced() == 1 })
+	eventually(t, "both work on, by the old program", func() bool {
+		return c.phaseOf(t, contoso) == v1.PhaseReady && c.phaseOf(t, fabrikam) == v1.PhaseReady
+	})
+	if n := replaced(); n != 1 {
+		t.Errorf("%d were tried", n)
+	}
+}
+
 // What BGP and tunnels say is behind the compartment, hosts are told, behind what an
 // operator wrote; but not what is inside the tenant's own prefixes.
 func TestLearnedRoutes(t *testing.T) {
