@@ -155,8 +155,9 @@ func (c *cli) tenantDelete() *cobra.Command {
 		Use: "delete NAME", Short: "Delete a tenant",
 		Long: `Delete a tenant.
 
-One that still has lookup records, customer routes, ports or NAT mappings is
-refused, unless --cascade says that they go with it.`,
+One that still has ACLs, lookup records, customer routes, ports, NAT mappings,
+attachments, site-to-site connections or BGP is refused, unless --cascade says that
+they go with it.`,
 		Args: takes("NAME"), Example: "  gatewayctl tenant delete contoso --cascade", ValidArgsFunction: c.completeTenants,
 	}
 	cmd.Flags().BoolVar(&cascade, "cascade", false, "delete all that belongs to the tenant too")

@@ -25,8 +25,9 @@ var update = flag.Bool("update", false, "write the transcripts anew")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// gateway serves a state of its own on a socket until the test ends.
-func gateway(t *testing.T) (socket string, store *servertest.Store) {
+// gateway serves a state of its own on a socket until the test ends. The checks stand
+// for those of the engines.
+func gateway(t *testing.T, checks ...func(*hnv.Fabric, hnv.Name) error) (socket string, store *servertest.Store) {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hnv") // short enough for a socket's name
 	if err != nil {
@@ -41,6 +42,7 @@ func gateway(t *testing.T) (socket string, store *servertest.Store) {
 	store = servertest.NewStore(hnv.Site{
 		Uplinks: []string{"internet", "physical", "tagged"}, PAInterfaces: []string{"eth1"},
 		UplinkKinds: map[string]string{"internet": hnv.UplinkRouted, "physical": hnv.UplinkMACVLAN, "tagged": hnv.UplinkVLAN},
+		Checks:      checks,
 	})
 	s := server.New(store, &servertest.Backend{Store: store, Sick: "litware"}, new(servertest.Secrets), slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(context.Background())
