@@ -7,7 +7,7 @@ GOBIN_DIR = $(shell .ci/deps | tail -n 1)
 WITH_GO = export PATH="$(GOBIN_DIR):$$PATH:/usr/sbin:/sbin";
 COMMIT := $(shell git rev-parse --short HEAD 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.commit=$(COMMIT)
-COMMANDS := gatewayd gatewayctl hnvlab
+COMMANDS := gatewayd gatewayctl compartmentd hnvlab
 FUZZTIME ?= 3s
 ROUNDS ?= 5
 
@@ -81,6 +81,10 @@ bench: build ## gateways side by side, into out/bench.json (root); BENCH_ARGS=-q
 .PHONY: bench-dataplane
 bench-dataplane: ## what packets, tables and updates cost, in rounds, into out/bench-dataplane.json
 	@$(WITH_GO) go run ./test/bench/cmd/bench -out out/bench-dataplane -rounds $(ROUNDS) -commit $(COMMIT)
+
+.PHONY: bench-s2s
+bench-s2s: build ## tunnels to sites and BGP beside wireguard-go, FRR and BIRD, into out/bench-s2s.json (root); BENCH_ARGS=-quick for a short one, -help for more
+	@$(WITH_GO) go run ./test/bench/cmd/benchs2s -bin bin -out out/bench-s2s -commit $(COMMIT) $(BENCH_ARGS)
 
 .PHONY: clean
 clean: ## remove what was built

@@ -40,6 +40,9 @@ type measure struct {
 
 func measures() []measure {
 	return []measure{
+		{"tunnel", "TCP from a VM through the gateway to a site, beside the same wireguard-go alone", (*run).tunnel},
+		{"failover", "how long nothing comes after the active of two tunnels is cut without a sign", (*run).failover},
+		{"tenants", "time until tenants with a tunnel, a BGP peer and routes each all have the routes in the kernel and an answer through the tunnel, and their memory", (*run).tenants},
 		{"routes", "time until a neighbour's routes are in the kernel, and the memory that takes", (*run).routes},
 	}
 }
@@ -93,15 +96,6 @@ func (r *run) put(round int, name string) func(metric, unit string, v float64) {
 		r.Log("  %s %s %.4g %s", name, metric, v, unit)
 		r.rounds[round] = append(r.rounds[round], bench.Sample{Case: name, Metric: metric, Unit: unit, Value: v})
 	}
-}
-
-// sized names the case that differs from the one named in its size; the first size
-// has the plain name.
-func sized(name, what string, sizes []int, n int) string {
-	if n == sizes[0] {
-		return name
-	}
-	return fmt.Sprintf("%s/%s=%d", name, what, n)
 }
 
 func (r *run) routes(ctx context.Context) error {
