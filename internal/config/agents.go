@@ -3,6 +3,9 @@ package config
 import (
 	"os"
 	"path/filepath"
+
+	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/internal/agentapi"
 )
 
 // Agents says how the compartments' agents (compartmentd) are run, which have the
@@ -11,7 +14,8 @@ type Agents struct {
 	// Binary is the program; by default compartmentd beside gatewayd's own.
 	Binary string `yaml:"binary"`
 	// RunDir holds the agents' sockets, logs and sealed states; by default agents
-	// beside the API's socket.
+	// beside the API's socket, or where that is too long a name for sockets,
+	// /run/hnvgate/INSTANCE-agents.
 	RunDir string `yaml:"runDir"`
 	// Cgroup is a folder of a cgroup2 file system in which each agent gets a group;
 	// "" is none.
@@ -28,6 +32,9 @@ const (
 	defaultAgentCPU    = 200
 )
 
+// maxRunDir leaves room for the longest socket's name that unix(7) allows.
+const maxRunDir = 107 - len("/") - hnv.MaxName - len("/"+agentapi.SocketName)
+
 // secretsFile is the key file's name in the state folder.
 const secretsFile = "secrets.key"
 
@@ -38,6 +45,9 @@ func (c *Config) defaultAgents() error {
 	}
 	if a.RunDir == "" {
 		a.RunDir = filepath.Join(filepath.Dir(c.Socket), "agents")
+		if len(a.RunDir) > maxRunDir {
+			a.RunDir = filepath.Join("/run/hnvgate", c.Instance+"-agents")
+		}
 	}
 	if a.MemoryMiB == 0 {
 		a.MemoryMiB = defaultAgentMemory
@@ -59,6 +69,9 @@ func (c *Config) checkAgents(bad complain) {
 		if !filepath.IsAbs(p) {
 			bad("%s: %q must be an absolute path", field, p)
 		}
+	}
+	if len(a.RunDir) > maxRunDir {
+		bad("agents.runDir: %q has %d bytes; for the sockets in it at most %d are allowed", a.RunDir, len(a.RunDir), maxRunDir)
 	}
 	if a.Cgroup != "" && !filepath.IsAbs(a.Cgroup) {
 		bad("agents.cgroup: %q must be an absolute path", a.Cgroup)

@@ -77,6 +77,17 @@ uplinks:
 	}
 }
 
+// A socket far down has its agents elsewhere, where their sockets can have names.
+func TestRunDirOfLongSocket(t *testing.T) {
+	c, err := Parse([]byte("instance: gw1\npaInterfaces: [pa0]\nsocket: /run/" + strings.Repeat("x", 60) + "/s"))
+	if err != nil || c.Agents.RunDir != "/run/hnvgate/gw1-agents" {
+		t.Errorf("run folder %q, %v", c.Agents.RunDir, err)
+	}
+	if _, err := Parse([]byte("paInterfaces: [pa0]\nagents: {runDir: /run/" + strings.Repeat("x", 60) + "}")); err == nil || !strings.Contains(err.Error(), "agents.runDir") {
+		t.Errorf("a run folder that is too long: %v", err)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	for doc, says := range map[string][]string{
 		"":                                   {"paInterfaces: name at least one"},
