@@ -6,17 +6,28 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"math"
 	"net/http"
+	"runtime/debug"
 
 	"github.com/hnvgate/hnvgate/s2s"
 )
 
 // tunnels is the agent's part for site-to-site tunnels.
-type tunnels struct{ engine *s2s.Engine }
+type tunnels struct {
+	engine *s2s.Engine
+	limit  int64 // of the runtime's memory, as it was given
+}
+
+// deviceBuffers is what one device of wireguard-go makes of buffers, in bytes: three
+// times 128 of 64 KiB. Hardly any of it is ever touched, but the runtime counts it:
+// with a limit for what is really used, it would do nothing but collect garbage from
+// some fifteen tunnels on.
+const deviceBuffers = 3 * 128 << 16
 
 func newTunnels(log *slog.Logger, turned func()) (tunnels, error) {
 	e, err := s2s.New(s2s.Options{Log: log, OnTurn: turned})
-	return tunnels{e}, err
+	return tunnels{engine: e, limit: debug.SetMemoryLimit(-1)}, err
 }
 
 func (t tunnels) spec(desired json.RawMessage) (s2s.Spec, error) {
@@ -38,6 +49,9 @@ func (t tunnels) Apply(ctx context.Context, desired json.RawMessage) error {
 	s, err := t.spec(desired)
 	if err != nil {
 		return err
+	}
+	if t.limit < math.MaxInt64 {
+		debug.SetMemoryLimit(t.limit + int64(len(s.Tunnels))*deviceBuffers)
 	}
 	_, err = t.engine.Apply(ctx, s)
 	return err
