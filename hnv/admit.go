@@ -227,6 +227,13 @@ func (f *Fabric) admitProviderAddress(p ProviderAddress) error {
 			}
 		}
 	}
+	for n := range f.attachments {
+		for _, q := range f.forwarded(n) {
+			if p.Addr.Overlaps(q) {
+				return conflictf("provider address %s: its prefix overlaps %s of tenant %s, which an attachment has forwarded over a routed uplink", p.Addr, q, n)
+			}
+		}
+	}
 	for _, t := range f.tenants {
 		if t.Gateway == nil || t.Gateway.NAT == nil {
 			continue

@@ -186,6 +186,9 @@ func (f *Fabric) reaching(done []Change) []error {
 			own[idOf(o)] = true
 		}
 	}
+	if len(first) == 0 {
+		return nil // as of the many changes to records
+	}
 	var errs []error
 	taken := f.occupancy()
 	for _, n := range slices.SortedFunc(maps.Keys(first), func(a, b Name) int { return cmp.Compare(a.s, b.s) }) {
@@ -233,6 +236,8 @@ type reach struct {
 type occupancy struct {
 	ports map[netip.AddrPort][]S2SConnection // that listen there
 	addrs map[netip.Addr]map[Name]bool       // on routed uplinks; true: an attachment's
+	// prefixes that are forwarded over routed uplinks, by tenant
+	prefixes map[Name][]netip.Prefix
 }
 
 // occupancy is nil where no tenant has anything but NAT.
@@ -240,7 +245,7 @@ func (f *Fabric) occupancy() *occupancy {
 	if len(f.connections)+len(f.attachments) == 0 {
 		return nil
 	}
-	x := &occupancy{map[netip.AddrPort][]S2SConnection{}, map[netip.Addr]map[Name]bool{}}
+	x := &occupancy{map[netip.AddrPort][]S2SConnection{}, map[netip.Addr]map[Name]bool{}, map[Name][]netip.Prefix{}}
 	for _, of := range f.connections {
 		for _, c := range of {
 			if r, ok := f.ListenAt(c); ok {
@@ -259,8 +264,33 @@ func (f *Fabric) occupancy() *occupancy {
 			}
 			x.addrs[a][n] = own
 		}
+		if ps := f.forwarded(n); len(ps) > 0 {
+			x.prefixes[n] = ps
+		}
 	}
 	return x
+}
+
+// forwarded are the prefixes of a tenant's that are reached over a routed uplink as
+// they are: all of the families that it has an address of there, once it has an
+// attachment there.
+func (f *Fabric) forwarded(n Name) []netip.Prefix {
+	var four, six, attached bool
+	for a, own := range f.routedAddrs(n) {
+		four, six, attached = four || a.Is4(), six || a.Is6(), attached || own
+	}
+	if !attached {
+		return nil
+	}
+	var out []netip.Prefix
+	for _, s := range f.tenants[n].Subnets {
+		for _, p := range s.Prefixes {
+			if p.Prefix.Addr().Is4() && four || p.Prefix.Addr().Is6() && six {
+				out = append(out, p.Prefix)
+			}
+		}
+	}
+	return out
 }
 
 // bad blames the object, or the change that made it wrong.
@@ -386,29 +416,29 @@ func (f *Fabric) sameWire(a Attachment) error {
 	return nil
 }
 
-// forwardedApart refuses prefixes that another tenant is reached at over the same
-// routed uplink: outside, an address is one tenant's.
+// forwardedApart refuses prefixes that another tenant is reached at over a routed
+// uplink, this one or another: outside, an address is one tenant's, and the gateway has
+// one route to it.
 func (f *Fabric) forwardedApart(t Tenant, a Attachment) error {
+	own := f.forwarded(t.Name)
 	for name, of := range f.attachments {
 		if name == t.Name {
 			continue
 		}
 		for _, o := range of {
-			if o.Uplink != a.Uplink {
+			if f.UplinkKind(o.Uplink) != UplinkRouted {
 				continue
 			}
-			for _, mine := range t.Subnets {
-				for _, p := range mine.Prefixes {
-					for _, theirs := range f.tenants[name].Subnets {
-						for _, q := range theirs.Prefixes {
-							if p.Prefix.Overlaps(q.Prefix) {
-								return conflictf("attachment %s: prefix %s of VSID %s overlaps %s of tenant %s, which is forwarded over the routed uplink %s too: outside, an address is one tenant's: use an uplink of another kind, NAT, or a tunnel with mapped prefixes",
-									a.Key(), p.Prefix, mine.VSID, q.Prefix, name, a.Uplink)
-							}
-						}
+			for _, q := range f.forwarded(name) {
+				for _, p := range own {
+					if p.Overlaps(q) {
+						s, _ := t.SubnetOf(p.Addr())
+						return conflictf("attachment %s: prefix %s of VSID %s overlaps %s of tenant %s, which is forwarded over the routed uplink %s too: outside, an address is one tenant's: use an uplink of another kind, NAT, or a tunnel with mapped prefixes",
+							a.Key(), p, s.VSID, q, name, o.Uplink)
 					}
 				}
 			}
+			break // all of a tenant's attachments forward the same
 		}
 	}
 	return nil
@@ -431,7 +461,31 @@ func (r *reach) externalsApart() {
 			}
 		}
 	}
+	for _, p := range r.taken.prefixes[t.Name] {
+		for _, pa := range f.paddrs {
+			if pa.Addr.Overlaps(p) {
+				r.bad(r.cause, conflictf("tenant %s: prefix %s, which an attachment has forwarded over a routed uplink, overlaps the fabric's prefix %s", t.Name, p, pa.Addr.Masked()))
+				return
+			}
+		}
+		for a, who := range r.taken.addrs {
+			for other := range who {
+				if other != t.Name && p.Contains(a) {
+					r.bad(r.cause, conflictf("tenant %s: prefix %s, which an attachment has forwarded over a routed uplink, holds external address %s of tenant %s: outside, an address is one tenant's", t.Name, p, a, other))
+					return
+				}
+			}
+		}
+	}
 	for a, attached := range f.routedAddrs(t.Name) {
+		for other, theirs := range r.taken.prefixes {
+			for _, p := range theirs {
+				if other != t.Name && p.Contains(a) {
+					r.bad(r.cause, conflictf("tenant %s: external address %s lies in prefix %s of tenant %s, which an attachment has forwarded over a routed uplink: outside, an address is one tenant's", t.Name, a, p, other))
+					return
+				}
+			}
+		}
 		for other, theirs := range r.taken.addrs[a] {
 			if other != t.Name && (attached || theirs) {
 				r.bad(r.cause, conflictf("tenant %s: external address %s belongs to tenant %s too", t.Name, a, other))

@@ -54,3 +54,60 @@ func TestSameWire(t *testing.T) {
 		}
 	}
 }
+
+// What attachments have forwarded over routed uplinks is one tenant's outside, and no
+// part of the fabric, whichever comes first.
+func TestForwardedApart(t *testing.T) {
+	fabrikam := tenant("fabrikam", 6001, "203.0.113.20")
+	for i, p := range []string{"10.2.1.0/24", "10.2.2.0/24", "10.253.254.0/29"} {
+		fabrikam.Subnets[i].Prefixes = []SubnetPrefix{{Prefix: prefix(p)}}
+	}
+	inside := fabrikam // its external address is one of contoso's VMs
+	inside.Gateway = &Gateway{VSID: vsid(6000), Uplink: "internet", NAT: &NAT{Pool: []ExternalRange{must(ParseExternalRange("10.1.2.7"))}}}
+	plain, moved := tenant("fabrikam", 6001, "203.0.113.20"), Site{Uplinks: []string{"internet", "other"}, PAInterfaces: site.PAInterfaces}
+	elsewhere := attachment("fabrikam", "dc", "198.51.100.2/32")
+	elsewhere.Uplink = "other"
+	six := func(name string, base uint32, address string) []Object {
+		x := tenant(name, base, "203.0.113.1")
+		x.Gateway.NAT = nil
+		return []Object{x, attachment(name, "dc", address)}
+	}
+	foot := attachment("contoso", "dc", "198.51.100.1/32")
+	for what, c := range map[string]struct {
+		first, then []Object
+		want        string // "": it is right
+	}{
+		"apart":                  {[]Object{foot, fabrikam}, []Object{attachment("fabrikam", "dc", "198.51.100.2/32")}, ""},
+		"another's address":      {[]Object{foot}, []Object{inside}, "external address 10.1.2.7 lies in prefix 10.1.2.0/24 of tenant contoso"},
+		"of another's address":   {[]Object{inside}, []Object{foot}, "prefix 10.1.2.0/24, which an attachment has forwarded over a routed uplink, holds external address 10.1.2.7 of tenant fabrikam"},
+		"both at once":           {nil, []Object{inside, foot}, "of tenant fabrikam"},
+		"another attachment's":   {[]Object{foot, fabrikam}, []Object{attachment("fabrikam", "dc", "10.1.1.9/32")}, "lies in prefix 10.1.1.0/24 of tenant contoso"},
+		"without an attachment":  {nil, []Object{inside}, ""},
+		"over another uplink":    {[]Object{plain, foot}, []Object{elsewhere}, "outside, an address is one tenant's"},
+		"the fabric's":           {[]Object{foot}, []Object{ProviderAddress{Addr: prefix("10.1.0.1/16"), Interface: "pa0"}}, "overlaps 10.1.1.0/24 of tenant contoso"},
+		"of the fabric's":        {[]Object{ProviderAddress{Addr: prefix("10.1.1.1/30"), Interface: "pa0"}}, []Object{foot}, "overlaps the fabric's prefix 10.1.1.0/30"},
+		"of a family without it": {six("contoso", 5001, "2001:db8::1/128"), six("fabrikam", 6001, "2001:db8::2/128"), ""},
+	} {
+		f := NewFabric(moved)
+		apply := func(os []Object) error {
+			var changes []Change
+			for _, o := range os {
+				changes = append(changes, Change{Put: o})
+			}
+			_, err := f.Apply(changes)
+			return err
+		}
+		if err := apply([]Object{tenant("contoso", 5001, "203.0.113.10")}); err != nil {
+			t.Fatal(err)
+		}
+		if err := apply(c.first); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		switch err := apply(c.then); {
+		case c.want == "" && err != nil:
+			t.Errorf("%s: refused: %v", what, err)
+		case c.want != "" && (!errors.Is(err, ErrConflict) || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: %v, which does not say %q", what, err, c.want)
+		}
+	}
+}
