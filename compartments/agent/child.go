@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,6 +63,18 @@ type life struct {
 	adopted bool
 	gone    chan struct{} // closed when it has ended
 	why     string        // set before that
+
+	mu     sync.Mutex // held while pidfd is used: its number can be another file's later
+	closed bool
+}
+
+// end lets go of a process that has ended.
+func (l *life) end() {
+	l.mu.Lock()
+	l.closed = true
+	_ = unix.Close(l.pidfd)
+	l.mu.Unlock()
+	close(l.gone)
 }
 
 // keep starts or adopts the agent, again whenever it ends.
@@ -147,8 +161,7 @@ func (c *child) adopt() (*life, error) {
 	l := &life{pid: pid, pidfd: fd, adopted: true, gone: make(chan struct{}), why: "the adopted process has ended"}
 	go func() {
 		awaitExit(fd)
-		_ = unix.Close(fd)
-		close(l.gone)
+		l.end()
 	}()
 	if !sameNamespace(pid, c.comp.Namespace) {
 		// The compartment was made anew: this one serves nobody.
@@ -177,9 +190,9 @@ func sameNamespace(pid int, namespace string) bool {
 }
 
 func (l *life) kill(sig unix.Signal) {
-	select {
-	case <-l.gone:
-	default:
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed {
 		_ = unix.PidfdSendSignal(l.pidfd, sig, nil, 0)
 	}
 }
@@ -218,8 +231,7 @@ func (c *child) start() (*life, error) {
 		if err != nil {
 			l.why = err.Error()
 		}
-		close(l.gone)
-		_ = unix.Close(fd)
+		l.end()
 	}()
 	return l, nil
 }
@@ -231,6 +243,33 @@ func openLog(path string) (*os.File, error) {
 		}
 	}
 	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+}
+
+// trimLog puts aside what a running agent has written, which it goes on to append to
+// the same file: peers that come and go for months must not fill the machine's memory,
+// where run folders are.
+func trimLog(path string) error {
+	st, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && st.Size() <= maxLog {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	from, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.OpenFile(path+".old", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.CopyN(to, io.NewSectionReader(from, max(0, st.Size()-maxLog), maxLog), maxLog)
+	if errors.Is(err, io.EOF) {
+		err = nil // shorter by now
+	}
+	return errors.Join(err, to.Close(), from.Truncate(0))
 }
 
 // keyPipe gives the end of a pipe from which the key can be read once.
@@ -259,8 +298,15 @@ func (c *child) environment() []string {
 	return env
 }
 
-// inPlace tells whether the agent's namespace is still the compartment's.
+// inPlace tells whether it is supervised, and the agent's namespace is still the
+// compartment's. One that crashed when it was told to end is not supervised, although
+// it has not been removed.
 func (c *child) inPlace() bool {
+	select {
+	case <-c.ended:
+		return false
+	default:
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.life == nil || sameNamespace(c.life.pid, c.comp.Namespace)
@@ -335,6 +381,9 @@ func (c *child) hear(l *life, answered, waits bool) {
 }
 
 func (c *child) put(ctx context.Context, d agentapi.Desired) (st agentapi.State, err error) {
+	if err := trimLog(filepath.Join(c.dir, agentapi.LogName)); err != nil {
+		c.s.o.Log.Warn("an agent's log grows", "tenant", c.comp.Tenant.String(), "err", err)
+	}
 	err = c.ask(ctx, func(ctx context.Context) error {
 		st, err = c.client.put(ctx, d)
 		return err

@@ -46,6 +46,37 @@ func TestRemoveWhatIsDead(t *testing.T) {
 	must(t, s.Remove(context.Background(), r.comp))
 }
 
+// An agent that dies while it is told to end has not been removed; the tenant can have
+// one again, and have it removed.
+func TestDiesWhileRemoved(t *testing.T) {
+	r := newRig(t)
+	s := r.supervisor()
+	st := r.apply(s, "hello")
+	ch, err := s.find(r.comp.Tenant)
+	must(t, err)
+	must(t, unix.Kill(st.PID, unix.SIGSTOP))
+	removed := make(chan error, 1)
+	go func() { removed <- s.Remove(context.Background(), r.comp) }()
+	await(t, "the removal", func() error {
+		ch.mu.Lock()
+		defer ch.mu.Unlock()
+		if !ch.last {
+			return errors.New("not begun")
+		}
+		return nil
+	})
+	must(t, unix.Kill(st.PID, unix.SIGKILL))
+	t.Logf("the removal: %v", <-removed)
+	await(t, "another agent", func() error {
+		_, err := s.Apply(context.Background(), r.comp, word("again"))
+		return err
+	})
+	must(t, s.Remove(context.Background(), r.comp))
+	if known, err := s.Known(); err != nil || len(known) != 0 {
+		t.Errorf("known are %v, %v", known, err)
+	}
+}
+
 // Where the compartment goes, its agent is ended at once: of this supervisor or of
 // an earlier one.
 func TestDiscard(t *testing.T) {
