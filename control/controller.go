@@ -363,6 +363,7 @@ func (c *Controller) forget(t *tenant) bool {
 		return false
 	}
 	t.forgotten = true
+	close(t.keeper.over)
 	delete(c.tenants, t.name)
 	return true
 }

@@ -38,6 +38,7 @@ type keeper struct {
 	wish  wish
 	news  chan struct{} // the agent's state has changed by itself
 	begun sync.Once
+	over  chan struct{} // closed when the tenant is gone
 
 	work sync.Mutex // held while the agent is told or ended
 
@@ -54,7 +55,7 @@ type keeper struct {
 }
 
 func newKeeper(t *tenant) *keeper {
-	return &keeper{t: t, wish: newWish(), news: make(chan struct{}, 1)}
+	return &keeper{t: t, wish: newWish(), news: make(chan struct{}, 1), over: make(chan struct{})}
 }
 
 // assign says what the agent is to do from now on; nil ends it.
@@ -65,6 +66,7 @@ func (k *keeper) assign(ctx context.Context, where agent.Compartment, d *duty) {
 	k.mu.Lock()
 	if d == nil && k.duty == nil && !k.present {
 		k.mu.Unlock()
+		k.t.status.drop(condTunnels, condSpeaker) // what was told of a duty that never was one
 		return
 	}
 	same := reflect.DeepEqual(k.duty, d) && k.where == where
@@ -98,8 +100,8 @@ func (k *keeper) withhold() {
 // pending tells whether something was asked of the agent that is not done.
 func (k *keeper) pending() bool { return k.wish.pending() }
 
-// run works until ctx ends: whatever is wanted is told again at every interval, so
-// that an agent that was put down is put up again.
+// run works until ctx ends or the tenant is gone: whatever is wanted is told again at
+// every interval, so that an agent that was put down is put up again.
 func (k *keeper) run(ctx context.Context) {
 	failures := 0
 	next := time.Now()
@@ -110,6 +112,9 @@ func (k *keeper) run(ctx context.Context) {
 		heard, enough := false, false
 		select {
 		case <-ctx.Done():
+		case <-k.over:
+			timer.Stop()
+			return
 		case <-k.wish.woken:
 		case <-news:
 			heard = true
@@ -236,7 +241,11 @@ func (k *keeper) tell(ctx context.Context, comp agent.Compartment, d agent.Desir
 	if !ok || !now.Outdated {
 		return st, err
 	}
-	k.t.c.upgrade.Lock()
+	// Whose turn it is not is asked again at the next interval: to wait here would keep
+	// a place that others' agents need, and whoever wants this one ended.
+	if !k.t.c.upgrade.TryLock() {
+		return st, err
+	}
 	defer k.t.c.upgrade.Unlock()
 	if err == nil && time.Now().Before(k.t.c.upgradeHold) {
 		return st, nil

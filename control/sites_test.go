@@ -227,6 +227,52 @@ func TestAnothersKey(t *testing.T) {
 	if err != nil || !strings.Contains(st[0].Message, "not sealed under this key") || strings.Contains(st[0].Message, "somebody") {
 		t.Errorf("status is %+v, %v", st, err)
 	}
+	m.change(hnv.Change{Delete: conn})
+	eventually(t, "nothing of it is told any more", func() bool { return c.phaseOf(t, contoso) == v1.PhaseReady })
+}
+
+// Where a tenant goes, nothing goes on minding its agent.
+func TestKeeperEnds(t *testing.T) {
+	m, e := siteMemory(t), newEngines()
+	c, a := startSites(t, m, e, nil)
+	m.change(put(theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey())))
+	eventually(t, "there is an agent", func() bool { return a.with("contoso", func(*fakeAgent) {}) })
+	k := c.find(contoso).keeper
+	cascade, err := m.f.Cascade(contoso)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.change(cascade...)
+	eventually(t, "the tenant is gone", func() bool { return c.find(contoso) == nil })
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if k.run(ctx); ctx.Err() != nil {
+		t.Error("its keeper goes on")
+	}
+	if a.with("contoso", func(*fakeAgent) {}) {
+		t.Error("its agent is there")
+	}
+}
+
+// An agent that is to be replaced does its duty until it is its turn.
+func TestReplacementsWaitTheirTurn(t *testing.T) {
+	m, e := siteMemory(t), newEngines()
+	m.change(put(theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey())))
+	c, a := startSites(t, m, e, nil)
+	eventually(t, "it is ready", func() bool { return a.with("contoso", func(*fakeAgent) {}) && c.phaseOf(t, contoso) == v1.PhaseReady })
+	c.upgrade.Lock()
+	a.with("contoso", func(x *fakeAgent) { x.outdated = true })
+	m.change(put(hnv.BGPRouter{Tenant: contoso, ASN: 65000}))
+	speaks := func() (told bool, pid int) {
+		a.with("contoso", func(x *fakeAgent) { told, pid = x.desired.Parts[agent.BGP] != nil, x.pid })
+		return told, pid
+	}
+	eventually(t, "it is told of BGP", func() bool { told, _ := speaks(); return told && c.phaseOf(t, contoso) == v1.PhaseReady })
+	if _, pid := speaks(); pid > 1000 {
+		t.Error("it was replaced before its turn")
+	}
+	c.upgrade.Unlock()
+	eventually(t, "it is replaced", func() bool { _, pid := speaks(); return pid > 1000 })
 }
 
 // While the compartment cannot forward nothing is advertised.

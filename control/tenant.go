@@ -183,6 +183,9 @@ func (t *tenant) delegate(d Desired, forwards bool) {
 	where := agent.Compartment{Tenant: t.name, Namespace: namespace}
 	if d.AgentFault != nil {
 		// What runs goes on: it was told when there was a key.
+		if !forwards {
+			t.keeper.withhold()
+		}
 		for _, cond := range []string{condTunnels, condSpeaker} {
 			t.status.set(cond, false, "KeyFailed", d.AgentFault.Error())
 		}
