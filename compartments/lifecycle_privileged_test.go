@@ -145,6 +145,7 @@ func TestRepair(t *testing.T) {
 		{in, "sysctl -qw net.ipv4.ip_forward=0"},
 		{in, "sysctl -qw net.ipv4.conf.ext.forwarding=0"},
 		{in, "sysctl -qw net.ipv4.conf.ext.rp_filter=0"},
+		{in, "sysctl -qw net.ipv4.conf.all.rp_filter=2"},
 		{in, "sysctl -qw net.ipv4.conf.all.send_redirects=1"},
 		{in, "sysctl -qw net.ipv6.conf.all.forwarding=0"},
 		{in, "sysctl -qw net.ipv6.conf.ext.accept_ra=1"},

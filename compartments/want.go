@@ -111,6 +111,9 @@ type outside struct {
 var sysctlBase = []setting{
 	{"ipv4/ip_forward", "1"}, // first: it resets others
 	{"ipv4/conf/all/send_redirects", "0"},
+	// The greater of this and the link's own holds: with 2, which a new namespace may
+	// have from the machine, strict links would be loose.
+	{"ipv4/conf/all/rp_filter", "0"},
 	{"ipv6/conf/all/forwarding", "1"},
 	{"ipv6/conf/default/accept_ra", "0"},
 	{"ipv6/conf/default/accept_redirects", "0"},

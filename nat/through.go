@@ -22,6 +22,11 @@ func (b builder) prerouting() nft.Chain {
 			}
 		}
 	}
+	if len(b.ways) > 0 {
+		// Nobody outside is a host of a site's, or of a physical network's. Answers may
+		// come, as those of connections from before there was a route.
+		c.Rules = append(c.Rules, drop(DropReversePath, nft.IIfName(b.spec.Outside), nft.CTState(nft.StateNew), nft.NoReversePath(true)))
+	}
 	for _, l := range b.links() {
 		if l.Name != b.spec.Outside && l.ReversePath != ReversePathOff {
 			c.Rules = append(c.Rules, drop(DropReversePath, nft.IIfName(l.Name), nft.NoReversePath(l.ReversePath != ReversePathLoose)))
