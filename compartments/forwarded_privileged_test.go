@@ -55,6 +55,20 @@ func TestForwardedPasses(t *testing.T) {
 	m.send(m.id+"-fabrikam", fromFabrikam...)
 	ear.expect(t, "outside", fromFabrikam)
 
+	// What he forwards is behind the network's router, which can say no.
+	past := m.listen(m.id+"-contoso", ExternalLink)
+	before := drops(t, e)[dropAstray]
+	toContoso := []packet{
+		udp(t, "yes:external", "203.0.113.11", 5, "203.0.113.10", 53),
+		udp(t, "no:forwarded", "203.0.113.11", 5, "10.1.2.11", 53),
+		udp(t, "no:forwarded6", "2001:db8:f::11", 5, "fd00:1::11", 53),
+	}
+	m.send(m.id+"-fabrikam", toContoso...)
+	past.expect(t, "contoso", toContoso, "yes:external")
+	if n := drops(t, e)[dropAstray] - before; n != 2 {
+		t.Errorf("%d packets counted as %s, not 2", n, dropAstray)
+	}
+
 	for _, r := range []string{"10.0.0.0/8", "fd00::/16"} {
 		via := "203.0.113.1"
 		if strings.Contains(r, ":") {

@@ -123,9 +123,9 @@ func inetTable(n names, uplinks []string, entries []entry) nft.Table {
 				nft.R(nft.In(setExits, nft.IIfField, nft.OIfField), nft.Accept()),
 				nft.R(nft.In(setWhole4, nft.OIfField, nft.DAddr4), nft.Accept()),
 				nft.R(nft.In(setWhole6, nft.OIfField, nft.DAddr6), nft.Accept()),
-				nft.R(nft.In(setForward4, nft.OIfField, nft.DAddr4), nft.Accept()),
-				nft.R(nft.In(setForward6, nft.OIfField, nft.DAddr6), nft.Accept()),
 				nft.R(nft.OIfName(h), nft.Accept()),
+				// What another forwards too: between the two there is no router of the
+				// network, which could say no.
 				drop(dropAstray),
 			},
 		}, {
