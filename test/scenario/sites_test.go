@@ -56,6 +56,7 @@ func TestSites(t *testing.T) {
 		{"told", sitesTold},
 		{"way", sitesWay},
 		{"transit", sitesTransit},
+		{"config", sitesConfig},
 		{"secrets", sitesSecrets},
 		{"refused", sitesRefused},
 		{"failover", sitesFailover},
@@ -308,6 +309,44 @@ func sitesTold(t *testing.T) {
 			st, err := c.AttachmentStatus(t.Context(), s.Tenant, "dc")
 			if err != nil || st.Phase != v1.PhaseReady || !st.Carrier || st.Received.Packets == 0 || st.Sent.Packets == 0 {
 				t.Errorf("attachment of %s: %v %s", s.Tenant, err, text(st))
+			}
+		}
+	}
+}
+
+// sitesConfig gives a site's end of a tunnel the file that the gateway writes for it,
+// and reads what an operator sees of all this.
+func sitesConfig(t *testing.T) {
+	s := siteOf(t, "cbr")
+	file := ctl(t, "gw", "s2s", "config", s.Tenant, s.Connection(0), "--peer", s.Name)
+	t.Cleanup(func() {
+		if err := world.ConnectSites(later(t), s.Name); err != nil {
+			t.Error(err)
+		}
+		reachesSite(t, s)
+	})
+	if err := world.SetSiteWG(t.Context(), s.Name, 0, file); err != nil {
+		t.Fatalf("%v in\n%s", err, file)
+	}
+	id, err := world.Get(t.Context(), s.Host(), service80(vmOf(t, s, 11).CA), 0, patience)
+	if err != nil || id.Name != vmOf(t, s, 11).Name || peerAddr(id) != s.HostAddr().String() {
+		t.Errorf("%q answers and sees %q (%v), with\n%s", id.Name, id.Peer, err, file)
+	}
+	for _, x := range []struct {
+		argv  []string
+		words []string
+	}{
+		{[]string{"s2s", "list"}, []string{"contoso", "fabrikam", "hq-1", "hq-2", "br-1", "Ready"}},
+		{[]string{"s2s", "show", "contoso", "hq-1"}, []string{"192.0.2.2:51820", "203.0.113.10", "up"}},
+		{[]string{"bgp", "peer", "list"}, []string{"contoso", "fabrikam", "hq-1-v6", "dc", "established"}},
+		{[]string{"bgp", "routes", "contoso"}, []string{"172.16.1.0/24", "172.16.2.0/24", "10.60.1.0/24", "65101", "65102", "65200"}},
+		{[]string{"forward", "list"}, []string{"servers", "datacenter", "10.40.0.10"}},
+		{[]string{"path", "contoso", "172.16.1.10"}, []string{"hq-1"}},
+	} {
+		out := ctl(t, "gw", x.argv...)
+		for _, w := range x.words {
+			if !strings.Contains(out, w) {
+				t.Errorf("%v does not say %q:\n%s", x.argv, w, out)
 			}
 		}
 	}
