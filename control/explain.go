@@ -62,11 +62,11 @@ func (c *Controller) Path(ctx context.Context, n hnv.Name, q v1.PathQuery) (v1.P
 	c.o.Store.View(func(f *hnv.Fabric) { w = waysOf(f, s.spec) })
 	ask := forwarder.Query{}
 	if ask.Dst, err = netip.ParseAddr(q.Dst); err != nil {
-		return out, fmt.Errorf("destination: %v: %w", err, hnv.ErrInvalid)
+		return out, fmt.Errorf("destination: %w: %w", err, hnv.ErrInvalid)
 	}
 	if q.Src != "" {
 		if ask.Src, err = netip.ParseAddr(q.Src); err != nil {
-			return out, fmt.Errorf("source: %v: %w", err, hnv.ErrInvalid)
+			return out, fmt.Errorf("source: %w: %w", err, hnv.ErrInvalid)
 		}
 	} else {
 		ask.Src = w.someSource(ask.Dst)

@@ -51,7 +51,6 @@ type keeper struct {
 	speaker bgp.State
 	taken   uint64 // generation of the routes that were fetched last
 	restart int    // how often it had been started again then
-	learned learned
 }
 
 func newKeeper(t *tenant) *keeper {

@@ -114,7 +114,6 @@ func TestReversePath(t *testing.T) {
 	l.ip(router, "route add 10.1.1.0/24 via 10.50.0.2")
 	heard := func(from string) bool {
 		t.Helper()
-		const rule = "inet seen c counter"
 		l.run(vm, "nft add table inet seen")
 		defer l.run(vm, "nft delete table inet seen")
 		l.run(vm, "nft add chain inet seen c { type filter hook input priority 0 ; }")

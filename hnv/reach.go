@@ -557,7 +557,7 @@ func (f *Fabric) checkPeerPrefixes(t Tenant, c S2SConnection, bad func(string, .
 	seen := func(p netip.Prefix) netip.Prefix { // as the tenant sees it
 		for _, m := range c.RemoteMaps {
 			if m.Real.IsValid() && m.Real.Contains(p.Addr()) && m.Real.Bits() <= p.Bits() {
-				return m.Mapped
+				return m.translate(p)
 			}
 		}
 		return p
@@ -571,8 +571,8 @@ func (f *Fabric) checkPeerPrefixes(t Tenant, c S2SConnection, bad func(string, .
 		for _, p := range peer.Prefixes {
 			for _, s := range t.Subnets {
 				for _, q := range s.Prefixes {
-					if seen(p).Overlaps(q.Prefix) {
-						return bad("peer %s: prefix %s overlaps %s of the tenant's own VSID %s: map the site's prefix to another with remoteMaps", peer.Name, p, q.Prefix, s.VSID)
+					if v := seen(p); q.Prefix.Contains(v.Addr()) && q.Prefix.Bits() <= v.Bits() {
+						return bad("peer %s: prefix %s lies in %s of the tenant's own VSID %s: map the site's prefix to another with remoteMaps", peer.Name, p, q.Prefix, s.VSID)
 					}
 				}
 			}

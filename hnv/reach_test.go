@@ -114,6 +114,10 @@ func TestWaysOutRefused(t *testing.T) {
 		{conn(func(c *S2SConnection) { c.LocalAddress = addr("203.0.113.99") }), ErrConflict, "is not the tenant's"},
 		{conn(func(c *S2SConnection) { c.Peers[0].Endpoint = netip.MustParseAddrPort("203.0.113.10:51820") }), ErrConflict, "is the tenant's own"},
 		{conn(func(c *S2SConnection) { c.Peers[0].Prefixes = []netip.Prefix{prefix("10.1.1.0/25")} }), ErrConflict, "remoteMaps"},
+		{conn(func(c *S2SConnection) {
+			c.Peers[0].Prefixes = []netip.Prefix{prefix("172.16.1.0/24")}
+			c.RemoteMaps = []PrefixMap{{prefix("172.16.0.0/16"), prefix("10.1.0.0/16")}}
+		}), ErrConflict, "172.16.1.0/24 lies in 10.1.1.0/24"},
 		{conn(func(c *S2SConnection) { c.Addresses = []netip.Prefix{prefix("10.1.1.9/30")} }), ErrConflict, "lies in prefix"},
 		{append(conn(func(c *S2SConnection) { c.ListenPort = 5555 }), func() Object {
 			c := connection("contoso", "branch", 3, 4)
@@ -148,6 +152,18 @@ func TestWaysOutRefused(t *testing.T) {
 		if dump(f) != before {
 			t.Errorf("case %d left\n%s", i, dump(f))
 		}
+	}
+}
+
+// What a site has besides the tenant's own prefixes, or under others by a map, is
+// let in: the longest prefix decides.
+func TestWideSitePrefixes(t *testing.T) {
+	f := base(t)
+	c := connection("contoso", "hq", 1, 2)
+	c.Peers[0].Prefixes = []netip.Prefix{prefix("10.0.0.0/8"), prefix("172.16.1.0/24")}
+	c.RemoteMaps = []PrefixMap{{prefix("172.16.0.0/16"), prefix("10.9.0.0/16")}}
+	if _, err := f.Apply([]Change{{Put: c}}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -84,6 +84,21 @@ type PrefixMap struct {
 	Mapped netip.Prefix `json:"mapped"`
 }
 
+// translate gives what becomes of a prefix inside Real.
+func (m PrefixMap) translate(p netip.Prefix) netip.Prefix {
+	from, to := p.Addr().AsSlice(), m.Mapped.Addr().AsSlice()
+	if len(from) != len(to) {
+		return p // refused elsewhere
+	}
+	for i := range to {
+		keep := min(max(m.Mapped.Bits()-8*i, 0), 8)
+		network := byte(0xff << (8 - keep))
+		to[i] = to[i]&network | from[i]&^network
+	}
+	a, _ := netip.AddrFromSlice(to)
+	return netip.PrefixFrom(a, p.Bits())
+}
+
 // S2SPeer is the other end of a connection.
 type S2SPeer struct {
 	Name         Name   `json:"name"`

@@ -146,7 +146,7 @@ func TestWaysPrecedence(t *testing.T) {
 	buf := make([]byte, 100)
 	if n, err := c.Read(buf); err != nil || n == 0 { // what was asked is sent again
 		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
-		if n, err = c.Read(buf); err != nil {
+		if _, err = c.Read(buf); err != nil {
 			t.Errorf("the connection did not survive: %v", err)
 		}
 	}
