@@ -28,7 +28,7 @@ func TestEnginesRefuse(t *testing.T) {
 		"s2s peer set contoso hq edge --weight 257":                                                                             "weight: 257 is out of range: use 1 to 256",
 		"s2s peer set contoso hq edge --probe-interval 9ms":                                                                     "probe interval: 9 ms is out of range: use 10 to 60000",
 		"s2s peer set contoso hq edge --probe-target 192.0.2.1":                                                                 "probe target: 192.0.2.1 is in none of the peer's prefixes",
-		"s2s peer set contoso hq edge --prefix 0.0.0.0/0":                                                                       "prefix 0.0.0.0/0",
+		"s2s peer set contoso hq edge --prefix 0.0.0.0/0":                                                                       "0.0.0.0/0 would take all of the tenant's traffic",
 		"s2s peer add contoso hq van --peer-key B6N8vBQgk8i3VdwbEOhstCY3StFqqFPtC9/AsrhtHHw= --prefix 172.18.0.0/24 --from-bgp": "give the peer a tunnel of its own",
 		"s2s set contoso hq --mtu 1000":                                                                                         "MTU: 1000 is out of range: use 1280 to 9000",
 		"s2s set contoso hq --in-kbps 63":                                                                                       "63 kbps is out of range: use 64 to",
