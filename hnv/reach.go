@@ -80,8 +80,22 @@ func (f *Fabric) Externals(n Name) []ExternalRange {
 // ListenAt is the external address that a connection listens at: its own, or the
 // first of its tenant.
 func (f *Fabric) ListenAt(c S2SConnection) (r ExternalRange, ok bool) {
+	fits := func(e ExternalRange) bool {
+		return !c.LocalAddress.IsValid() || e.Addr == c.LocalAddress && (c.ListenPort == 0 || e.holds(c.ListenPort))
+	}
+	// Not all of Externals: for each change, all connections' are looked for.
+	if g := f.tenants[c.Tenant].Gateway; g != nil && g.NAT != nil {
+		for _, e := range g.NAT.Pool {
+			if fits(e) {
+				return e, true
+			}
+		}
+	}
+	if len(f.attachments[c.Tenant]) == 0 {
+		return ExternalRange{}, false
+	}
 	for _, e := range f.Externals(c.Tenant) {
-		if !c.LocalAddress.IsValid() || e.Addr == c.LocalAddress && (c.ListenPort == 0 || e.holds(c.ListenPort)) {
+		if fits(e) {
 			return e, true
 		}
 	}
@@ -157,6 +171,7 @@ func (f *Fabric) ofGateway(what string, n Name) error {
 func (f *Fabric) reaching(done []Change) []error {
 	first := map[Name]Object{} // whom to tell of what is wrong with a tenant
 	own := map[id]bool{}
+	moved := map[Name]bool{} // tenants of which more than BGP changes
 	for _, c := range done {
 		o := c.object()
 		var n Name
@@ -182,6 +197,9 @@ func (f *Fabric) reaching(done []Change) []error {
 		if first[n] == nil {
 			first[n] = o
 		}
+		if k := o.Kind(); k != KindBGPRouter && k != KindBGPPeer {
+			moved[n] = true
+		}
 		if c.Put != nil {
 			own[idOf(o)] = true
 		}
@@ -190,13 +208,16 @@ func (f *Fabric) reaching(done []Change) []error {
 		return nil // as of the many changes to records
 	}
 	var errs []error
-	taken := f.occupancy()
+	var taken *occupancy
+	if len(moved) > 0 {
+		taken = f.occupancy()
+	}
 	for _, n := range slices.SortedFunc(maps.Keys(first), func(a, b Name) int { return cmp.Compare(a.s, b.s) }) {
 		if t, ok := f.tenants[n]; !ok || t.Gateway == nil && !f.reachesOut(n) {
 			continue
 		}
 		r := reach{f: f, tenant: f.tenants[n], cause: first[n], own: own, taken: taken}
-		r.check()
+		r.check(moved[n])
 		if len(r.errs) == 0 && f.reachesOut(n) {
 			for _, check := range f.site.Checks {
 				if err := check(f, n); err != nil {
@@ -302,10 +323,15 @@ func (r *reach) bad(o Object, err error) {
 	r.errs = append(r.errs, about(o, err))
 }
 
-func (r *reach) check() {
+// check looks at all of the tenant's, or where nothing has moved only at BGP.
+func (r *reach) check(moved bool) {
 	f, n := r.f, r.tenant.Name
 	if r.tenant.Gateway == nil {
 		r.bad(r.cause, inUsef("tenant %s still has attachments, connections or BGP on this gateway: delete them first", n))
+		return
+	}
+	r.checkBGP()
+	if !moved {
 		return
 	}
 	links := map[string]Object{}
@@ -327,7 +353,6 @@ func (r *reach) check() {
 			r.bad(c, err)
 		}
 	}
-	r.checkBGP()
 	r.externalsApart()
 }
 
