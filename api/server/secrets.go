@@ -109,10 +109,12 @@ func (s *sealer) pair(o hnv.S2SConnection, given string, old hnv.S2SConnection, 
 			return "", public, invalidf("the private key is not one of WireGuard: it is 32 bytes, written as 44 characters of base64, as «wg genkey» prints it")
 		case o.PublicKey.IsValid() && o.PublicKey != public:
 			return "", public, invalidf("public key %s is not that of the private key, %s: leave publicKey out, it follows from the private key", o.PublicKey, public)
-		case exists && old.PublicKey == public:
-			return old.PrivateKey, public, nil
 		}
-		sealed, err := s.secrets.Seal(given)
+		var before hnv.Secret
+		if exists && old.PublicKey == public {
+			before = old.PrivateKey
+		}
+		sealed, err := s.keep(&given, before)
 		return sealed, public, err
 	}
 	if exists && old.PrivateKey != "" {

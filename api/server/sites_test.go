@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -45,6 +46,51 @@ func (g *gateway) sites() {
 			`"import":{"rules":[{"name":"theirs","match":{"prefixes":["172.16.0.0/12 le 24"],"asPath":["^65001_"]},"set":{"localPref":200,"communities":{"mode":"add","list":["64512:1"]}}}],"default":"reject"},`), 201)
 	}
 	g.must("POST", "/v1/attachments", `{"tenant":"contoso","name":"dc","uplink":"internet","addresses":["203.0.113.50/32"],"routes":[{"prefix":"192.0.2.0/24"}]}`, 201)
+}
+
+// lostKey opens nothing that was sealed before it was lost.
+type lostKey struct {
+	*servertest.Secrets
+	lost map[hnv.Secret]bool
+}
+
+func (l lostKey) Open(s hnv.Secret) (string, error) {
+	if l.lost[s] {
+		return "", errors.New("not sealed under this key")
+	}
+	return l.Secrets.Open(s)
+}
+
+// Where the machine's key is lost, writing the same secrets again brings all back.
+func TestSameSecretsAfterALoss(t *testing.T) {
+	store := servertest.NewStore(site)
+	keys := lostKey{new(servertest.Secrets), map[hnv.Secret]bool{}}
+	g := &gateway{t, store, server.New(store, &servertest.Backend{Store: store}, keys, slog.New(slog.DiscardHandler)).Handler()}
+	g.sites()
+	contoso, err := hnv.ParseName("contoso")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := func() (c hnv.S2SConnection) {
+		store.View(func(f *hnv.Fabric) { c = f.Connections(contoso)[0] })
+		return c
+	}
+	was := conn()
+	full := connection("contoso", "hq", `"privateKey":"`+ownPrivate+`",`)
+	full = strings.Replace(full, `"endpoint"`, `"presharedKey":"`+psk+`","endpoint"`, 1)
+	g.must("PUT", "/v1/s2s-connections/contoso/hq", full, 200)
+	if now := conn(); now.PrivateKey != was.PrivateKey || now.Peers[0].PresharedKey != was.Peers[0].PresharedKey {
+		t.Error("the same again was sealed anew")
+	}
+	keys.lost[was.PrivateKey], keys.lost[was.Peers[0].PresharedKey] = true, true
+	g.must("POST", "/v1/s2s-connections/contoso/hq/export-key", `{}`, 503)
+	g.must("PUT", "/v1/s2s-connections/contoso/hq", full, 200)
+	if key := decode[v1.S2SKey](t, g.must("POST", "/v1/s2s-connections/contoso/hq/export-key", `{}`, 200)); key.PrivateKey != ownPrivate {
+		t.Error("the key that was given out is another")
+	}
+	if key := decode[v1.S2SKey](t, g.must("POST", "/v1/s2s-connections/contoso/hq/export-key", `{"peer":"edge"}`, 200)); key.PresharedKey != psk {
+		t.Error("the pre-shared key that was given out is another")
+	}
 }
 
 // A secret goes in and nothing brings it out again but the one operation for it.
