@@ -33,7 +33,9 @@ func (k *keeper) follow(ctx context.Context) (changed bool) {
 	if d == nil || d.speaker == nil {
 		return k.t.teach(learned{})
 	}
-	if done {
+	// A speaker that has just started knows less than the kernel has from the one before:
+	// what that one learned stands as long as the kernel's routes.
+	if done || now.Restarting {
 		return false
 	}
 	l := learned{leftOut: now.FIB.Installed}

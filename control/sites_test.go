@@ -394,12 +394,32 @@ func TestLearnedRoutes(t *testing.T) {
 	eventually(t, "it is told", func() bool {
 		return slices.Equal(told(), slices.Concat(static[:1], []string{"10.0.0.0/8"}, static[1:], []string{"172.16.0.0/16", "192.168.50.0/24"}))
 	})
+	// A new process says nothing until it has heard its peers.
+	restarting := func(on bool) {
+		a.with("contoso", func(x *fakeAgent) {
+			x.pid, x.speaker.Restarting = 7, on
+			if on {
+				x.speaker.Generation, x.paths = 0, nil
+			}
+			x.asked = nil
+		})
+	}
+	restarting(true)
+	eventually(t, "the new process is known", func() bool {
+		_, st, _, now := c.find(contoso).keeper.snapshot()
+		return st.PID == 7 && now.Restarting
+	})
+	if got := told(); !slices.Equal(got, slices.Concat(static[:1], []string{"10.0.0.0/8"}, static[1:], []string{"172.16.0.0/16", "192.168.50.0/24"})) {
+		t.Errorf("while it starts: %v", got)
+	}
+	restarting(false)
+	eventually(t, "what it has not heard goes", func() bool { return slices.Equal(told(), slices.Concat(static, []string{"192.168.50.0/24"})) })
 	learn(2, 1, "172.17.0.0/16")
 	eventually(t, "the next is told", func() bool {
 		return slices.Equal(told(), slices.Concat(static, []string{"172.17.0.0/16", "192.168.50.0/24"}))
 	})
 	learn(3, maxDerived+1)
-	eventually(t, "too many are left to the default route", func() bool { return slices.Equal(told(), append(static, "192.168.50.0/24")) })
+	eventually(t, "too many are left to the default route", func() bool { return slices.Equal(told(), slices.Concat(static, []string{"192.168.50.0/24"})) })
 	s, err := c.TenantStatus(context.Background(), contoso)
 	if err != nil || s.DerivedRoutes == nil || s.DerivedRoutes.LeftOut != maxDerived+1 || s.DerivedRoutes.Used != 3 {
 		t.Errorf("derived routes are %+v, %v", s.DerivedRoutes, err)
