@@ -66,7 +66,7 @@ func run(ctx context.Context, c config.Config) (err error) {
 		closers = append(closers, func() error { return ignoreClosed(ends.remote.Close()) })
 	}
 
-	keys, err := openSecrets(c)
+	keys, err := openSecrets(c, log)
 	if err != nil {
 		return err
 	}

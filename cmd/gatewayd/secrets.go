@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"strings"
 
@@ -29,7 +30,7 @@ const (
 
 // openSecrets reads the key file, or makes it. From then on the key is in this
 // process, so no core of it may come to a disk.
-func openSecrets(c config.Config) (secrets, error) {
+func openSecrets(c config.Config, log *slog.Logger) (secrets, error) {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return secrets{}, fmt.Errorf("forbid core dumps: %w", err)
 	}
@@ -38,7 +39,11 @@ func openSecrets(c config.Config) (secrets, error) {
 		if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 			return secrets{}, fmt.Errorf("state folder: %w", err)
 		}
-		key, err = seal.CreateKey(c.SecretsKeyFile)
+		if key, err = seal.CreateKey(c.SecretsKeyFile); err == nil {
+			// It is the first one, or one is missing: then who reads this knows why
+			// nothing can be opened.
+			log.Warn("a new key for secrets was made; what was sealed under another cannot be opened with it", "file", c.SecretsKeyFile)
+		}
 	}
 	return secrets{key}, err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,11 +16,11 @@ import (
 func TestSecrets(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "state")
 	c := config.Config{StateDir: dir, SecretsKeyFile: filepath.Join(dir, "secrets.key")}
-	s, err := openSecrets(c)
+	s, err := openSecrets(c, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := openSecrets(c)
+	again, err := openSecrets(c, slog.New(slog.DiscardHandler))
 	if err != nil || again != s {
 		t.Fatalf("the key file gives another key: %v", err)
 	}
@@ -57,7 +58,7 @@ func TestSecrets(t *testing.T) {
 	if err := os.Chmod(c.SecretsKeyFile, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openSecrets(c); err == nil || !strings.Contains(err.Error(), "mode") {
+	if _, err := openSecrets(c, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "mode") {
 		t.Errorf("a key that all can read: %v", err)
 	}
 }

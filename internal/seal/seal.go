@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -100,19 +101,36 @@ func ReadKey(path string) (Key, error) {
 	return k, nil
 }
 
-// CreateKey makes a key and its file, which must not be there yet.
+// CreateKey makes a key and its file, which must not be there yet. The file is there
+// whole or not at all, also after a loss of power: what is sealed is worth nothing
+// without it.
 func CreateKey(path string) (Key, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, filepath.Base(path)+".*") // of mode 0600
 	if err != nil {
 		return Key{}, fmt.Errorf("key file: %w", err)
 	}
+	defer os.Remove(f.Name())
 	k := NewKey()
 	_, err = f.WriteString(base64.StdEncoding.EncodeToString(k.key[:]) + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		_ = os.Remove(path)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Link(f.Name(), path)
+	}
+	if err == nil {
+		err = syncFolder(dir)
+	}
+	if err != nil {
 		return Key{}, fmt.Errorf("key file: %w", err)
 	}
 	return k, nil
+}
+
+func syncFolder(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 func (k Key) aead() cipher.AEAD {

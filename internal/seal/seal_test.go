@@ -58,6 +58,12 @@ func TestKeyFile(t *testing.T) {
 	if _, err := CreateKey(path); err == nil {
 		t.Error("a key file was overwritten")
 	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("beside the key file there are %v, %v", entries, err)
+	}
+	if got, err := ReadKey(path); err != nil || got != k {
+		t.Errorf("a second one changed it: %v", err)
+	}
 	for _, mode := range []os.FileMode{0o640, 0o604, 0o620, 0o666} {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
