@@ -96,6 +96,16 @@ func (k *keeper) withhold() {
 	k.wish.wake()
 }
 
+// again has the agent told its duty once more, if it has one.
+func (k *keeper) again() {
+	k.mu.Lock()
+	has := k.duty != nil
+	k.mu.Unlock()
+	if has {
+		k.wish.wake()
+	}
+}
+
 // pending tells whether something was asked of the agent that is not done.
 func (k *keeper) pending() bool { return k.wish.pending() }
 

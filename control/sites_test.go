@@ -231,6 +231,29 @@ func TestAnothersKey(t *testing.T) {
 	eventually(t, "nothing of it is told any more", func() bool { return c.phaseOf(t, contoso) == v1.PhaseReady })
 }
 
+// What of a compartment had to be made again, its agent may be in no more: it is told
+// at once, not when it is its time.
+func TestRepairReachesAgent(t *testing.T) {
+	m, e := siteMemory(t), newEngines()
+	c, a := startSites(t, m, e, func(o *Options) { o.DriftInterval = time.Hour })
+	m.change(put(theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey())))
+	eventually(t, "it is ready", func() bool { return a.with("contoso", func(*fakeAgent) {}) && c.phaseOf(t, contoso) == v1.PhaseReady })
+	count := func() (n int) {
+		for _, did := range e.of("contoso") {
+			if did == "agent" {
+				n++
+			}
+		}
+		return n
+	}
+	before := count()
+	e.mu.Lock()
+	e.drift["contoso"] = []string{"namespace"}
+	e.mu.Unlock()
+	c.find(contoso).wish.wake()
+	eventually(t, "its agent is told again", func() bool { return count() > before })
+}
+
 // Where a tenant goes, nothing goes on minding its agent.
 func TestKeeperEnds(t *testing.T) {
 	m, e := siteMemory(t), newEngines()

@@ -166,6 +166,9 @@ func (t *tenant) build(ctx context.Context, d Desired) (repaired []string, err e
 	err = t.plug(d, open)
 	errs = append(errs, err)
 	t.delegate(d, open && err == nil)
+	if len(repaired) > 0 {
+		t.keeper.again() // its namespace may be another one, of the same name
+	}
 	return repaired, errors.Join(errs...)
 }
 
