@@ -51,7 +51,11 @@ func (b builder) waySets() []nft.Set {
 		out = append(out, ways, links)
 	}
 	if len(b.spec.Tunnels) > 0 {
-		out = append(out, nft.ICMPErrors())
+		tunnels := nft.Set{Name: "tunnels", Key: []nft.Type{nft.IfName}}
+		for _, t := range b.tunnels() {
+			tunnels.Elements = append(tunnels.Elements, nft.E(nft.Name(t.Link)))
+		}
+		out = append(out, tunnels, nft.ICMPErrors())
 	}
 	for _, f := range b.families {
 		if b.isAttached {

@@ -28,8 +28,9 @@ const (
 	DropOutput     = "drop-output"      // from the compartment itself
 	DropMulticast  = "drop-multicast"   // to or from the compartment itself, to a group: nobody listens
 	DropEgress     = "drop-egress"      // about to leave with a source that is not external
-	// From an attachment, and its source is not routed back there; see ReversePath. Or a
-	// new connection from outside, whose source is one of a site's or an attachment's.
+	// From an attachment, and its source is not routed back there; see ReversePath. Or
+	// from a tunnel, and its source is not behind one; or a new connection from outside,
+	// whose source is.
 	DropReversePath = "drop-reverse-path"
 	DropNoRoute     = "drop-no-route"    // to where no route leads; the kernel says so to the sender
 	DropTunnelRate  = "drop-tunnel-rate" // handshakes of tunnels over the rate

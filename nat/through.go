@@ -27,6 +27,13 @@ func (b builder) prerouting() nft.Chain {
 		// come, as those of connections from before there was a route.
 		c.Rules = append(c.Rules, drop(DropReversePath, nft.IIfName(b.spec.Outside), nft.CTState(nft.StateNew), nft.NoReversePath(true)))
 	}
+	if len(b.spec.Tunnels) > 0 {
+		// A key does not tell whose addresses a peer may use that says by BGP what is
+		// behind it. Another tunnel may be the way back.
+		for _, elsewhere := range []nft.Stmt{nft.NoReversePath(false), nft.SourceOver(b.spec.Outside), nft.SourceOver(b.spec.Inside)} {
+			c.Rules = append(c.Rules, drop(DropReversePath, nft.In("tunnels", nft.IIfField), elsewhere))
+		}
+	}
 	for _, l := range b.links() {
 		if l.Name != b.spec.Outside && l.ReversePath != ReversePathOff {
 			c.Rules = append(c.Rules, drop(DropReversePath, nft.IIfName(l.Name), nft.NoReversePath(l.ReversePath != ReversePathLoose)))

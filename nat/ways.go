@@ -36,8 +36,8 @@ const (
 	ReversePathOff    = "off"
 )
 
-// Tunnel is a WireGuard link. What it carries was checked by cryptography; what
-// carries it is let in at one address and port, untracked.
+// Tunnel is a WireGuard link. From it comes in what is routed back over any link of
+// Forward or Tunnels; what carries it is let in at one address and port, untracked.
 type Tunnel struct {
 	Link      string         // its name
 	Addresses []netip.Prefix // of the link, with the lengths of their prefixes

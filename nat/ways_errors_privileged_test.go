@@ -82,3 +82,31 @@ func TestSiteForgedFromOutside(t *testing.T) {
 	}
 	l.wantSeen(l.hq, "udp", hqHost6, "["+vm16+"]:53", hqHost6)
 }
+
+// A site gives nobody out for itself, neither inside nor in physical networks, and
+// answers by whichever tunnel it likes.
+func TestForgedFromSite(t *testing.T) {
+	l := newWayLab(t, ext1)
+	dc, in := watch(t, l.dc, "dc0"), watch(t, l.inside, "w")
+	for _, from := range []string{remote, "10.99.0.1", router} {
+		for _, to := range []string{vm1, dcHost} {
+			inject(t, l.hq, ip4(from, to, layers.IPProtocolUDP), &layers.UDP{SrcPort: 5, DstPort: 53}, gopacket.Payload("forged"))
+		}
+	}
+	// The router's is one of the inside.
+	eventually(t, "they are counted", func() bool { return l.drops()[DropReversePath] == 4 && l.drops()[DropSpoofed] == 2 })
+	for _, p := range append(dc.all(), in.all()...) {
+		if p.Layer(layers.LayerTypeUDP) != nil {
+			t.Errorf("went through: %v", p)
+		}
+	}
+	inject(t, l.hq, ip4(branchHost, vm1, layers.IPProtocolUDP), &layers.UDP{SrcPort: 5, DstPort: 53}, gopacket.Payload("other way"))
+	eventually(t, "what has another tunnel as its way back comes in", func() bool {
+		for _, p := range in.all() {
+			if p.Layer(layers.LayerTypeUDP) != nil {
+				return true
+			}
+		}
+		return false
+	})
+}

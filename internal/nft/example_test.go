@@ -67,6 +67,7 @@ func everything() Table {
 				R(append(NoRoute(), Drop())...),
 				R(NoReversePath(true), Drop()),
 				R(NoReversePath(false), Drop()),
+				R(SourceOver("ext"), Drop()),
 				R(Quoted4(), QuotedIs(IPv4, ProtoUDP), QuotedSPort(IPv4, 51820), Accept()),
 				R(QuotedIs(IPv6, ProtoUDP), QuotedSPort(IPv6, 9), Accept()),
 				R(L4Proto(ProtoUDP), NotHandshake(), Notrack(), Accept()),

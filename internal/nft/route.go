@@ -54,6 +54,14 @@ func NoReversePath(strict bool) Stmt {
 	}}
 }
 
+// SourceOver matches packets whose source is routed over the link.
+func SourceOver(link string) Stmt {
+	return Stmt{text: fmt.Sprintf("fib saddr oifname %q", link), build: func(c *compiler) {
+		c.add(&expr.Fib{Register: 1, ResultOIFNAME: true, FlagSADDR: true})
+		c.cmp(expr.CmpOpEq, ifnameBytes(link))
+	}}
+}
+
 // Notrack keeps a packet from connection tracking; for chains of PriorityRaw.
 func Notrack() Stmt {
 	return Stmt{text: "notrack", build: func(c *compiler) { c.add(&expr.Notrack{}) }}
