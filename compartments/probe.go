@@ -45,7 +45,7 @@ var attempts = []attempt{
 	{"conntrack-ignore-invalid-rst", false, "before Linux 5.14 a stray TCP reset may end a connection's entry", trySetting("netfilter/nf_conntrack_tcp_ignore_invalid_rst")},
 	{featureIPv6, false, "the kernel has no IPv6: tenants cannot have IPv6 addresses", trySetting("ipv6/conf/all/forwarding")},
 	{"address-owner", false, "before Linux 5.18 addresses do not say who added them: provider addresses that are no longer wanted stay on their interface", tryAddrOwner},
-	{"vlan", false, "provider addresses cannot be on a VLAN: load the module 8021q", tryVLAN},
+	{"provider-vlan", false, "provider addresses cannot be on a VLAN: load the module 8021q", tryVLAN},
 }
 
 // probe tries out what the engine needs, in a namespace that vanishes at once.

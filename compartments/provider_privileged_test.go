@@ -106,7 +106,7 @@ func TestProviderAddressesAndRoutes(t *testing.T) {
 func TestVLAN(t *testing.T) {
 	m := newMachine(t)
 	e := m.engine()
-	i := slices.IndexFunc(e.Features(), func(f Feature) bool { return f.Name == "vlan" })
+	i := slices.IndexFunc(e.Features(), func(f Feature) bool { return f.Name == "provider-vlan" })
 	able := e.Features()[i].OK
 	s := provider("192.168.1.10/24")
 	s.Addresses = slices.Insert(s.Addresses, 0, hnv.ProviderAddress{Addr: prefix("192.168.7.10/24"), Interface: "pa0", VLAN: 7},
