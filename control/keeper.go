@@ -43,7 +43,8 @@ type keeper struct {
 	work sync.Mutex // held while the agent is told or ended
 
 	mu      sync.Mutex
-	duty    *duty // nil: no agent is wanted
+	cancel  context.CancelFunc // ends the step that is being made; nil: none is
+	duty    *duty              // nil: no agent is wanted
 	where   agent.Compartment
 	present bool // there may be an agent, or what one left
 	told    agent.State
@@ -204,7 +205,13 @@ func (k *keeper) step(ctx context.Context) error {
 	defer cancel()
 	k.mu.Lock()
 	d, where, present := k.duty, k.where, k.present
+	k.cancel = cancel
 	k.mu.Unlock()
+	defer func() {
+		k.mu.Lock()
+		k.cancel = nil
+		k.mu.Unlock()
+	}()
 	if d == nil {
 		if !present {
 			return nil
@@ -320,6 +327,9 @@ func (k *keeper) discard(ctx context.Context) error {
 	k.mu.Lock()
 	k.duty = nil
 	present := k.present
+	if k.cancel != nil {
+		k.cancel() // what it is being told is of no use any more
+	}
 	k.mu.Unlock()
 	if !present {
 		return nil

@@ -18,6 +18,7 @@ import (
 type fakeAgents struct {
 	*engines
 	state map[string]*fakeAgent
+	stuck map[string]bool // whose agents do not answer; constant while a test runs
 }
 
 // fakeAgent is one process.
@@ -47,8 +48,13 @@ func (f *fakeAgents) with(tenant string, fn func(a *fakeAgent)) bool {
 	return a != nil
 }
 
-func (f *fakeAgents) Apply(_ context.Context, c agent.Compartment, d agent.Desired) (agent.State, error) {
+func (f *fakeAgents) Apply(ctx context.Context, c agent.Compartment, d agent.Desired) (agent.State, error) {
 	n := c.Tenant.String()
+	if f.stuck[n] {
+		_ = f.call("stuck agent", n)
+		<-ctx.Done()
+		return agent.State{}, ctx.Err()
+	}
 	if err := f.call("agent", n); err != nil {
 		return agent.State{}, err
 	}

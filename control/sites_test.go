@@ -277,6 +277,23 @@ func TestKeeperEnds(t *testing.T) {
 	}
 }
 
+// A tenant goes at once, also while its agent does not answer.
+func TestStuckAgentHoldsNothingUp(t *testing.T) {
+	m, e := siteMemory(t), newEngines()
+	m.change(put(theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey())))
+	c, _ := startSites(t, m, e, func(o *Options) {
+		o.StepTimeout = time.Hour
+		o.Agents.(*fakeAgents).stuck = map[string]bool{"contoso": true}
+	})
+	eventually(t, "it is asked", func() bool { return slices.Contains(e.of("contoso"), "stuck agent") })
+	cascade, err := m.f.Cascade(contoso)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.change(cascade...)
+	eventually(t, "the tenant is gone", func() bool { return c.find(contoso) == nil && slices.Contains(e.of("contoso"), "discard agent") })
+}
+
 // An agent that is to be replaced does its duty until it is its turn.
 func TestReplacementsWaitTheirTurn(t *testing.T) {
 	m, e := siteMemory(t), newEngines()
