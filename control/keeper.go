@@ -97,6 +97,40 @@ func (k *keeper) withhold() {
 	k.wish.wake()
 }
 
+// narrow ends what the agent was told and nobody wants any more; all else it was told
+// stands.
+func (k *keeper) narrow(f *hnv.Fabric) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.duty == nil {
+		return
+	}
+	d, n, less := *k.duty, k.t.name, false
+	if d.tunnels != nil {
+		tunnels := *d.tunnels
+		tunnels.Tunnels = slices.DeleteFunc(slices.Clone(tunnels.Tunnels), func(t s2s.Tunnel) bool {
+			name, err := hnv.ParseName(t.Name)
+			_, wanted := f.Connection(n, name)
+			return err != nil || !wanted
+		})
+		less = len(tunnels.Tunnels) < len(d.tunnels.Tunnels)
+		d.tunnels = &tunnels
+	}
+	if d.speaker != nil {
+		speaker := *d.speaker
+		speaker.Peers = slices.DeleteFunc(slices.Clone(speaker.Peers), func(p bgp.Peer) bool {
+			_, wanted := f.BGPPeer(n, p.Name)
+			return !wanted
+		})
+		less = less || len(speaker.Peers) < len(d.speaker.Peers)
+		d.speaker = &speaker
+	}
+	if less {
+		k.duty = &d
+		k.wish.wake()
+	}
+}
+
 // again has the agent told its duty once more, if it has one.
 func (k *keeper) again() {
 	k.mu.Lock()

@@ -231,6 +231,37 @@ func TestAnothersKey(t *testing.T) {
 	eventually(t, "nothing of it is told any more", func() bool { return c.phaseOf(t, contoso) == v1.PhaseReady })
 }
 
+// Where one key cannot be opened, what was deleted goes all the same, and what runs
+// goes on.
+func TestDeletedDespiteAnothersKey(t *testing.T) {
+	m, e := siteMemory(t), newEngines()
+	c, a := startSites(t, m, e, nil)
+	good, branch := theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey()), theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey())
+	branch.Name, branch.Addresses = must(hnv.ParseName("branch")), []netip.Prefix{pfx("169.254.20.1/30")}
+	branch.Peers[0].Prefixes = []netip.Prefix{pfx("169.254.20.2/32"), pfx("192.168.60.0/24")}
+	m.change(put(good), put(branch), put(hnv.BGPRouter{Tenant: contoso, ASN: 65000}), put(thePeer(contoso)))
+	has := func(tunnels, peers int) func() bool {
+		return func() bool {
+			ok := false
+			a.with("contoso", func(x *fakeAgent) {
+				var speaker bgp.Spec
+				spec, err := s2s.Decode(x.desired.Parts[agent.S2S])
+				ok = err == nil && json.Unmarshal(x.desired.Parts[agent.BGP], &speaker) == nil && len(spec.Tunnels) == tunnels && len(speaker.Peers) == peers
+			})
+			return ok
+		}
+	}
+	eventually(t, "both are told", has(2, 1))
+	good.PrivateKey = "somebody else's"
+	m.change(put(good), hnv.Change{Delete: branch})
+	eventually(t, "the deleted one goes", has(1, 1))
+	m.change(hnv.Change{Delete: thePeer(contoso)})
+	eventually(t, "so does the peer", has(1, 0))
+	if c.phaseOf(t, contoso) != v1.PhaseDegraded {
+		t.Error("all is said to be well")
+	}
+}
+
 // What of a compartment had to be made again, its agent may be in no more: it is told
 // at once, not when it is its time.
 func TestRepairReachesAgent(t *testing.T) {

@@ -185,7 +185,8 @@ func (t *tenant) delegate(d Desired, forwards bool) {
 	}
 	where := agent.Compartment{Tenant: t.name, Namespace: namespace}
 	if d.AgentFault != nil {
-		// What runs goes on: it was told when there was a key.
+		// What runs goes on, as far as it is wanted: it was told when there was a key.
+		t.c.o.Store.View(t.keeper.narrow)
 		if !forwards {
 			t.keeper.withhold()
 		}
