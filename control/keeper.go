@@ -48,6 +48,8 @@ type keeper struct {
 	where   agent.Compartment
 	present bool // there may be an agent, or what one left
 	told    agent.State
+	asked   uint64 // how often the agent was asked how it is
+	heard   uint64 // which time gave told: answers may overtake each other
 	tunnels s2s.State
 	speaker bgp.State
 	taken   uint64 // generation of the routes that were fetched last
@@ -256,8 +258,9 @@ func (k *keeper) step(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	turn := k.turn()
 	st, err := k.tell(ctx, d.comp, desired)
-	k.note(d, st, err)
+	k.note(turn, d, st, err)
 	if err == nil {
 		k.follow(ctx)
 	}
@@ -389,8 +392,17 @@ func (k *keeper) forget() {
 	k.t.teach(learned{})
 }
 
-// note keeps what the agent told, and says how its parts are.
-func (k *keeper) note(d *duty, st agent.State, err error) {
+// turn counts the times that the agent is asked.
+func (k *keeper) turn() uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.asked++
+	return k.asked
+}
+
+// note keeps what the agent told when it was asked for the turn-th time, unless it was
+// asked later and has answered, and says how its parts are.
+func (k *keeper) note(turn uint64, d *duty, st agent.State, err error) {
 	var tunnels s2s.State
 	var speaker bgp.State
 	if st.PID != 0 {
@@ -400,8 +412,14 @@ func (k *keeper) note(d *duty, st agent.State, err error) {
 			k.t.c.o.Log.Error("an agent does not tell its state as expected", "tenant", k.t.name, "err", err4)
 		}
 		k.mu.Lock()
-		k.told, k.tunnels, k.speaker = st, tunnels, speaker
+		old := turn < k.heard
+		if !old {
+			k.heard, k.told, k.tunnels, k.speaker = turn, st, tunnels, speaker
+		}
 		k.mu.Unlock()
+		if old && err == nil {
+			return
+		}
 	}
 	say := func(cond, part string, wanted bool, good string) {
 		switch {
@@ -437,8 +455,9 @@ func (k *keeper) look(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookFor)
 	defer cancel()
+	turn := k.turn()
 	if st, err := k.t.c.o.Agents.State(ctx, k.t.name); err == nil {
-		k.note(d, st, nil)
+		k.note(turn, d, st, nil)
 	}
 }
 
