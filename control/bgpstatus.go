@@ -34,13 +34,22 @@ func (c *Controller) speaking(n hnv.Name) (site, error) {
 	return s, nil
 }
 
-// asked puts an agent's refusal into the API's terms.
-func asked(n hnv.Name, err error) error {
+// notThere is a sentence about something that is not there.
+type notThere string
+
+func (e notThere) Error() string { return string(e) }
+func (notThere) Unwrap() error   { return hnv.ErrNotFound }
+
+// asked puts an agent's refusal into the API's terms. peer is whom it was asked
+// about; "" is nobody.
+func asked(n hnv.Name, peer string, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case errors.Is(err, agent.ErrNotThere) && peer != "":
+		return notThere(fmt.Sprintf("tenant %s has no BGP session with a peer %s: «gatewayctl bgp peer list %s» lists those there are, and a dynamic one goes by its address", n, peer, n))
 	case errors.Is(err, agent.ErrNotThere) || errors.Is(err, agent.ErrNoAgent):
-		return fmt.Errorf("BGP of tenant %s: %v: %w", n, err, hnv.ErrNotFound)
+		return notThere(fmt.Sprintf("the BGP speaker of tenant %s does not run: «gatewayctl tenant show %s» says why", n, n))
 	}
 	return fmt.Errorf("BGP of tenant %s: %w", n, err)
 }
@@ -163,7 +172,7 @@ func (c *Controller) BGPRoutes(ctx context.Context, n hnv.Name, q v1.BGPRouteQue
 	}
 	paths, err := s.tenant.keeper.paths(ctx, table+"?"+args.Encode())
 	if err != nil {
-		return nil, false, asked(n, err)
+		return nil, false, asked(n, q.Peer, err)
 	}
 	if more = len(paths) > q.Limit; more {
 		paths = paths[:q.Limit]

@@ -300,5 +300,5 @@ func (c *Controller) BGPSoftReset(ctx context.Context, n hnv.Name, r v1.BGPSoftR
 		q.Set("out", "true")
 	}
 	_, err = c.o.Agents.Ask(ctx, s.tenant.name, http.MethodPost, "/v1/"+agent.BGP+"/soft-reset/"+url.PathEscape(r.Peer)+"?"+q.Encode())
-	return asked(n, err)
+	return asked(n, r.Peer, err)
 }
