@@ -163,6 +163,9 @@ func (s *Speaker) putPeers(ctx context.Context) error {
 			errs = append(errs, s.srv.AddPeer(ctx, p, s.restarting()))
 		case !reflect.DeepEqual(old.MaxPrefixes, p.MaxPrefixes) || !reflect.DeepEqual(old.BFD, p.BFD):
 			errs = append(errs, s.srv.ChangeLimits(ctx, p))
+			if !reflect.DeepEqual(old.MaxPrefixes, p.MaxPrefixes) {
+				s.tryAgain(p.Address)
+			}
 		}
 	}
 	return errors.Join(errs...)

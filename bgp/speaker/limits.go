@@ -70,6 +70,16 @@ func (s *Speaker) watchLimits(ctx context.Context, now time.Time) {
 	}
 }
 
+// tryAgain has a neighbour that had sent too much for its limit of before try the new
+// one soon.
+func (s *Speaker) tryAgain(a netip.Addr) {
+	s.eventMu.Lock()
+	defer s.eventMu.Unlock()
+	if ss := s.sessions[a]; ss != nil && ss.overLimit {
+		ss.retry = time.Now()
+	}
+}
+
 // enable lets a neighbour try again that had sent too much.
 func (s *Speaker) enable(ctx context.Context, a netip.Addr) error {
 	for _, p := range s.spec.Peers {

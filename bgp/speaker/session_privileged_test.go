@@ -98,6 +98,21 @@ func TestMaxPrefixes(t *testing.T) {
 	spec.Peers[0].ReEnable = time.Hour
 	s.apply(spec)
 	gw.routes("-4", "172.16.0.0/24", false)
+
+	// A higher one is tried without waiting for the hour to pass: one that gobgp
+	// enforces, and one that it does not.
+	change := func(limit uint32) {
+		spec.Peers = slices.Clone(spec.Peers)
+		spec.Peers[0].MaxPrefixes = map[bgp.Family]uint32{bgp.IPv4: limit}
+		s.apply(spec)
+	}
+	for _, limit := range []uint32{3, 5000} {
+		wait(t, "over the limit", func() (bool, string) { st := s.peer("hq"); return st.OverLimit && !st.Retry.IsZero(), say(st) })
+		change(limit)
+		s.established("hq")
+		gw.routes("-4", "172.16.0.0/24", true)
+		change(1)
+	}
 }
 
 // Whoever connects from the prefix is a peer, by the key, up to the limit; one that
