@@ -53,18 +53,36 @@ func (d *detector) check(now time.Time) {
 	}
 }
 
-// answered is told of an answer to the probe with the number. One that comes too
-// late to count, or twice, changes nothing.
-func (d *detector) answered(seq uint64, now time.Time) {
+// awaited tells whether the probe with the number is one that may still be answered.
+func (d *detector) awaited(seq uint64) bool {
 	age := d.sent - seq
-	if seq == 0 || seq > d.sent || age >= history || d.missing&(1<<age) == 0 {
+	return seq != 0 && seq <= d.sent && age < history && d.missing&(1<<age) != 0
+}
+
+// odd tells whether an answer took so much longer than those before that its probe may
+// have waited for a handshake, and when that was sent.
+func (d *detector) odd(seq uint64, now time.Time) (sent time.Time, odd bool) {
+	if !d.awaited(seq) {
+		return time.Time{}, false
+	}
+	sent = d.at[seq%history]
+	return sent, d.rtt == 0 || now.Sub(sent) > 2*d.rtt
+}
+
+// answered is told of an answer to the probe with the number. One that comes too
+// late to count, or twice, changes nothing. What waited for a handshake says nothing
+// about the round trip.
+func (d *detector) answered(seq uint64, now time.Time, waited bool) {
+	if !d.awaited(seq) {
 		return
 	}
-	d.missing &^= 1 << age
+	d.missing &^= 1 << (d.sent - seq)
 	rtt := now.Sub(d.at[seq%history])
-	if d.rtt == 0 {
+	switch {
+	case waited:
+	case d.rtt == 0:
 		d.rtt = rtt
-	} else {
+	default:
 		d.rtt += (rtt - d.rtt) / 8
 	}
 	if rtt >= time.Duration(d.fall)*d.interval {

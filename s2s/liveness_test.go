@@ -10,7 +10,7 @@ func TestDetector(t *testing.T) {
 	now := time.Unix(1000, 0)
 	d := newDetector(p, now)
 	tick := func() uint64 { now = now.Add(100 * time.Millisecond); return d.probed(now) }
-	answer := func(seq uint64) { d.answered(seq, now.Add(10*time.Millisecond)) }
+	answer := func(seq uint64) { d.answered(seq, now.Add(10*time.Millisecond), false) }
 	state := func(want Liveness) {
 		t.Helper()
 		if d.state != want {
@@ -93,5 +93,34 @@ func TestDetectorNeverAnswered(t *testing.T) {
 	}
 	if took := d.since.Sub(time.Unix(1000, 0)); took >= time.Second {
 		t.Errorf("by default a peer is found dead after %s, want less than 1s", took)
+	}
+}
+
+// Answers to what waited for a handshake count for life, and not for the round trip.
+func TestDetectorLeavesOutWhatWaited(t *testing.T) {
+	now := time.Unix(1000, 0)
+	d := newDetector(Probe{IntervalMS: 100, Fall: 4, Rise: 1}, now)
+	for range 30 {
+		d.probed(now)
+		now = now.Add(100 * time.Millisecond)
+	}
+	for seq := uint64(1); seq <= 30; seq++ {
+		sent, odd := d.odd(seq, now)
+		if want := time.Duration(31-seq) * 100 * time.Millisecond; !odd || now.Sub(sent) != want {
+			t.Fatalf("probe %d: sent %s ago, want %s; odd is %t", seq, now.Sub(sent), want, odd)
+		}
+		d.answered(seq, now, true)
+	}
+	if d.rtt != 0 || d.state != Up || d.missing != 0 {
+		t.Fatalf("round trip is %s, state %s, missing %b", d.rtt, d.state, d.missing)
+	}
+	seq := d.probed(now)
+	d.answered(seq, now.Add(10*time.Millisecond), false)
+	seq = d.probed(now)
+	if _, odd := d.odd(seq, now.Add(15*time.Millisecond)); d.rtt != 10*time.Millisecond || odd {
+		t.Errorf("round trip is %s, odd is %t", d.rtt, odd)
+	}
+	if _, odd := d.odd(seq, now.Add(25*time.Millisecond)); !odd {
+		t.Error("what took so long is not looked at")
 	}
 }

@@ -30,6 +30,8 @@ type prober struct {
 	id     uint16
 	nonce  uint64 // in each request: an answer to somebody else's is none of ours
 	turned func() // called when the liveness has changed
+	// shook tells when the last handshake with the peer was done.
+	shook func() time.Time
 
 	mu  sync.Mutex
 	d   *detector
@@ -51,8 +53,8 @@ type prober struct {
 const probeLen = 24
 
 // startProber opens a socket bound to the link and probes until stop.
-func startProber(ns netns.NS, link string, source, target netip.Addr, p Probe, turned func()) (*prober, error) {
-	pr := &prober{source: source, target: target, probe: p, turned: turned, d: newDetector(p, time.Now())}
+func startProber(ns netns.NS, link string, source, target netip.Addr, p Probe, turned func(), shook func() time.Time) (*prober, error) {
+	pr := &prober{source: source, target: target, probe: p, turned: turned, shook: shook, d: newDetector(p, time.Now())}
 	var seed [10]byte
 	_, _ = rand.Read(seed[:]) // never fails
 	pr.id, pr.nonce = binary.BigEndian.Uint16(seed[:]), binary.BigEndian.Uint64(seed[2:])
@@ -182,9 +184,19 @@ func (p *prober) receive() {
 		}
 		now := time.Now()
 		if seq, ok := p.reply(b[:n]); ok {
-			p.update(func(d *detector) { d.answered(seq, now) })
+			waited := p.waited(seq, now)
+			p.update(func(d *detector) { d.answered(seq, now, waited) })
 		}
 	}
+}
+
+// waited tells whether the probe was sent before the session was there that carried it.
+// WireGuard is asked only where the answer took long.
+func (p *prober) waited(seq uint64, now time.Time) bool {
+	p.mu.Lock()
+	sent, odd := p.d.odd(seq, now)
+	p.mu.Unlock()
+	return odd && sent.Before(p.shook())
 }
 
 // reply reads an echo reply: with its IP header where that is IPv4's.

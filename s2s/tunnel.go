@@ -265,7 +265,7 @@ func (e *Engine) applyProbes(t Tunnel, run *tunnel) error {
 			old.stop()
 			delete(run.probers, p.Name)
 		}
-		pr, err := startProber(e.ns, t.Interface, source, target, probe, e.turned)
+		pr, err := startProber(e.ns, t.Interface, source, target, probe, e.turned, func() time.Time { return run.handshake(p.PublicKey) })
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -280,6 +280,19 @@ func (e *Engine) applyProbes(t Tunnel, run *tunnel) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// handshake tells when the last one with the peer was done; zero: never.
+func (run *tunnel) handshake(peer Key) time.Time {
+	text, err := run.wg.IpcGet()
+	if err != nil {
+		return time.Time{}
+	}
+	d, err := parseDevice(text)
+	if err != nil {
+		return time.Time{}
+	}
+	return d.peers[peer].handshake
 }
 
 func (run *tunnel) liveness(peer string) Liveness {
