@@ -3,6 +3,8 @@
 package speaker
 
 import (
+	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -88,6 +90,60 @@ func TestOwnRestart(t *testing.T) {
 		t.Errorf("at the third start: %s", say(st))
 	}
 	gw.routes("-4", "172.16.1.0/24", false)
+}
+
+// A speaker that another takes the place of says nothing: a neighbour that is told that
+// it is no peer any more keeps away for a minute, as BIRD does unless told otherwise,
+// and takes the routes out also where it would keep them over a restart.
+func TestReplacedWithoutAWord(t *testing.T) {
+	const config = `protocol static { ipv4; route 172.16.0.0/24 blackhole; }
+protocol bfd { interface "*" { interval 100 ms; }; }
+protocol bgp hub {
+  local 10.0.0.2 as 65002; neighbor 10.0.0.1 as 65000;
+  connect retry time 1; connect delay time 1; %s
+  ipv4 { import all; export where source = RTS_STATIC; };
+}`
+	for name, c := range map[string]struct {
+		theirs string
+		ours   bgp.Peer
+		keeps  bool
+	}{
+		"plain":            {},
+		"graceful":         {"graceful restart on; graceful restart time 60;", bgp.Peer{GracefulRestart: &bgp.GracefulRestart{}}, true},
+		"graceful and BFD": {"bfd on; graceful restart on; graceful restart time 60;", bgp.Peer{GracefulRestart: &bgp.GracefulRestart{}, BFD: &bgp.BFD{}}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			gw, site := newNode(t, "gw"), newNode(t, "site")
+			wire(t, gw, "wan 10.0.0.1/30", site, "eth0 10.0.0.2/30")
+			b := site.bird(fmt.Sprintf(config, c.theirs))
+			p := c.ours
+			p.Name, p.Address, p.ASN = "hq", addr("10.0.0.2"), 65002
+			spec := bgp.Spec{ASN: 65000, RouterID: addr("10.0.0.1"), Peers: []bgp.Peer{quick(p)}, Networks: []bgp.Network{{Prefix: prefix("10.1.1.0/24")}}}
+			s := gw.speaker()
+			s.apply(spec)
+			s.established("hq")
+			b.sees("show route 10.1.1.0/24", "via 10.0.0.1")
+			gw.routes("-4", "172.16.0.0/24", true)
+			s.stop(true)
+			if out := gw.ip("route show 172.16.0.0/24 proto 203"); out == "" {
+				t.Error("the FIB was not kept")
+			}
+			wait(t, "end of the session", func() (bool, string) {
+				out, err := b.client("show", "protocols", "all", "hub")
+				return err == nil && !strings.Contains(out, "Established"), out
+			})
+			if out, _ := b.client("show", "protocols", "all", "hub"); strings.Contains(out, "Received:") || strings.Contains(out, "Error wait") {
+				t.Errorf("BIRD was told something: %s", out)
+			}
+			if c.keeps {
+				b.sees("show route 10.1.1.0/24", "via 10.0.0.1")
+			}
+			s = gw.speaker()
+			s.apply(spec)
+			s.established("hq")
+			b.sees("show route 10.1.1.0/24", "via 10.0.0.1")
+		})
+	}
 }
 
 // A neighbour's restart stops no traffic either. When it does not come back its

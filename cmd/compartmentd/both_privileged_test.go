@@ -144,4 +144,19 @@ func TestBGPThroughATunnel(t *testing.T) {
 		}
 		return reach()
 	})
+
+	// Replaced, it ends its sessions so that BIRD waits for the next one.
+	up := func() (bool, string) {
+		out, err := exec.Command("birdc", "-s", filepath.Join(run, "bird.ctl"), "show", "protocols", "all").CombinedOutput()
+		return err == nil && strings.Count(string(out), "Established") == 4, string(out) // in a table and a list
+	}
+	soon(t, "the sessions", up)
+	must(t, s.Replace(ctx, name))
+	if ok, out := reach(); !ok {
+		t.Errorf("after the replacement: %s", out)
+	}
+	soon(t, "the sessions, with another agent", up)
+	if _, out := up(); strings.Contains(out, "Received:") {
+		t.Errorf("BIRD was told something: %s", out)
+	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/hnvgate/hnvgate/bgp"
 	"github.com/hnvgate/hnvgate/bgp/speaker"
@@ -73,7 +74,18 @@ func (r routing) State() (json.RawMessage, error) {
 	return json.Marshal(s)
 }
 
-func (r routing) Close(keep bool) error { return r.speaker.Close(keep) }
+// Close ends the sessions. Where others take over at once, the neighbours must hear of
+// it before the tunnels end: one that did not would hold on to a dead connection.
+func (r routing) Close(keep bool) error {
+	err := r.speaker.Close(keep)
+	if keep {
+		time.Sleep(farewell)
+	}
+	return err
+}
+
+// farewell is how long tunnels carry the ends of connections.
+const farewell = 100 * time.Millisecond
 
 // Handler serves tables and resets:
 //

@@ -110,13 +110,16 @@ func (s *Server) Known() []bgp.Peer {
 	return slices.SortedFunc(maps.Values(s.peers), func(a, b bgp.Peer) int { return cmp.Compare(a.Name, b.Name) })
 }
 
-// Stop ends all sessions. With graceful, those that agreed on graceful restart are
-// cut without a word, so that the neighbours keep the routes.
+// Stop ends all sessions. With graceful they are cut without a word: those that agreed
+// on graceful restart keep the routes, and nobody takes the end for a fault.
 func (s *Server) Stop(graceful bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
+		if graceful {
+			hangUp(s.neighbours())
+		}
 		// One by one: the library can block for ever where several BFD sessions end in one
 		// step while one of them has just failed.
 		for _, p := range s.Known() {
@@ -136,6 +139,18 @@ func (s *Server) Stop(graceful bool) error {
 	case <-ctx.Done():
 		return errors.New("the speaker did not stop")
 	}
+}
+
+// neighbours are where the peers' sessions lead.
+func (s *Server) neighbours() (out []netip.Prefix) {
+	for _, p := range s.peers {
+		if p.Prefix.IsValid() {
+			out = append(out, p.Prefix)
+		} else if a := p.Address.WithZone(""); a.IsValid() {
+			out = append(out, netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
+	return out
 }
 
 // stopPatience is how long ending all sessions may take.
