@@ -95,8 +95,9 @@ func tenantPrefixes(t hnv.Tenant) []netip.Prefix {
 }
 
 // guards are what is taken from no peer, whatever its policy: prefixes inside the
-// tenant's own, which would take packets away from its VMs, and those that would
-// lead a tunnel's encrypted packets into a tunnel.
+// tenant's own, which would take packets away from its VMs, those that would lead a
+// tunnel's encrypted packets into a tunnel, and those that would lead one peer's
+// session to another.
 func guards(f *hnv.Fabric, t hnv.Tenant) []bgp.Rule {
 	own := bgp.Rule{Name: "hnvgate: the tenant's own prefixes", Action: bgp.Reject}
 	for _, p := range tenantPrefixes(t) {
@@ -119,6 +120,30 @@ func guards(f *hnv.Fabric, t hnv.Tenant) []bgp.Rule {
 	}
 	if len(seen) > 0 {
 		out = append(out, ways)
+	}
+	peers := bgp.Rule{Name: "hnvgate: the addresses of peers", Action: bgp.Reject}
+	seen = map[netip.Prefix]bool{}
+	add := func(p netip.Prefix) {
+		if p = p.Masked(); !seen[p] && len(seen) < maxGuards {
+			seen[p] = true
+			peers.Match.Prefixes = append(peers.Match.Prefixes, bgp.PrefixRange{Prefix: p, Min: p.Bits(), Max: p.Addr().BitLen()})
+		}
+	}
+	for _, c := range f.Connections(t.Name) {
+		for _, p := range c.Addresses {
+			add(p)
+		}
+	}
+	r, _ := f.BGPRouter(t.Name)
+	for _, p := range f.BGPPeers(t.Name) {
+		// One further away may be where another peer says that it is.
+		near := p.ASN != r.ASN && p.MultihopTTL <= 1 && p.TTLSecurity <= 1
+		if a := p.Address.WithZone(""); a.IsValid() && near {
+			add(netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
+	if len(seen) > 0 {
+		out = append(out, peers)
 	}
 	return out
 }

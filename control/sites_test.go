@@ -634,3 +634,33 @@ func TestPace(t *testing.T) {
 		t.Errorf("after ten looks at nothing new it is %s", p)
 	}
 }
+
+// Whatever a peer announces, the tenant's VMs, the ways to tunnels' other ends, and
+// other peers stay where they are.
+func TestGuards(t *testing.T) {
+	m := siteMemory(t)
+	other := thePeer(contoso)
+	other.Name, other.Address = "far", addr("10.200.0.2")
+	away := thePeer(contoso)
+	away.Name, away.Address, away.MultihopTTL, away.BFD = "away", addr("10.200.0.3"), 5, nil
+	m.change(put(theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey())), put(hnv.BGPRouter{Tenant: contoso, ASN: 65000}), put(thePeer(contoso)), put(other), put(away))
+	tenant, _ := m.f.Tenant(contoso)
+	rejected := func(p netip.Prefix) bool {
+		return slices.ContainsFunc(guards(m.f, tenant), func(r bgp.Rule) bool {
+			return r.Action == bgp.Reject && slices.ContainsFunc(r.Match.Prefixes, func(x bgp.PrefixRange) bool {
+				shortest, longest := x.Lengths()
+				return x.Prefix.Contains(p.Addr()) && shortest <= p.Bits() && p.Bits() <= longest
+			})
+		})
+	}
+	for p, want := range map[string]bool{
+		"10.1.1.0/24": true, "10.1.1.11/32": true, "10.0.0.0/8": false,
+		"198.51.100.7/32": true, "198.51.0.0/16": true, "128.0.0.0/1": true, "198.51.100.8/32": false, "0.0.0.0/0": false,
+		"169.254.10.0/30": true, "169.254.10.2/32": true, "169.254.0.0/16": false,
+		"10.200.0.2/32": true, "10.200.0.3/32": false, "10.200.0.0/24": false, "192.168.50.0/24": false,
+	} {
+		if got := rejected(pfx(p)); got != want {
+			t.Errorf("%s: rejected %t, want %t", p, got, want)
+		}
+	}
+}
