@@ -45,6 +45,7 @@ type keeper struct {
 	mu      sync.Mutex
 	cancel  context.CancelFunc // ends the step that is being made; nil: none is
 	duty    *duty              // nil: no agent is wanted
+	fault   error              // why the agent is not told all that is wanted
 	where   agent.Compartment
 	present bool // there may be an agent, or what one left
 	told    agent.State
@@ -67,12 +68,13 @@ func (k *keeper) assign(ctx context.Context, where agent.Compartment, d *duty) {
 	}
 	k.mu.Lock()
 	if d == nil && k.duty == nil && !k.present {
+		k.fault = nil
 		k.mu.Unlock()
 		k.t.status.drop(condTunnels, condSpeaker) // what was told of a duty that never was one
 		return
 	}
-	same := reflect.DeepEqual(k.duty, d) && k.where == where
-	k.duty, k.where, k.present = d, where, true
+	same := reflect.DeepEqual(k.duty, d) && k.where == where && k.fault == nil
+	k.duty, k.where, k.present, k.fault = d, where, true, nil
 	k.mu.Unlock()
 	if !same {
 		k.wish.wake()
@@ -97,6 +99,16 @@ func (k *keeper) withhold() {
 	k.duty = &d
 	k.mu.Unlock()
 	k.wish.wake()
+}
+
+// fail says why the agent is not told what is wanted, until it is.
+func (k *keeper) fail(err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.fault = err
+	for _, cond := range []string{condTunnels, condSpeaker} {
+		k.t.status.set(cond, false, "KeyFailed", err.Error())
+	}
 }
 
 // narrow ends what the agent was told and nobody wants any more; all else it was told
@@ -362,13 +374,14 @@ func (k *keeper) discard(ctx context.Context) error {
 		return nil
 	}
 	k.mu.Lock()
-	k.duty = nil
+	k.duty, k.fault = nil, nil
 	present := k.present
 	if k.cancel != nil {
 		k.cancel() // what it is being told is of no use any more
 	}
 	k.mu.Unlock()
 	if !present {
+		k.t.status.drop(condTunnels, condSpeaker)
 		return nil
 	}
 	k.work.Lock()
@@ -421,8 +434,11 @@ func (k *keeper) note(turn uint64, d *duty, st agent.State, err error) {
 			return
 		}
 	}
+	k.mu.Lock() // with fail
+	defer k.mu.Unlock()
 	say := func(cond, part string, wanted bool, good string) {
 		switch {
+		case k.fault != nil:
 		case !wanted:
 			k.t.status.drop(cond)
 		case st.PID == 0 && err != nil:

@@ -190,9 +190,7 @@ func (t *tenant) delegate(d Desired, forwards bool) {
 		if !forwards {
 			t.keeper.withhold()
 		}
-		for _, cond := range []string{condTunnels, condSpeaker} {
-			t.status.set(cond, false, "KeyFailed", d.AgentFault.Error())
-		}
+		t.keeper.fail(d.AgentFault)
 		return
 	}
 	if d.Tunnels == nil && d.Speaker == nil {
