@@ -43,7 +43,9 @@ type exit struct {
 
 // untranslated tells why the programs are not to translate the tenant's established
 // connections; "": they are.
-func (o *Options) untranslated(says hnv.Offload) string {
+// A route over a tunnel or an attachment may take a connection over at any time, and
+// only the compartment follows it.
+func (o *Options) untranslated(says hnv.Offload, beyond bool) string {
 	switch {
 	case o.NoNATOffload != "":
 		return o.NoNATOffload
@@ -51,6 +53,8 @@ func (o *Options) untranslated(says hnv.Offload) string {
 		return "there is no fast path at the uplinks"
 	case says == hnv.OffloadOff:
 		return "the tenant's setting says so (--nat-offload off)"
+	case beyond:
+		return "the tenant has tunnels, attachments or BGP, whose routes only the compartment follows"
 	case says != hnv.OffloadOn && !o.NATOffload:
 		return "the gateway does it for tenants that ask (natOffload: tenants, --nat-offload on)"
 	}

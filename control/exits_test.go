@@ -135,21 +135,23 @@ func TestWhoseConnectionsAreOffloaded(t *testing.T) {
 	asked := Options{Exits: &fakeExits{}}
 	never := Options{Exits: &fakeExits{}, NATOffload: true, NoNATOffload: "the kernel cannot"}
 	for _, c := range []struct {
-		o    Options
-		says hnv.Offload
-		want string
+		o      Options
+		says   hnv.Offload
+		beyond bool
+		want   string
 	}{
-		{on, hnv.OffloadAuto, ""},
-		{on, hnv.OffloadOn, ""},
-		{on, hnv.OffloadOff, "the tenant's setting"},
-		{asked, hnv.OffloadAuto, "for tenants that ask"},
-		{asked, hnv.OffloadOn, ""},
-		{asked, hnv.OffloadOff, "the tenant's setting"},
-		{never, hnv.OffloadOn, "the kernel cannot"},
-		{never, hnv.OffloadOff, "the kernel cannot"},
-		{Options{NATOffload: true}, hnv.OffloadOn, "no fast path"},
+		{on, hnv.OffloadAuto, false, ""},
+		{on, hnv.OffloadOn, false, ""},
+		{on, hnv.OffloadOff, false, "the tenant's setting"},
+		{on, hnv.OffloadOn, true, "whose routes only the compartment follows"},
+		{asked, hnv.OffloadAuto, false, "for tenants that ask"},
+		{asked, hnv.OffloadOn, false, ""},
+		{asked, hnv.OffloadOff, false, "the tenant's setting"},
+		{never, hnv.OffloadOn, false, "the kernel cannot"},
+		{never, hnv.OffloadOff, false, "the kernel cannot"},
+		{Options{NATOffload: true}, hnv.OffloadOn, false, "no fast path"},
 	} {
-		if got := c.o.untranslated(c.says); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+		if got := c.o.untranslated(c.says, c.beyond); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%+v, tenant says %q: %q, want %q", c.o, c.says, got, c.want)
 		}
 	}

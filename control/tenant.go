@@ -244,7 +244,7 @@ func (t *tenant) translate(ctx context.Context, d *Desired, res compartments.Res
 	spec := *d.NAT
 	spec.Namespace = res.Namespace
 	nres, err := t.c.o.NAT.Apply(ctx, spec)
-	untranslated := t.c.o.untranslated(d.Offload)
+	untranslated := t.c.o.untranslated(d.Offload, d.Beyond)
 	if err != nil {
 		untranslated = "the compartment's rules are not in place"
 	}
