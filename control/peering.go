@@ -30,7 +30,7 @@ func speakerSpec(f *hnv.Fabric, t hnv.Tenant, open opener) (*bgp.Spec, error) {
 			}
 			peer.Password = bgp.Secret(word)
 		}
-		peer.Import.Rules = slices.Concat(guard, peer.Import.Rules)
+		peer.Import.Rules = slices.Concat(guard, defaultGuard(f, t, peer), peer.Import.Rules)
 		spec.Peers = append(spec.Peers, peer)
 	}
 	return spec, nil
@@ -108,7 +108,8 @@ func guards(f *hnv.Fabric, t hnv.Tenant) []bgp.Rule {
 	seen := map[netip.Prefix]bool{}
 	for _, c := range f.Connections(t.Name) {
 		for _, a := range tunnelEndpoints(c) {
-			// Not the default route: the compartment's own goes before one of BGP.
+			// Not the default route: the compartment's own goes before one of BGP, and
+			// where there is none defaultGuard stands.
 			for bits := a.BitLen(); bits > 0 && len(seen) < maxGuards; bits-- {
 				p := netip.PrefixFrom(a, bits).Masked()
 				if !seen[p] {
@@ -147,6 +148,58 @@ func guards(f *hnv.Fabric, t hnv.Tenant) []bgp.Rule {
 	}
 	return out
 }
+
+// defaultGuard takes no default route from a peer that may be behind a tunnel, where the
+// compartment has none of its own that goes before it: the tunnels' packets would go
+// into a tunnel. A router in an attachment's network is not behind one.
+func defaultGuard(f *hnv.Fabric, t hnv.Tenant, p bgp.Peer) []bgp.Rule {
+	if len(f.Connections(t.Name)) == 0 {
+		return nil
+	}
+	attachments := f.Attachments(t.Name)
+	for _, a := range attachments {
+		for _, q := range a.Addresses {
+			if !q.IsSingleIP() && (p.Address.IsValid() && q.Masked().Contains(p.Address.WithZone("")) || p.Prefix.IsValid() && q.Masked() == p.Prefix) {
+				return nil
+			}
+		}
+	}
+	var own4, own6 bool
+	has := func(a netip.Addr) {
+		own4, own6 = own4 || a.Is4(), own6 || a.Is6()
+	}
+	if t.Gateway != nil && t.Gateway.NAT != nil {
+		for _, e := range t.Gateway.NAT.Pool {
+			has(e.Addr)
+		}
+	}
+	for _, a := range attachments {
+		if f.UplinkKind(a.Uplink) == hnv.UplinkRouted {
+			for _, q := range a.Addresses {
+				has(q.Addr())
+			}
+		}
+		for _, r := range a.Routes {
+			if r.Prefix.Bits() == 0 && r.Metric < learnedMetric {
+				has(r.Prefix.Addr())
+			}
+		}
+	}
+	rule := bgp.Rule{Name: "hnvgate: no default route but into a tunnel", Action: bgp.Reject}
+	if !own4 {
+		rule.Match.Prefixes = append(rule.Match.Prefixes, bgp.PrefixRange{Prefix: netip.PrefixFrom(netip.IPv4Unspecified(), 0)})
+	}
+	if !own6 {
+		rule.Match.Prefixes = append(rule.Match.Prefixes, bgp.PrefixRange{Prefix: netip.PrefixFrom(netip.IPv6Unspecified(), 0)})
+	}
+	if len(rule.Match.Prefixes) == 0 {
+		return nil
+	}
+	return []bgp.Rule{rule}
+}
+
+// learnedMetric is the lowest metric of learned routes (package speaker).
+const learnedMetric = 20
 
 // maxGuards bounds the list, of which a policy may have 4096 elements.
 const maxGuards = 4096

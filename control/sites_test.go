@@ -562,6 +562,67 @@ func TestPeerConfig(t *testing.T) {
 	}
 }
 
+// A default route is taken from behind a tunnel only where the compartment has one of
+// its own, which goes before it: the tunnel's packets would go into the tunnel.
+func TestNoDefaultRouteIntoATunnel(t *testing.T) {
+	rejects := func(m *memory, peer string) []string {
+		var out []string
+		spec, err := speakerSpec(m.f, must2(m.f.Tenant(contoso)), unseal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range spec.Peers {
+			for _, r := range p.Import.Rules {
+				if p.Name != peer || r.Action != bgp.Reject {
+					continue
+				}
+				for _, q := range r.Match.Prefixes {
+					if q.Prefix.Bits() == 0 {
+						out = append(out, q.Prefix.String())
+					}
+				}
+			}
+		}
+		return out
+	}
+	inside := hnv.BGPPeer{Tenant: contoso, Peer: bgp.Peer{Name: "dc", Address: addr("198.51.100.1"), ASN: 65002}}
+	dc := hnv.Attachment{Tenant: contoso, Name: must(hnv.ParseName("dc")), Uplink: "dc", Addresses: []netip.Prefix{pfx("198.51.100.2/24")}}
+	for name, x := range map[string]struct {
+		nat   bool
+		route *hnv.AttachmentRoute
+		want  []string
+	}{
+		"NAT of IPv4":                 {nat: true, want: []string{"::/0"}},
+		"nothing":                     {want: []string{"0.0.0.0/0", "::/0"}},
+		"a static route":              {route: &hnv.AttachmentRoute{Prefix: pfx("0.0.0.0/0"), NextHop: addr("198.51.100.1")}, want: []string{"::/0"}},
+		"a static route behind BGP's": {route: &hnv.AttachmentRoute{Prefix: pfx("0.0.0.0/0"), NextHop: addr("198.51.100.1"), Metric: 100}, want: []string{"0.0.0.0/0", "::/0"}},
+	} {
+		m := siteMemory(t)
+		tn, here := theTenant("contoso", 5001, "203.0.113.10"), dc
+		if !x.nat {
+			tn.Gateway.NAT = nil
+		}
+		if x.route != nil {
+			here.Routes = []hnv.AttachmentRoute{*x.route}
+		}
+		m.change(put(tn), put(here), put(theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey())),
+			put(hnv.BGPRouter{Tenant: contoso, ASN: 65000}), put(thePeer(contoso)), put(inside))
+		if got := rejects(m, "hq"); !slices.Equal(got, x.want) {
+			t.Errorf("%s: behind the tunnel %v are rejected, want %v", name, got, x.want)
+		}
+		if got := rejects(m, "dc"); len(got) > 0 {
+			t.Errorf("%s: in the attachment's network %v are rejected", name, got)
+		}
+	}
+}
+
+func must2[T any](v T, ok bool) T {
+	if !ok {
+		panic("not there")
+	}
+	return v
+}
+
 // Tables and resets are asked of the tenant's own agent.
 func TestBGPQuestions(t *testing.T) {
 	m, e := siteMemory(t), newEngines()
