@@ -61,6 +61,7 @@ func TestSites(t *testing.T) {
 		{"refused", sitesRefused},
 		{"failover", sitesFailover},
 		{"flapping", sitesFlapping},
+		{"covered", sitesCovered},
 		{"initiations", sitesInitiations},
 		{"killed", sitesKilled},
 	} {

@@ -5,6 +5,8 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"net/netip"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -166,4 +168,57 @@ func sitesKilled(t *testing.T) {
 	for _, s := range world.Topology().Sites {
 		reachesSite(t, s)
 	}
+}
+
+// sitesCovered has a site's router advertise a default route, and the network that the
+// site's own end of the tunnel is in: what goes through the tunnel goes on doing so, and
+// the tunnel's packets do not go into it.
+func sitesCovered(t *testing.T) {
+	s := siteOf(t, "chq")
+	cover, err := s.Endpoint(0).Addr().Prefix(24)
+	if err != nil {
+		t.Fatal(err)
+	}
+	speak := func(networks ...netip.Prefix) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(later(t), patience)
+		defer cancel()
+		if err := world.StartSpeaker(ctx, s.Name, lab.SpeakerOptions{Networks: networks}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restored := false
+	t.Cleanup(func() {
+		if !restored {
+			speak()
+		}
+	})
+	speak(cover, netip.MustParsePrefix("0.0.0.0/0"))
+	c := api(t)
+	refused := func() bool {
+		list, err := c.BGPRoutes(t.Context(), s.Tenant, v1.BGPRouteQuery{Table: v1.BGPReceived, Peer: s.Connection(0), Within: cover.String()})
+		return err == nil && len(list.Items) > 0 && list.Items[0].Prefix == cover.String() && list.Items[0].Rejected
+	}
+	for end := time.Now().Add(patience); !refused(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s is not received and rejected", cover)
+		}
+	}
+	for i := range s.Tunnels {
+		out, err := world.Exec(t.Context(), world.Compartment(s.Tenant), "ip", "route", "get", s.Endpoint(i).Addr().String())
+		if err != nil || !strings.Contains(out, "dev ext") {
+			t.Errorf("the way to the end of tunnel %d: %v %s", i, err, out)
+		}
+	}
+	reachesSite(t, s)
+	for i := range s.Tunnels {
+		st, err := c.S2SStatus(t.Context(), s.Tenant, s.Connection(i))
+		if err != nil || len(st.Peers) != 1 || st.Peers[0].Liveness != v1.LivenessUp {
+			t.Errorf("tunnel %d: %v %s", i, err, text(st))
+		}
+	}
+	speak()
+	restored = true
+	settled(t, "gw")
+	reachesSite(t, s)
 }
