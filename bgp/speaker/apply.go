@@ -56,6 +56,7 @@ func (s *Speaker) Apply(ctx context.Context, spec bgp.Spec) error {
 	s.spec = spec
 	s.rib.setAggregates(spec.Aggregates)
 	err := errors.Join(s.originate(s.rib.known()), s.putPeers(ctx))
+	s.wakeDetect()
 	if err == nil {
 		err = s.doResets(ctx)
 	}

@@ -56,6 +56,8 @@ type Speaker struct {
 	rib    *rib
 	cancel context.CancelFunc
 	done   chan struct{} // the worker has ended
+	// sessionChanged wakes what keeps BFD in step with the sessions; detected: that has ended.
+	sessionChanged, detected chan struct{}
 	// generation counts the times that routes changed.
 	generation atomic.Uint64
 
@@ -86,6 +88,8 @@ type session struct {
 	overLimit bool
 	retry     time.Time
 	watch     watch
+	nth       uint64 // of the sessions with the neighbour
+	detected  uint64 // the one that BFD was switched on for; 0: it is off
 }
 
 type endOfRIB struct {
@@ -105,8 +109,9 @@ func New(_ context.Context, o Options) (*Speaker, error) {
 		o.OnChange = func() {}
 	}
 	s := &Speaker{
-		o: o, rib: newRIB(), done: make(chan struct{}), originated: map[netip.Prefix]gobgp.Origination{},
-		resets: map[string]direction{}, sessions: map[netip.Addr]*session{}, waiting: map[endOfRIB]bool{},
+		o: o, rib: newRIB(), done: make(chan struct{}), sessionChanged: make(chan struct{}, 1), detected: make(chan struct{}),
+		originated: map[netip.Prefix]gobgp.Origination{},
+		resets:     map[string]direction{}, sessions: map[netip.Addr]*session{}, waiting: map[endOfRIB]bool{},
 	}
 	left, err := o.FIB.Start()
 	if err != nil {
@@ -116,6 +121,7 @@ func New(_ context.Context, o Options) (*Speaker, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	go s.work(ctx)
+	go s.detect(ctx)
 	return s, nil
 }
 
@@ -133,6 +139,7 @@ func (s *Speaker) Close(keepFIB bool) error {
 	// The worker first: what sessions' ends withdraw must not leave the FIB.
 	s.cancel()
 	<-s.done
+	<-s.detected
 	var err error
 	if srv != nil {
 		err = srv.Stop(keepFIB)

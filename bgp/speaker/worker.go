@@ -131,6 +131,10 @@ func (s *Speaker) peerEvent(e gobgp.PeerEvent) {
 	}
 	if ss.up != e.Established {
 		ss.watch = watch{}
+		if e.Established {
+			ss.nth++
+		}
+		s.wakeDetect()
 		s.o.Log.Info("session changed", "peer", e.Peer, "established", e.Established, "reason", e.Reason)
 		s.o.OnChange()
 	}

@@ -360,6 +360,14 @@ type frr struct {
 // frr starts FRR with the configuration, which is bgpd's.
 func (n *node) frr(config string) *frr {
 	n.t.Helper()
+	f := n.frrZebra()
+	f.daemon("bgpd", config)
+	return f
+}
+
+// frrZebra starts FRR without bgpd.
+func (n *node) frrZebra() *frr {
+	n.t.Helper()
 	f := &frr{n, socketDir(n.t)}
 	u, err := user.Lookup("frr") // its daemons insist on being this user
 	if err != nil {
@@ -371,7 +379,6 @@ func (n *node) frr(config string) *frr {
 		n.t.Fatal(err)
 	}
 	f.daemon("zebra", "hostname "+n.name+"\n", "-s", "8000000")
-	f.daemon("bgpd", config)
 	return f
 }
 
@@ -386,7 +393,7 @@ func socketDir(t *testing.T) string {
 	return dir
 }
 
-func (f *frr) daemon(name, config string, args ...string) {
+func (f *frr) daemon(name, config string, args ...string) *exec.Cmd {
 	f.n.t.Helper()
 	conf := filepath.Join(f.dir, name+".conf")
 	if err := os.WriteFile(conf, []byte(config), 0o644); err != nil {
@@ -409,6 +416,7 @@ func (f *frr) daemon(name, config string, args ...string) {
 			f.n.t.Logf("%s of %s said:\n%s%s", name, f.n.name, j, log)
 		}
 	})
+	return cmd
 }
 
 // show runs a command of vtysh.

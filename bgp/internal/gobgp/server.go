@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"time"
 
@@ -46,6 +47,8 @@ type Server struct {
 	lib   *server.BgpServer
 	stop  context.CancelFunc
 	peers map[string]bgp.Peer // by name, as given to the library
+	// detecting are the peers, by name, whose BFD session is on.
+	detecting map[string]bool
 }
 
 // Start makes a speaker for the Spec's AS, router ID and sockets. Peers, policies
@@ -54,7 +57,7 @@ func Start(spec *bgp.Spec, log *slog.Logger, h Handlers) (*Server, error) {
 	ctx, stop := context.WithCancel(context.Background())
 	s := &Server{
 		lib:  server.NewBgpServer(server.LoggerOption(log, nil)),
-		stop: stop, peers: map[string]bgp.Peer{},
+		stop: stop, peers: map[string]bgp.Peer{}, detecting: map[string]bool{},
 	}
 	go s.lib.Serve()
 	fail := func(err error) (*Server, error) {
@@ -120,13 +123,8 @@ func (s *Server) Stop(graceful bool) error {
 		if graceful {
 			hangUp(s.neighbours())
 		}
-		// One by one: the library can block for ever where several BFD sessions end in one
-		// step while one of them has just failed.
 		for _, p := range s.Known() {
-			if p.BFD != nil && p.Address.IsValid() {
-				p.BFD = nil
-				_, _ = s.lib.UpdatePeer(ctx, &api.UpdatePeerRequest{Peer: peer(&p, false)})
-			}
+			_ = s.Detect(ctx, p.Name, false)
 		}
 		err := s.lib.StopBgp(ctx, &api.StopBgpRequest{AllowGracefulRestart: graceful})
 		s.stop()
@@ -162,7 +160,7 @@ func (s *Server) AddPeer(ctx context.Context, p bgp.Peer, restarting bool) error
 	if p.Prefix.IsValid() {
 		return s.addGroup(ctx, p)
 	}
-	m := peer(&p, false)
+	m := s.message(p, false)
 	m.GracefulRestart.LocalRestarting = restarting && p.GracefulRestart != nil
 	if err := s.lib.AddPeer(ctx, &api.AddPeerRequest{Peer: m}); err != nil {
 		return fmt.Errorf("add peer %s: %w", p.Name, err)
@@ -194,10 +192,13 @@ func (s *Server) DeletePeer(ctx context.Context, name string) error {
 	if p.Prefix.IsValid() {
 		err = s.deleteGroup(ctx, p)
 	} else {
+		if err := s.Detect(ctx, name, false); err != nil {
+			return fmt.Errorf("delete peer %s: %w", name, err)
+		}
 		if p.Password != "" {
 			bare := p
 			bare.Password, bare.Disabled = "", true
-			if _, err := s.lib.UpdatePeer(ctx, &api.UpdatePeerRequest{Peer: peer(&bare, false)}); err != nil {
+			if _, err := s.lib.UpdatePeer(ctx, &api.UpdatePeerRequest{Peer: s.message(bare, false)}); err != nil {
 				return fmt.Errorf("delete peer %s: %w", name, err)
 			}
 		}
@@ -238,13 +239,19 @@ func (s *Server) DeleteNeighbor(ctx context.Context, a netip.Addr) error {
 }
 
 // ChangeLimits brings a peer's prefix limits and BFD to what p says. The rest of p
-// must be as it was, apart from policies. Its session goes on.
+// must be as it was, apart from policies. Its session goes on. BFD that changes is
+// off until Detect.
 func (s *Server) ChangeLimits(ctx context.Context, p bgp.Peer) error {
+	if !reflect.DeepEqual(s.peers[p.Name].BFD, p.BFD) {
+		if err := s.Detect(ctx, p.Name, false); err != nil {
+			return fmt.Errorf("change peer %s: %w", p.Name, err)
+		}
+	}
 	var err error
 	if p.Prefix.IsValid() {
 		_, err = s.lib.UpdatePeerGroup(ctx, &api.UpdatePeerGroupRequest{PeerGroup: group(&p)})
 	} else {
-		_, err = s.lib.UpdatePeer(ctx, &api.UpdatePeerRequest{Peer: peer(&p, false)})
+		_, err = s.lib.UpdatePeer(ctx, &api.UpdatePeerRequest{Peer: s.message(p, false)})
 	}
 	if err != nil {
 		return fmt.Errorf("change peer %s: %w", p.Name, err)
@@ -262,7 +269,7 @@ func (s *Server) Received(ctx context.Context, a netip.Addr, f bgp.Family) (uint
 // EnforceLimits puts a peer's watched limits in force, which ends the session of one
 // that is over, or takes them out of force before it tries again.
 func (s *Server) EnforceLimits(ctx context.Context, p bgp.Peer, on bool) error {
-	if _, err := s.lib.UpdatePeer(ctx, &api.UpdatePeerRequest{Peer: peer(&p, on)}); err != nil {
+	if _, err := s.lib.UpdatePeer(ctx, &api.UpdatePeerRequest{Peer: s.message(p, on)}); err != nil {
 		return fmt.Errorf("limit peer %s: %w", p.Name, err)
 	}
 	return nil

@@ -68,8 +68,11 @@ func (s *Server) peerState(p *api.Peer, advertised bool) bgp.PeerState {
 	} else {
 		out.Since = moment(t.GetDowntime().GetSeconds())
 	}
-	if p.GetBfd().GetEnabled() {
+	switch {
+	case p.GetBfd().GetEnabled():
 		out.BFD = bfdName(st.GetBfdState().GetSessionState())
+	case s.peers[out.Name].BFD != nil:
+		out.BFD = bfdName(api.BfdSessionState_BFD_SESSION_STATE_DOWN)
 	}
 	for _, a := range p.GetAfiSafis() {
 		f := bgp.IPv4
