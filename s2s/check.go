@@ -197,7 +197,9 @@ func (peer Peer) check(p *problems, t Tunnel) {
 	if w.Target.IsValid() && !unicast(w.Target) {
 		p.bad("probe target: %s is not a unicast address", w.Target)
 	}
-	if w.Target.IsValid() && !slices.ContainsFunc(peer.Prefixes, func(q netip.Prefix) bool { return q.Contains(t.real(w.Target)) }) {
+	// The kernel sends over a link that it has no route to by for IPv4 only.
+	if w.Target.IsValid() && !(peer.FromBGP && target.Is4()) &&
+		!slices.ContainsFunc(peer.Prefixes, func(q netip.Prefix) bool { return q.Contains(t.real(w.Target)) }) {
 		p.bad("probe target: %s is in none of the peer's prefixes", w.Target)
 	}
 	if w.Target.IsValid() && !t.source(target.Is6()).IsValid() {

@@ -39,9 +39,13 @@ func TestCheck(t *testing.T) {
 		`remote map: 10.1.5.0/24 to 9.9.9.0/24 overlaps`: func(s *Spec) {
 			s.Tunnels[0].RemoteMaps = append(s.Tunnels[0].RemoteMaps, Map{pfx("10.1.5.0/24"), pfx("9.9.9.0/24")})
 		},
-		`address: 169.254.10.1 is given twice`:                 func(s *Spec) { s.Tunnels[0].Addresses = prefixList("169.254.10.1/30 169.254.10.1/24") },
-		`tunnel "hq2": address: 169.254.10.1 is that of`:       func(s *Spec) { s.Tunnels[1].Addresses = prefixList("169.254.10.1/24") },
-		`probe target: fd10::3 is in none of the peer's`:       func(s *Spec) { s.Tunnels[0].Peers[1].Probe.Target = netip.MustParseAddr("fd10::3") },
+		`address: 169.254.10.1 is given twice`:           func(s *Spec) { s.Tunnels[0].Addresses = prefixList("169.254.10.1/30 169.254.10.1/24") },
+		`tunnel "hq2": address: 169.254.10.1 is that of`: func(s *Spec) { s.Tunnels[1].Addresses = prefixList("169.254.10.1/24") },
+		`probe target: fd10::3 is in none of the peer's`: func(s *Spec) { s.Tunnels[0].Peers[1].Probe.Target = netip.MustParseAddr("fd10::3") },
+		`probe target: fd10::4 is in none of the peer's`: func(s *Spec) {
+			s.Tunnels[1].Peers[0].FromBGP, s.Tunnels[1].Peers[0].Probe.Target = true, netip.MustParseAddr("fd10::4")
+			s.Tunnels[1].Addresses = append(s.Tunnels[1].Addresses, netip.MustParsePrefix("fd11::1/64"))
+		},
 		`probe target: fd10::1 is the tunnel's own`:            func(s *Spec) { s.Tunnels[0].Peers[1].Probe.Target = netip.MustParseAddr("fd10::1") },
 		`probe target: the tunnel has no address of the famil`: func(s *Spec) { s.Tunnels[1].Peers[0].Probe.Target = netip.MustParseAddr("10.1.7.1") },
 		`probe interval: 9 ms is out of range`:                 func(s *Spec) { s.Tunnels[0].Peers[0].Probe.IntervalMS = 9 },

@@ -46,7 +46,7 @@ func (s *Speaker) Apply(ctx context.Context, spec bgp.Spec) error {
 	if err := s.deletePeers(ctx, &spec); err != nil {
 		return fmt.Errorf("apply: %w", err)
 	}
-	if err := s.srv.SetPolicies(ctx, &spec); err != nil {
+	if err := s.srv.SetPolicies(ctx, &spec, s.silent); err != nil {
 		return fmt.Errorf("apply: %w", err)
 	}
 	s.plan = planOf(&spec)

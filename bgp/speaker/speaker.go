@@ -70,6 +70,7 @@ type Speaker struct {
 	known      map[netip.Prefix]bool // aggregates that are originated
 	resets     map[string]direction  // still to be done, by peer
 	whole      bool                  // spec was carried out without error
+	silent     []netip.Prefix        // next hops that do not forward
 	left       int                   // routes of an earlier process, while they stay
 
 	eventMu  sync.Mutex

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/user"
@@ -51,6 +52,7 @@ type ask struct {
 	In, Out bool     `json:",omitempty"`
 	Keep    bool     `json:"keep,omitempty"`
 	Filter  Filter   `json:"filter,omitzero"`
+	Silent  []netip.Prefix
 }
 
 type answer struct {
@@ -104,6 +106,8 @@ func child(in io.Reader, out io.Writer) error {
 			if r, ok := told.Load(q.Filter.Within.String()); ok {
 				a.Route = r.(bgp.Route)
 			}
+		case "silent":
+			err = s.SetSilent(ctx, q.Silent)
 		case "idle":
 			err = s.Idle()
 		case "close":

@@ -91,7 +91,8 @@ func run() error {
 		default: // it is to be told already
 		}
 	}
-	tunnels, err := newTunnels(log, turned)
+	moved := make(chan struct{}, 1)
+	tunnels, err := newTunnels(log, turned, moved)
 	if err != nil {
 		return err
 	}
@@ -100,6 +101,7 @@ func run() error {
 		return err
 	}
 	go thrift(ctx)
+	go avoid(ctx, log, tunnels.engine, routes.speaker, moved)
 	log.Info("agent starts", "version", version, "pid", os.Getpid())
 	err = agentd.Run(ctx, agentd.Options{
 		Dir: f.dir, Tenant: f.tenant, Version: version, Key: key, Log: log,

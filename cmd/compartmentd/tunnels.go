@@ -17,6 +17,8 @@ import (
 type tunnels struct {
 	engine *s2s.Engine
 	limit  int64 // of the runtime's memory, as it was given
+	// moved is told that other peers may be down than before; it has room for one.
+	moved chan<- struct{}
 }
 
 // deviceBuffers is what one device of wireguard-go makes of buffers, in bytes: three
@@ -25,9 +27,20 @@ type tunnels struct {
 // some fifteen tunnels on.
 const deviceBuffers = 3 * 128 << 16
 
-func newTunnels(log *slog.Logger, turned func()) (tunnels, error) {
-	e, err := s2s.New(s2s.Options{Log: log, OnTurn: turned})
-	return tunnels{engine: e, limit: debug.SetMemoryLimit(-1)}, err
+func newTunnels(log *slog.Logger, turned func(), moved chan<- struct{}) (t tunnels, err error) {
+	t = tunnels{limit: debug.SetMemoryLimit(-1), moved: moved}
+	t.engine, err = s2s.New(s2s.Options{Log: log, OnTurn: func() {
+		turned()
+		t.say()
+	}})
+	return t, err
+}
+
+func (t tunnels) say() {
+	select {
+	case t.moved <- struct{}{}:
+	default: // it will be looked at anyway
+	}
 }
 
 func (t tunnels) spec(desired json.RawMessage) (s2s.Spec, error) {
@@ -54,6 +67,7 @@ func (t tunnels) Apply(ctx context.Context, desired json.RawMessage) error {
 		debug.SetMemoryLimit(t.limit + int64(len(s.Tunnels))*deviceBuffers)
 	}
 	_, err = t.engine.Apply(ctx, s)
+	t.say()
 	return err
 }
 

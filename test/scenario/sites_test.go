@@ -60,6 +60,7 @@ func TestSites(t *testing.T) {
 		{"secrets", sitesSecrets},
 		{"refused", sitesRefused},
 		{"failover", sitesFailover},
+		{"blackhole", sitesBlackhole},
 		{"flapping", sitesFlapping},
 		{"covered", sitesCovered},
 		{"initiations", sitesInitiations},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -101,6 +102,50 @@ func sitesFailover(t *testing.T) {
 	if err := world.Mend(t.Context(), s.Name, 0); err != nil {
 		t.Fatal(err)
 	}
+	goesBy(t, s, "hq-1")
+	flowing(t, streams)
+	intact(t, streams)
+}
+
+// sitesBlackhole has a site that keeps the session over its first tunnel and forwards
+// nothing that comes by it. A probe that goes as far as its machine finds out.
+func sitesBlackhole(t *testing.T) {
+	s := siteOf(t, "chq")
+	probing := func(target string) {
+		t.Helper()
+		doc, err := world.SitesDocument(s.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc.BGPPeers, doc.BGPRouters = nil, nil
+		for i := range doc.S2SConnections {
+			if p := &doc.S2SConnections[i].Peers[0]; target != "" {
+				p.Probe = &v1.S2SProbe{Target: target}
+			}
+		}
+		if err := world.Apply(later(t), "gw", "probes.yaml", doc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	streams := both(t, "hq")
+	flowing(t, streams)
+	probing(s.HostAddr().String())
+	t.Cleanup(func() { probing("") })
+	settled(t, "gw")
+	goesBy(t, s, "hq-1")
+	const hole = "table inet hole { chain f { type filter hook forward priority 0; iifname wg0 drop; }; }"
+	if _, err := world.ExecInput(t.Context(), s.Name, hole, "nft", "-f", "-"); err != nil {
+		t.Fatal(err)
+	}
+	fill := sync.OnceFunc(func() {
+		if _, err := world.Exec(later(t), s.Name, "nft", "delete", "table", "inet", "hole"); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(fill)
+	goesBy(t, s, "hq-2")
+	flowing(t, streams)
+	fill()
 	goesBy(t, s, "hq-1")
 	flowing(t, streams)
 	intact(t, streams)

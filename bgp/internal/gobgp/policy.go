@@ -46,9 +46,10 @@ func (s *Server) assignPolicies(ctx context.Context) error {
 }
 
 // SetPolicies puts the policies of all peers in force, at once. Routes that are
-// there already meet them at the next SoftReset.
-func (s *Server) SetPolicies(ctx context.Context, spec *bgp.Spec) error {
-	if err := s.lib.SetPolicies(ctx, policies(spec)); err != nil {
+// there already meet them at the next SoftReset. Paths by next hops in silent go after
+// all others.
+func (s *Server) SetPolicies(ctx context.Context, spec *bgp.Spec, silent []netip.Prefix) error {
+	if err := s.lib.SetPolicies(ctx, policies(spec, silent)); err != nil {
 		return fmt.Errorf("set policies: %w", err)
 	}
 	return nil
@@ -64,8 +65,9 @@ type compiler struct {
 }
 
 // policies turns the policies of all peers into the library's two.
-func policies(spec *bgp.Spec) *api.SetPoliciesRequest {
+func policies(spec *bgp.Spec, silent []netip.Prefix) *api.SetPoliciesRequest {
 	in, out := &compiler{asn: spec.ASN}, &compiler{asn: spec.ASN}
+	in.lastStand(silent, spec.Peers)
 	summary := out.summarySets(spec)
 	for _, p := range byPrecedence(spec.Peers) {
 		in.peer(&p, importPolicy)
@@ -87,6 +89,43 @@ func policies(spec *bgp.Spec) *api.SetPoliciesRequest {
 		DefinedSets: append(in.sets, out.sets...),
 		Policies:    []*api.Policy{{Name: importPolicy, Statements: in.statements}, {Name: exportPolicy, Statements: out.statements}},
 	}
+}
+
+// maxSilent bounds the list that each path taken is compared with.
+const maxSilent = 1024
+
+// lastStand marks paths by these next hops as RFC 9494 marks stale ones: they are taken
+// where there is no other, whatever their preference, and told to nobody who does not
+// know the mark. The peers' own rules are asked after that. The library matches single
+// addresses only: the peers' that are in the prefixes, and those that are one.
+func (c *compiler) lastStand(silent []netip.Prefix, peers []bgp.Peer) {
+	seen := map[netip.Addr]bool{}
+	var hops []string
+	add := func(a netip.Addr) {
+		if !seen[a] && len(hops) < maxSilent {
+			seen[a] = true
+			hops = append(hops, a.String())
+		}
+	}
+	for _, p := range peers {
+		a := p.Address.WithZone("")
+		if slices.ContainsFunc(silent, func(s netip.Prefix) bool { return s.Contains(a) }) {
+			add(a)
+		}
+	}
+	for _, s := range silent {
+		if s.IsSingleIP() {
+			add(s.Addr())
+		}
+	}
+	if len(hops) == 0 {
+		return
+	}
+	c.statements = append(c.statements, &api.Statement{
+		Name:       importPolicy + "/silent", // no peer's name has a slash
+		Conditions: &api.Conditions{NextHopInList: hops},
+		Actions:    &api.Actions{Community: &api.CommunityAction{Type: api.CommunityAction_TYPE_ADD, Communities: []string{bgp.LLGRStale.Pair()}}},
+	})
 }
 
 // byPrecedence puts peers with an address first, then the longer prefixes: the

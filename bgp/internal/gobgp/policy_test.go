@@ -148,7 +148,7 @@ func (b *bench) compare(t *testing.T, in, out bgp.Policy) {
 	spec := b.spec
 	spec.Peers = slices.Clone(b.spec.Peers)
 	spec.Peers[0].Export, spec.Peers[1].Import = out, in
-	if err := b.s.SetPolicies(t.Context(), &spec); err != nil {
+	if err := b.s.SetPolicies(t.Context(), &spec, nil); err != nil {
 		t.Fatalf("Check accepts what gobgp does not: %v", err)
 	}
 	paths := sample()
@@ -317,7 +317,7 @@ func FuzzPolicy(f *testing.F) {
 		if spec.Check() != nil {
 			return
 		}
-		if err := b.s.SetPolicies(t.Context(), &spec); err != nil {
+		if err := b.s.SetPolicies(t.Context(), &spec, nil); err != nil {
 			t.Fatalf("Check accepts what gobgp does not: %v", err)
 		}
 		b.compare(t, in, out)
