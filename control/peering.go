@@ -30,6 +30,7 @@ func speakerSpec(f *hnv.Fabric, t hnv.Tenant, open opener) (*bgp.Spec, error) {
 			}
 			peer.Password = bgp.Secret(word)
 		}
+		peer.Export.Rules = slices.Concat(exports(f, t, r, peer), peer.Export.Rules)
 		peer.Import.Rules = slices.Concat(guard, defaultGuard(f, t, peer), peer.Import.Rules)
 		spec.Peers = append(spec.Peers, peer)
 	}
@@ -60,8 +61,8 @@ func routerID(f *hnv.Fabric, t hnv.Tenant, r hnv.BGPRouter) netip.Addr {
 	return netip.AddrFrom4([4]byte{100, byte(v >> 16), byte(v >> 8), byte(v)})
 }
 
-// advertised are the router's own networks, then the tenant's prefixes and the
-// addresses that lead to its VMs.
+// advertised are the router's own networks, then the tenant's prefixes, as every site
+// sees them, and the addresses that lead to its VMs.
 func advertised(f *hnv.Fabric, t hnv.Tenant, r hnv.BGPRouter) []bgp.Network {
 	out := slices.Clone(r.Networks)
 	add := func(p netip.Prefix) {
@@ -71,8 +72,13 @@ func advertised(f *hnv.Fabric, t hnv.Tenant, r hnv.BGPRouter) []bgp.Network {
 		}
 	}
 	if !r.NoTenantPrefixes {
-		for _, p := range tenantPrefixes(t) {
+		for _, p := range insidePrefixes(t) {
 			add(p)
+		}
+		for _, c := range f.Connections(t.Name) {
+			for _, p := range mappedPrefixes(t, c) {
+				add(p)
+			}
 		}
 	}
 	if !r.NoMappedAddresses {

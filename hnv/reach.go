@@ -582,7 +582,7 @@ func (f *Fabric) checkPeerPrefixes(t Tenant, c S2SConnection, bad func(string, .
 	seen := func(p netip.Prefix) netip.Prefix { // as the tenant sees it
 		for _, m := range c.RemoteMaps {
 			if m.Real.IsValid() && m.Real.Contains(p.Addr()) && m.Real.Bits() <= p.Bits() {
-				return m.translate(p)
+				return m.Translate(p)
 			}
 		}
 		return p

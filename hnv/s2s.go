@@ -84,8 +84,8 @@ type PrefixMap struct {
 	Mapped netip.Prefix `json:"mapped"`
 }
 
-// translate gives what becomes of a prefix inside Real.
-func (m PrefixMap) translate(p netip.Prefix) netip.Prefix {
+// Translate gives what becomes of a prefix inside Real.
+func (m PrefixMap) Translate(p netip.Prefix) netip.Prefix {
 	from, to := p.Addr().AsSlice(), m.Mapped.Addr().AsSlice()
 	if len(from) != len(to) {
 		return p // refused elsewhere
