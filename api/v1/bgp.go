@@ -85,7 +85,7 @@ type BGPPeer struct {
 
 // BGPBFD watches the way to a neighbour by bidirectional forwarding detection.
 type BGPBFD struct {
-	IntervalMS uint32 `json:"intervalMS,omitempty" doc:"Milliseconds between packets, both ways. Left out or 0: 300." maximum:"60000"`
+	IntervalMS uint32 `json:"intervalMS,omitempty" doc:"Milliseconds between packets, both ways. Left out or 0: 200." maximum:"60000"`
 	Multiplier uint16 `json:"multiplier,omitempty" doc:"How many packets may be missing. Left out or 0: 3." maximum:"255"`
 }
 

@@ -61,7 +61,7 @@ func TestBFDOverRestarts(t *testing.T) {
 }
 
 func birdWithBFD(site *node) func(syscall.Signal) {
-	b := site.bird("protocol static { ipv4; route 172.16.0.0/24 blackhole; }\nprotocol bfd { interface \"eth0\" { interval 300 ms; multiplier 3; }; }\n" +
+	b := site.bird("protocol static { ipv4; route 172.16.0.0/24 blackhole; }\nprotocol bfd { interface \"eth0\" { interval 200 ms; multiplier 3; }; }\n" +
 		birdPeer("hub", "10.0.0.2", "10.0.0.1", plain+"hold time 60; keepalive time 20; bfd on;"))
 	return func(how syscall.Signal) {
 		site.t.Helper()
@@ -80,7 +80,7 @@ router bgp 65002
  timers bgp 20 60
  neighbor 10.0.0.1 remote-as 65000
  neighbor 10.0.0.1 timers connect 1
- neighbor 10.0.0.1 bfd 3 300 300
+ neighbor 10.0.0.1 bfd 3 200 200
  address-family ipv4 unicast
   network 172.16.0.0/24
 `

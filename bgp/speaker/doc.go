@@ -19,6 +19,8 @@
 // The worker takes what changed since it last looked, so that a flapping route
 // costs no more than its last word, and a slow kernel holds no session up.
 //
+// Beside the worker, another goroutine runs BFD of a peer while its session does.
+//
 // Locks: Speaker.mu, then rib.mu or Kernel.mu. gobgp's callbacks take rib.mu and
 // Speaker.eventMu only.
 //

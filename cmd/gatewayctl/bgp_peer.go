@@ -45,7 +45,7 @@ func (f *bgpFlags) register(cmd *cobra.Command) {
 	fl.DurationVar(&f.connectRetry, "connect-retry", 0, "time between attempts to connect (default 10s)")
 	fl.StringSliceVar(&f.Families, "family", nil, "whose routes are exchanged, ipv4 or ipv6 (repeatable; default that of the session)")
 	fl.BoolVar(&f.bfd, "bfd", false, "watch the way to the neighbour by BFD; =false stops it")
-	fl.DurationVar(&f.bfdInterval, "bfd-interval", 0, "time between BFD packets (default 300ms)")
+	fl.DurationVar(&f.bfdInterval, "bfd-interval", 0, "time between BFD packets (default 200ms)")
 	fl.Uint16Var(&f.bfdMultiplier, "bfd-multiplier", 0, "how many of them may be missing (default 3)")
 	fl.BoolVar(&f.graceful, "graceful-restart", false, "keep routes while either end restarts; =false stops it")
 	fl.DurationVar(&f.restartTime, "restart-time", 0, "for how long (default 2m)")

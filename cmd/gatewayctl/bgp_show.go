@@ -130,7 +130,7 @@ func bfdWords(b *v1.BGPBFD) string {
 	if b == nil {
 		return "no"
 	}
-	return fmt.Sprintf("%dms, %d times", cmp.Or(b.IntervalMS, 300), cmp.Or(b.Multiplier, 3))
+	return fmt.Sprintf("%dms, %d times", cmp.Or(b.IntervalMS, 200), cmp.Or(b.Multiplier, 3))
 }
 
 func restartWords(g *v1.BGPGracefulRestart) string {

@@ -29,7 +29,7 @@ type Options struct {
 	// the path.
 	NATOffload bool
 	// BFD is between packets that watch the ways to sites, both ways; three missing
-	// ones end a session. 0 is 300 ms.
+	// ones end a session. 0 is 200 ms.
 	BFD time.Duration
 	// Command is told of every operator's command before it runs; may be nil.
 	Command func(machine string, argv []string)
@@ -81,7 +81,7 @@ func New(name string, o Options) (*Lab, error) {
 		return nil, fmt.Errorf("lab %s: %w", name, err)
 	}
 	if o.BFD == 0 {
-		o.BFD = 300 * time.Millisecond
+		o.BFD = 200 * time.Millisecond
 	}
 	if o.Bin == "" {
 		self, err := os.Executable()

@@ -213,7 +213,7 @@ func TestDatacenters(t *testing.T) {
 		}
 		file := filepath.Join(l.dir, "bird-"+s.Name)
 		config := fmt.Sprintf("log stderr all; router id 10.9.9.9; protocol device {}\nprotocol direct { ipv4; interface \"lo\"; }\n"+
-			"protocol kernel { ipv4 { export where source = RTS_BGP; }; }\nprotocol bfd { interface %q { interval 300 ms; }; }\n"+
+			"protocol kernel { ipv4 { export where source = RTS_BGP; }; }\nprotocol bfd { interface %q { interval 200 ms; }; }\n"+
 			"protocol bgp dc { local %s as %d; neighbor %s as %d; bfd on; connect retry time 1; connect delay time 1; error wait time 1, 2; ipv4 { import all; export all; }; }\n",
 			u.Interface, s.Link.Gateway, GatewayASN, s.Link.Router.Addr(), s.ASN)
 		if err := os.WriteFile(file+".conf", []byte(config), 0o600); err != nil {
