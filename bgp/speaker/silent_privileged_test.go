@@ -21,8 +21,11 @@ func TestSilent(t *testing.T) {
 	site.bird("protocol static { ipv4; route 172.16.0.0/24 blackhole; route 172.17.0.0/24 blackhole; }\n" +
 		birdPeer("hub", "10.0.0.2", "10.0.0.1", plain) +
 		birdPeer("hub2", "10.0.1.2", "10.0.1.1", "ipv4 { import all; export where net = 172.16.0.0/24; };"))
+	own := &bgp.Edit[bgp.Community]{Mode: bgp.Replace, List: []bgp.Community{65000<<16 | 7}}
 	peer := func(name, at string, pref uint32) bgp.Peer {
-		return quick(bgp.Peer{Name: name, Address: addr(at), ASN: 65002, Import: bgp.Policy{Rules: []bgp.Rule{{Set: bgp.Set{LocalPref: &pref}}}}})
+		return quick(bgp.Peer{Name: name, Address: addr(at), ASN: 65002, Import: bgp.Policy{Rules: []bgp.Rule{
+			{Set: bgp.Set{Communities: own}, Action: bgp.Next}, {Set: bgp.Set{LocalPref: &pref, Communities: own}},
+		}}})
 	}
 	gw.ip("addr add 10.1.1.1/32 dev lo")
 	s := gw.speaker()

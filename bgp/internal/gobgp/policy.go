@@ -62,6 +62,7 @@ type compiler struct {
 	statements []*api.Statement
 	prefix     string // of names: policy, peer
 	prepended  bool   // paths have the own AS in front
+	silent     []netip.Addr
 }
 
 // policies turns the policies of all peers into the library's two.
@@ -100,11 +101,10 @@ const maxSilent = 1024
 // addresses only: the peers' that are in the prefixes, and those that are one.
 func (c *compiler) lastStand(silent []netip.Prefix, peers []bgp.Peer) {
 	seen := map[netip.Addr]bool{}
-	var hops []string
 	add := func(a netip.Addr) {
-		if !seen[a] && len(hops) < maxSilent {
+		if !seen[a] && len(c.silent) < maxSilent {
 			seen[a] = true
-			hops = append(hops, a.String())
+			c.silent = append(c.silent, a)
 		}
 	}
 	for _, p := range peers {
@@ -118,14 +118,34 @@ func (c *compiler) lastStand(silent []netip.Prefix, peers []bgp.Peer) {
 			add(s.Addr())
 		}
 	}
-	if len(hops) == 0 {
+	c.mark()
+}
+
+func (c *compiler) mark() {
+	if len(c.silent) == 0 {
 		return
 	}
 	c.statements = append(c.statements, &api.Statement{
-		Name:       importPolicy + "/silent", // no peer's name has a slash
-		Conditions: &api.Conditions{NextHopInList: hops},
+		Name:       fmt.Sprintf("%s/silent%d", importPolicy, len(c.statements)), // no peer's name has a slash
+		Conditions: &api.Conditions{NextHopInList: texts(c.silent)},
 		Actions:    &api.Actions{Community: &api.CommunityAction{Type: api.CommunityAction_TYPE_ADD, Communities: []string{bgp.LLGRStale.Pair()}}},
 	})
+}
+
+// marked is the rule for paths by silent next hops, where it would take the mark away
+// and end.
+func (c *compiler) marked(r bgp.Rule) (bgp.Rule, bool) {
+	e := r.Set.Communities
+	if e == nil || e.Mode != bgp.Replace || routeAction(r.Action) != api.RouteAction_ROUTE_ACTION_ACCEPT {
+		return r, false
+	}
+	hops := c.silent
+	if len(r.Match.NextHops) > 0 {
+		hops = slices.DeleteFunc(slices.Clone(c.silent), func(a netip.Addr) bool { return !slices.Contains(r.Match.NextHops, a) })
+	}
+	r.Match.NextHops = hops
+	r.Set.Communities = &bgp.Edit[bgp.Community]{Mode: bgp.Replace, List: append(slices.Clone(e.List), bgp.LLGRStale)}
+	return r, len(hops) > 0
 }
 
 // byPrecedence puts peers with an address first, then the longer prefixes: the
@@ -177,7 +197,13 @@ func (c *compiler) add(cond *api.Conditions, act *api.Actions) {
 // rules adds a policy. final is done with whatever it lets pass.
 func (c *compiler) rules(p bgp.Policy, final *api.NexthopAction) {
 	for i := range p.Rules {
+		if r, ok := c.marked(p.Rules[i]); ok {
+			c.rule(&r, final)
+		}
 		c.rule(&p.Rules[i], final)
+		if e := p.Rules[i].Set.Communities; e != nil && p.Rules[i].Action == bgp.Next {
+			c.mark()
+		}
 	}
 	c.add(&api.Conditions{}, end(&api.Actions{RouteAction: routeAction(p.Default)}, final))
 }
