@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -297,6 +298,28 @@ func TestStatusWaitsForWhatWasWritten(t *testing.T) {
 	}
 	close(gate)
 	eventually(t, "ready again", func() bool { return c.Status(nil).Phase == v1.PhaseReady })
+}
+
+// What was written is not missed where it is passed on while the status is put together.
+func TestStatusSeesWhatIsPassedOnMeanwhile(t *testing.T) {
+	m, e := newMemory(t), newEngines()
+	m.change(put(theAddress), put(theTenant("contoso", 5001, "203.0.113.10")))
+	c := start(t, m, e)
+	eventually(t, "all ready", func() bool { return c.Status(nil).Phase == v1.PhaseReady })
+	m.hold.Lock()
+	gate := make(chan struct{})
+	e.mu.Lock()
+	e.block["nat contoso"] = gate
+	e.asked = sync.OnceFunc(func() { // the tenant's phase has been read
+		m.hold.Unlock()
+		eventually(t, "passed on", func() bool { return c.handled.Load() == m.Revision() })
+	})
+	e.mu.Unlock()
+	m.change(put(hnv.NATMapping{Tenant: must(hnv.ParseName("contoso")), Proto: hnv.TCP, External: netip.MustParseAddrPort("203.0.113.10:443"), Internal: netip.MustParseAddrPort("10.1.1.11:443")}))
+	if p := c.Status(nil).Phase; p != v1.PhasePending {
+		t.Errorf("phase %s of what was written before, want Pending", p)
+	}
+	close(gate)
 }
 
 // A compartment is listed from the moment that it is wanted.

@@ -31,6 +31,7 @@ type memory struct {
 	revision int64
 	sick     error
 	out      chan store.Event
+	hold     sync.Mutex // keeps events from being passed on
 }
 
 func newMemory(t *testing.T) *memory {
@@ -50,6 +51,8 @@ func (m *memory) Watch(ctx context.Context) <-chan store.Event {
 		defer close(out)
 		e := store.Event{Resync: true}
 		for {
+			m.hold.Lock()
+			m.hold.Unlock() //nolint:staticcheck // only waited for
 			select {
 			case out <- e:
 			case <-ctx.Done():
@@ -125,6 +128,7 @@ type engines struct {
 	links    chan struct{}
 	refuge   map[string]string // broken links, and which one took their addresses
 	broke    chan string
+	asked    func() // called, if any, whenever a port's path is asked for
 	log      strings.Builder
 }
 
@@ -422,6 +426,12 @@ func (f fakeWiring) FabricPath(link string) Path {
 	return Path{Name: "go", Reason: "a test has " + link}
 }
 func (f fakeWiring) PortPath(name string) Path {
+	f.mu.Lock()
+	asked := f.asked
+	f.mu.Unlock()
+	if asked != nil {
+		asked()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.plugged[name] {

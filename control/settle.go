@@ -38,7 +38,7 @@ const settlePoll = 50 * time.Millisecond
 
 // settled tells whether nothing that was asked for is still to be done.
 func (c *Controller) settled() bool {
-	if c.handled.Load() < c.o.Store.Revision() || c.provider.wish.pending() || c.ports.wish.pending() {
+	if c.behind() {
 		return false
 	}
 	c.mu.Lock()

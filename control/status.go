@@ -108,6 +108,9 @@ func (s *status) namespace() string {
 // Status is the gateway's, with all tenants' and the uplinks as given. Version,
 // instance and features are the caller's to fill in.
 func (c *Controller) Status(uplinks []v1.LinkStatus) v1.GatewayStatus {
+	// Asked before anything else is looked at: what is passed on meanwhile is pending
+	// below, or done by then.
+	behind := c.behind()
 	counters := c.counters()
 	out := v1.GatewayStatus{
 		Started: c.started, Phase: v1.PhaseReady,
@@ -127,10 +130,16 @@ func (c *Controller) Status(uplinks []v1.LinkStatus) v1.GatewayStatus {
 		}
 	}
 	out.Phase = worst(out)
-	if out.Phase == v1.PhaseReady && (c.handled.Load() < c.o.Store.Revision() || c.provider.wish.pending() || c.ports.wish.pending()) {
+	if out.Phase == v1.PhaseReady && behind {
 		out.Phase = v1.PhasePending
 	}
 	return out
+}
+
+// behind tells whether something that was written has not reached all that look
+// after it, or what belongs to no tenant is still being worked on.
+func (c *Controller) behind() bool {
+	return c.handled.Load() < c.o.Store.Revision() || c.provider.wish.pending() || c.ports.wish.pending()
 }
 
 // known names the tenants of the store and those still being torn down.
