@@ -65,6 +65,7 @@ func TestSites(t *testing.T) {
 		{"covered", sitesCovered},
 		{"initiations", sitesInitiations},
 		{"killed", sitesKilled},
+		{"IPv6", sitesIPv6},
 	} {
 		if !t.Run(x.name, x.test) {
 			explainSites(t)
