@@ -185,7 +185,7 @@ func TestDeleteAndComeBack(t *testing.T) {
 		}
 		return n > 3
 	})
-	if e.has("compartment/contoso") || len(e.records) != 0 {
+	if e.has("compartment/contoso") || e.domains() != 0 {
 		t.Error("a tenant whose compartment cannot be deleted still has its port or tables")
 	}
 	e.set("delete compartment contoso", nil)
@@ -195,7 +195,7 @@ func TestDeleteAndComeBack(t *testing.T) {
 	again.RDID = hnv.NewRDID()
 	m.change(put(again))
 	eventually(t, "ready again", ready(c, "contoso"))
-	if _, there := e.records[old.RDID]; there {
+	if e.loaded(old) {
 		t.Error("the old routing domain is still in the dataplane")
 	}
 }

@@ -200,6 +200,13 @@ func (e *engines) loaded(t hnv.Tenant) bool {
 	return ok
 }
 
+// domains counts the routing domains that the dataplane has.
+func (e *engines) domains() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.records)
+}
+
 // applied counts how often the dataplane was given the tenant's tables.
 func (e *engines) applied(tenant string) (n int) {
 	for _, c := range e.of(tenant) {
@@ -451,7 +458,7 @@ func startWith(t *testing.T, m *memory, e *engines, change func(*Options)) *Cont
 	o := Options{
 		Store: m, Compartments: fakeCompartments{e}, NAT: fakeNAT{e}, Dataplane: fakeDataplane{e}, Wiring: fakeWiring{e},
 		PAMTU: func() int { return 1500 }, Log: slog.New(slog.NewTextHandler(e, nil)),
-		Backoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond, DriftInterval: 20 * time.Millisecond, StepTimeout: 5 * time.Second,
+		Backoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond, DriftInterval: 20 * time.Millisecond, StepTimeout: time.Minute,
 	}
 	change(&o)
 	c := New(o)
@@ -464,13 +471,11 @@ func startWith(t *testing.T, m *memory, e *engines, change func(*Options)) *Cont
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 1000 {
-		if ok() {
-			return
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
 		}
-		time.Sleep(5 * time.Millisecond)
 	}
-	t.Fatalf("never: %s", what)
 }
 
 func vsid(n uint32) hnv.VSID { return must(hnv.NewVSID(n)) }

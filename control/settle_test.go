@@ -3,6 +3,7 @@ package control
 import (
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -30,7 +31,9 @@ func TestSettled(t *testing.T) {
 	}
 }
 
-func TestSettledWithoutWhatFails(t *testing.T) {
+func TestSettledWithoutWhatFails(t *testing.T) { synctest.Test(t, settledWithoutWhatFails) }
+
+func settledWithoutWhatFails(t *testing.T) {
 	m, e := newMemory(t), newEngines()
 	m.change(put(theAddress), put(theTenant("contoso", 5001, "203.0.113.10")), put(theTenant("fabrikam", 6001, "203.0.113.11")))
 	e.fail["compartment fabrikam"] = errBroken

@@ -298,7 +298,7 @@ func TestKeeperEnds(t *testing.T) {
 	}
 	m.change(cascade...)
 	eventually(t, "the tenant is gone", func() bool { return c.find(contoso) == nil })
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if k.run(ctx); ctx.Err() != nil {
 		t.Error("its keeper goes on")

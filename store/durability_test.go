@@ -58,7 +58,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		guard := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+		guard := time.AfterFunc(2*time.Minute, func() { _ = cmd.Process.Kill() })
 		lines := bufio.NewScanner(out)
 		for n := 0; lines.Scan(); n++ {
 			acknowledged[lines.Text()] = true

@@ -23,7 +23,7 @@ func next(t *testing.T, ch <-chan Event) Event {
 			t.Fatal("the channel is closed")
 		}
 		return e
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("no event")
 	}
 	return Event{}

@@ -41,6 +41,7 @@ type Server struct {
 
 	ending context.Context // ends when no more requests are taken
 	end    context.CancelFunc
+	grace  time.Duration // what is under way when Serve ends has so long
 }
 
 // New gives a server of the desired state and the gateway at work. secrets may be
@@ -52,7 +53,7 @@ func New(store Store, backend Backend, secrets Secrets, log *slog.Logger) *Serve
 	if secrets == nil {
 		secrets = noSecrets{}
 	}
-	s := &Server{store: store, backend: backend, secrets: secrets, log: log.With("component", "api"), mux: http.NewServeMux()}
+	s := &Server{store: store, backend: backend, secrets: secrets, log: log.With("component", "api"), mux: http.NewServeMux(), grace: 5 * time.Second}
 	s.ending, s.end = context.WithCancel(context.Background())
 	s.api = humago.New(s.mux, config())
 	s.registerTenants()
@@ -115,7 +116,7 @@ func (s *Server) Handler() http.Handler { return s.guard(s.mux) }
 // Serve answers on the listener until ctx ends, then lets what is under way
 // finish for a moment. It closes the listener.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	return serve(ctx, s.httpServer(s.Handler()), netutil.LimitListener(l, maxConnections))
+	return s.serve(ctx, s.httpServer(s.Handler()), netutil.LimitListener(l, maxConnections))
 }
 
 // httpServer bounds what one connection may take.
@@ -133,7 +134,7 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 	return srv
 }
 
-func serve(ctx context.Context, srv *http.Server, l net.Listener) error {
+func (s *Server) serve(ctx context.Context, srv *http.Server, l net.Listener) error {
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	select {
@@ -141,7 +142,7 @@ func serve(ctx context.Context, srv *http.Server, l net.Listener) error {
 		return fmt.Errorf("serve the API: %w", err)
 	case <-ctx.Done():
 	}
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.grace)
 	defer cancel()
 	if err := srv.Shutdown(grace); err != nil {
 		_ = srv.Close()

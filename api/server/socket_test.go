@@ -158,7 +158,7 @@ func TestServe(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("Serve does not end")
 	}
 	if _, err := c.Version(t.Context()); err == nil {

@@ -43,6 +43,7 @@ type TLSListener struct {
 	files *credentials.Source
 	names names
 	log   *fewLines
+	now   func() time.Time
 
 	config atomic.Pointer[tlsConfig]
 }
@@ -81,7 +82,7 @@ func ListenTLS(ctx context.Context, o TLSOptions) (*TLSListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("remote API: %w", err)
 	}
-	l := &TLSListener{files: files, names: newNames(o), log: &fewLines{log: o.Log.With("component", "api")}}
+	l := &TLSListener{files: files, names: newNames(o), log: &fewLines{log: o.Log.With("component", "api")}, now: time.Now}
 	l.Listener = tls.NewListener(newSourceLimit(netutil.LimitListener(tcp, maxConnections), maxPerSource), &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
@@ -130,7 +131,7 @@ func (s *Server) ServeTLS(ctx context.Context, l *TLSListener) error {
 	srv.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
 		return context.WithValue(ctx, connKey{}, new(atomic.Uint64))
 	}
-	return serve(ctx, srv, l)
+	return s.serve(ctx, srv, l)
 }
 
 // connKey finds, in a request's context, with which generation of the files the
@@ -147,7 +148,7 @@ func (l *TLSListener) verify(r *http.Request) (*x509.Certificate, error) {
 	leaf := chain[0]
 	set := l.files.Current()
 	seen, ok := r.Context().Value(connKey{}).(*atomic.Uint64)
-	if ok && seen.Load() == set.Generation && time.Now().Before(leaf.NotAfter) {
+	if ok && seen.Load() == set.Generation && l.now().Before(leaf.NotAfter) {
 		return leaf, nil
 	}
 	between := x509.NewCertPool()
@@ -156,6 +157,7 @@ func (l *TLSListener) verify(r *http.Request) (*x509.Certificate, error) {
 	}
 	_, err := leaf.Verify(x509.VerifyOptions{
 		Roots: set.CAs, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		CurrentTime: l.now(),
 	})
 	if err != nil {
 		return leaf, fmt.Errorf("the client certificate of %s is not believed any more: %w", called(leaf), err)

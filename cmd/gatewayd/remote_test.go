@@ -41,7 +41,9 @@ func TestRemoteCondition(t *testing.T) {
 	if err := os.Remove(f.Key); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(1100 * time.Millisecond)
+	for end := time.Now().Add(time.Minute); l.Err() == nil && time.Now().Before(end); {
+		time.Sleep(50 * time.Millisecond) // the files are looked at once a second
+	}
 	st = v1.GatewayStatus{Phase: v1.PhaseReady}
 	g.remoteStatus(&st)
 	if c := st.Conditions[0]; st.Phase != v1.PhaseDegraded || c.Status || c.Reason != "FilesUnusable" || !strings.Contains(c.Message, f.Key) {

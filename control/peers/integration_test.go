@@ -166,7 +166,7 @@ func (m *machine) learned(ca string, n byte) hnv.Record {
 func want(t *testing.T, when, ca, pa string, all ...*machine) {
 	t.Helper()
 	k := hnv.RecordKey{VSID: vsid(t, 5001), CA: netip.MustParseAddr(ca)}
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for _, m := range all {
 		for {
 			got := ""
@@ -224,7 +224,7 @@ func TestThreeMachines(t *testing.T) {
 
 	b.apply(hnv.Change{Delete: b.learned("10.1.0.11", 1)})
 	want(t, "aged", "10.1.0.11", "", a, b, g)
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for _, m := range []*machine{a, b, g} {
 		for i := range m.x.Peers() {
 			for p := m.x.Peers()[i]; !p.Connected || p.LastError != "" || p.Pending != 0 || p.Phase != v1.PhaseReady; p = m.x.Peers()[i] {

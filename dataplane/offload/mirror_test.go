@@ -300,7 +300,7 @@ func TestMirrorLeavesWhatIsCapturedToUserSpace(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			for deadline := time.Now().Add(10 * time.Second); ; runtime.Gosched() {
+			for deadline := time.Now().Add(time.Minute); ; runtime.Gosched() {
 				w.m.mu.Lock()
 				wrong := wrongWhileCaptured(f, number)
 				w.m.mu.Unlock()

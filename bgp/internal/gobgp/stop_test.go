@@ -51,7 +51,7 @@ func TestStop(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for end := time.Now().Add(20 * time.Second); goroutines() > before; time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); goroutines() > before; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
 			b := make([]byte, 1<<20)
 			t.Fatalf("%d goroutines, %d before:\n%s", goroutines(), before, b[:runtime.Stack(b, true)])
