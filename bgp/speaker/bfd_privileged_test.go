@@ -16,6 +16,7 @@ import (
 // A neighbour with BFD that was restarted, by force or not, comes back and stays,
 // and BFD watches it again.
 func TestBFDOverRestarts(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name string
 		run  func(site *node) (restart func(syscall.Signal))
@@ -28,7 +29,7 @@ func TestBFDOverRestarts(t *testing.T) {
 			wire(t, gw, "wan 10.0.0.1/30", site, "eth0 10.0.0.2/30")
 			restart := c.run(site)
 			s := gw.speaker()
-			p := bgp.Peer{Name: "hq", Address: addr("10.0.0.2"), ASN: 65002, BFD: &bgp.BFD{}, Hold: 3 * patience, Keepalive: patience, ConnectRetry: time.Second}
+			p := bgp.Peer{Name: "hq", Address: addr("10.0.0.2"), ASN: 65002, BFD: &bgp.BFD{Interval: 500 * time.Millisecond}, Hold: 3 * patience, Keepalive: patience, ConnectRetry: time.Second}
 			s.apply(bgp.Spec{ASN: 65000, RouterID: addr("10.0.0.1"), Peers: []bgp.Peer{p}})
 			stays := func(long time.Duration) {
 				t.Helper()
@@ -61,7 +62,7 @@ func TestBFDOverRestarts(t *testing.T) {
 }
 
 func birdWithBFD(site *node) func(syscall.Signal) {
-	b := site.bird("protocol static { ipv4; route 172.16.0.0/24 blackhole; }\nprotocol bfd { interface \"eth0\" { interval 200 ms; multiplier 3; }; }\n" +
+	b := site.bird("protocol static { ipv4; route 172.16.0.0/24 blackhole; }\nprotocol bfd { interface \"eth0\" { interval 500 ms; multiplier 3; }; }\n" +
 		birdPeer("hub", "10.0.0.2", "10.0.0.1", plain+"hold time 60; keepalive time 20; bfd on;"))
 	return func(how syscall.Signal) {
 		site.t.Helper()
@@ -80,7 +81,7 @@ router bgp 65002
  timers bgp 20 60
  neighbor 10.0.0.1 remote-as 65000
  neighbor 10.0.0.1 timers connect 1
- neighbor 10.0.0.1 bfd 3 200 200
+ neighbor 10.0.0.1 bfd 3 500 500
  address-family ipv4 unicast
   network 172.16.0.0/24
 `

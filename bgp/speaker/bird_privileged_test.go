@@ -115,6 +115,7 @@ protocol bgp %s {
 // FRR and one with BIRD, IPv4 and IPv6: each has its own routes only. One session
 // is ours to open, the other waits to be opened.
 func TestTwoCompartmentsAlike(t *testing.T) {
+	t.Parallel()
 	spec := bgp.Spec{
 		ASN: 65000, RouterID: addr("10.0.0.1"),
 		Peers: []bgp.Peer{

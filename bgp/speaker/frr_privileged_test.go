@@ -35,6 +35,7 @@ router bgp 65001
 // Routes of a router next door land in the namespace's table, ours at the
 // router; what is withdrawn goes. A closed speaker leaves nothing.
 func TestFRR(t *testing.T) {
+	t.Parallel()
 	gw, site := newNode(t, "gw"), newNode(t, "site")
 	wire(t, gw, "wan 10.0.0.1/30", site, "eth0 10.0.0.2/30")
 	site.ip("addr add 172.16.1.1/24 dev lo")
@@ -53,7 +54,7 @@ func TestFRR(t *testing.T) {
 	gw.routes("-4", "172.16.1.0/24", true, "via 10.0.0.2", "dev wan", "metric 20")
 	f.sees("show bgp ipv4 unicast 10.1.1.0/24 json", `"metric":50`, `"valid":true`, `"65000"`)
 	gw.ip("addr add 10.1.1.1/24 dev lo")
-	site.run("ping", "-c1", "-W2", "-I", "172.16.1.1", "10.1.1.1")
+	site.run("ping", "-c1", "-W20", "-I", "172.16.1.1", "10.1.1.1")
 
 	told := func() bgp.Route { return s.do(ask{Op: "told", Filter: Filter{Within: prefix("172.16.1.0/24")}}).Route }
 	if r := told(); len(r.NextHops) != 1 || r.NextHops[0] != (bgp.NextHop{Address: addr("10.0.0.2"), Peer: addr("10.0.0.2"), Direct: true}) {

@@ -68,6 +68,7 @@ func speakRaw(t *testing.T, n *node, messages [][]byte) {
 // A neighbour that sends rubbish harms nobody but itself: the speaker lives, and the
 // session beside goes on.
 func TestRubbish(t *testing.T) {
+	t.Parallel()
 	gw, s, _, spec := pair(t, "")
 	evil := newNode(t, "evil")
 	wire(t, gw, "wan1 10.0.1.1/30", evil, "eth0 10.0.1.2/30")

@@ -13,6 +13,7 @@ import (
 // leads to, not behind the default route nor behind one that BGP made; it goes after
 // eBGP. We pass eBGP's routes on with ourselves as next hop where that is asked for.
 func TestInternalBGP(t *testing.T) {
+	t.Parallel()
 	gw, inner, outer := newNode(t, "gw"), newNode(t, "inner"), newNode(t, "outer")
 	wire(t, gw, "lan 10.0.0.1/30", inner, "eth0 10.0.0.2/30")
 	wire(t, gw, "wan 10.0.1.1/30", outer, "eth0 10.0.1.2/30")

@@ -14,6 +14,7 @@ import (
 // Policies and attributes as FRR sees them. Changing policies, networks and limits
 // leaves the session up.
 func TestPoliciesAndAttributes(t *testing.T) {
+	t.Parallel()
 	gw, site := newNode(t, "gw"), newNode(t, "site")
 	wire(t, gw, "wan 10.0.0.1/30", site, "eth0 10.0.0.2/30")
 	f := site.frr(frrBase + ` address-family ipv4 unicast
@@ -120,6 +121,7 @@ route-map TAG permit 10
 // for a third; each gets the default route or not, as it is to; an aggregate stands
 // for what it covers.
 func TestTransit(t *testing.T) {
+	t.Parallel()
 	gw := newNode(t, "gw")
 	sites := map[string]*bird{}
 	var peers []bgp.Peer
@@ -187,6 +189,7 @@ protocol static { ipv4; route 172.16.` + string(rune('0'+i)) + `.0/24 blackhole;
 // A neighbour two hops away, from and to addresses that no link has, and paths in
 // which our AS is already.
 func TestMultihopAndOwnAS(t *testing.T) {
+	t.Parallel()
 	gw, site := newNode(t, "gw"), newNode(t, "site")
 	router := newNode(t, "router")
 	wire(t, gw, "wan 10.0.0.1/30", router, "r0 10.0.0.2/30")

@@ -25,6 +25,7 @@ func kill(t *testing.T, p *process) {
 // stays, and so do our routes at a neighbour that helps. What is gone meanwhile is
 // taken out once all is told anew.
 func TestOwnRestart(t *testing.T) {
+	t.Parallel()
 	gw, site := newNode(t, "gw"), newNode(t, "site")
 	wire(t, gw, "wan 10.0.0.1/30", site, "eth0 10.0.0.2/30")
 	gw.ip("addr add 10.1.1.1/24 dev lo")
@@ -45,7 +46,7 @@ func TestOwnRestart(t *testing.T) {
 
 	forwards := func() {
 		t.Helper()
-		gw.run("ping", "-c1", "-W2", "-I", "10.1.1.1", "172.16.1.1")
+		gw.run("ping", "-c1", "-W20", "-I", "10.1.1.1", "172.16.1.1")
 	}
 	kill(t, s)
 	forwards()
@@ -83,7 +84,7 @@ func TestOwnRestart(t *testing.T) {
 	// A neighbour that is gone for good: what it told goes when the time is over, and
 	// at once where nobody is to be waited for.
 	kill(t, s)
-	spec.Peers = []bgp.Peer{quick(bgp.Peer{Name: "hq", Address: addr("10.0.0.3"), ASN: 65001, GracefulRestart: &bgp.GracefulRestart{Time: 2 * time.Second}})}
+	spec.Peers = []bgp.Peer{quick(bgp.Peer{Name: "hq", Address: addr("10.0.0.3"), ASN: 65001, GracefulRestart: &bgp.GracefulRestart{Time: 8 * time.Second}})}
 	s = gw.speaker()
 	s.apply(spec)
 	if st := s.state(); !st.Restarting || st.FIB.Stale != 1 {
@@ -96,8 +97,9 @@ func TestOwnRestart(t *testing.T) {
 // it is no peer any more keeps away for a minute, as BIRD does unless told otherwise,
 // and takes the routes out also where it would keep them over a restart.
 func TestReplacedWithoutAWord(t *testing.T) {
+	t.Parallel()
 	const config = `protocol static { ipv4; route 172.16.0.0/24 blackhole; }
-protocol bfd { interface "*" { interval 100 ms; }; }
+protocol bfd { interface "*" { interval 500 ms; }; }
 protocol bgp hub {
   local 10.0.0.2 as 65002; neighbor 10.0.0.1 as 65000;
   connect retry time 1; connect delay time 1; %s
@@ -110,9 +112,10 @@ protocol bgp hub {
 	}{
 		"plain":            {},
 		"graceful":         {"graceful restart on; graceful restart time 60;", bgp.Peer{GracefulRestart: &bgp.GracefulRestart{}}, true},
-		"graceful and BFD": {"bfd on; graceful restart on; graceful restart time 60;", bgp.Peer{GracefulRestart: &bgp.GracefulRestart{}, BFD: &bgp.BFD{}}, true},
+		"graceful and BFD": {"bfd on; graceful restart on; graceful restart time 60;", bgp.Peer{GracefulRestart: &bgp.GracefulRestart{}, BFD: &bgp.BFD{Interval: 500 * time.Millisecond}}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			gw, site := newNode(t, "gw"), newNode(t, "site")
 			wire(t, gw, "wan 10.0.0.1/30", site, "eth0 10.0.0.2/30")
 			b := site.bird(fmt.Sprintf(config, c.theirs))
@@ -149,7 +152,8 @@ protocol bgp hub {
 // A neighbour's restart stops no traffic either. When it does not come back its
 // routes stay as the last choice, and then go.
 func TestNeighboursRestart(t *testing.T) {
-	gw, s, b, spec := pair(t, "graceful restart on; graceful restart time 1; long lived graceful restart on; long lived stale time 3;")
+	t.Parallel()
+	gw, s, b, spec := pair(t, "graceful restart on; graceful restart time 2; long lived graceful restart on; long lived stale time 8;")
 	spec.Peers[0].GracefulRestart = &bgp.GracefulRestart{Time: 30 * time.Second, LongLived: time.Minute}
 	s.apply(spec)
 	s.established("hq")

@@ -28,6 +28,7 @@ func pair(t *testing.T, extra string) (*node, *process, *bird, bgp.Spec) {
 // A session is kept by the right key and TTL only, and a key that was taken away
 // is gone from the listening socket too.
 func TestSecured(t *testing.T) {
+	t.Parallel()
 	gw, s, b, spec := pair(t, `password "k3y"; ttl security on;`)
 	change := func(f func(p *bgp.Peer)) {
 		t.Helper()
@@ -76,6 +77,7 @@ func TestSecured(t *testing.T) {
 // One prefix too many ends the session; it comes again by itself, and stays when
 // there are fewer.
 func TestMaxPrefixes(t *testing.T) {
+	t.Parallel()
 	gw, s, b, spec := pair(t, "")
 	spec.Peers[0].MaxPrefixes, spec.Peers[0].ReEnable = map[bgp.Family]uint32{bgp.IPv4: 2}, time.Second
 	s.apply(spec)
@@ -118,6 +120,7 @@ func TestMaxPrefixes(t *testing.T) {
 // Whoever connects from the prefix is a peer, by the key, up to the limit; one that
 // left makes room.
 func TestDynamicNeighbours(t *testing.T) {
+	t.Parallel()
 	gw := newNode(t, "gw")
 	gw.ip("link add lan type bridge")
 	gw.ip("addr add 10.0.0.1/24 dev lan")
@@ -168,6 +171,7 @@ func TestDynamicNeighbours(t *testing.T) {
 // Two ways of the same length are used at once and one at a time; the loss of one
 // leaves the other, also when only its link goes.
 func TestECMP(t *testing.T) {
+	t.Parallel()
 	gw := newNode(t, "gw")
 	var peers []bgp.Peer
 	var sites []*node
@@ -222,10 +226,11 @@ func TestECMP(t *testing.T) {
 
 // BFD finds a dead way though the link stays up, long before the hold time would.
 func TestBFD(t *testing.T) {
+	t.Parallel()
 	gw, s, b, spec := pair(t, "bfd on;")
 	b.reconfigure(t, "hold time 9; keepalive time 3;", "hold time 60; keepalive time 20;")
-	b.reconfigure(t, "protocol direct", "protocol bfd { interface \"eth0\" { interval 100 ms; multiplier 3; }; }\nprotocol direct")
-	spec.Peers[0].BFD = &bgp.BFD{Interval: 100 * time.Millisecond}
+	b.reconfigure(t, "protocol direct", "protocol bfd { interface \"eth0\" { interval 300 ms; multiplier 3; }; }\nprotocol direct")
+	spec.Peers[0].BFD = &bgp.BFD{Interval: 300 * time.Millisecond}
 	spec.Peers[0].Hold, spec.Peers[0].Keepalive = 2*patience, patience
 	s.apply(spec)
 	s.established("hq")

@@ -13,6 +13,7 @@ import (
 // preferred one. Once that is said, packets go the other way, but for what has none;
 // and back when it is over.
 func TestSilent(t *testing.T) {
+	t.Parallel()
 	gw, site := newNode(t, "gw"), newNode(t, "site")
 	wire(t, gw, "wan 10.0.0.1/30", site, "eth0 10.0.0.2/30")
 	wire(t, gw, "wan2 10.0.1.1/30", site, "eth1 10.0.1.2/30")

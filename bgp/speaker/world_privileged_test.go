@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -27,7 +28,7 @@ import (
 )
 
 // patience is how long anything may take before the test gives up on it.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // childEnv makes the test binary a speaker, as compartmentd will be one: a process
 // in the namespace that it was started in.
@@ -40,6 +41,11 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(0)
+	}
+	// The tests wait for routers most of their time, so more of them run at once than
+	// there are processors.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
 	}
 	os.Exit(m.Run())
 }
