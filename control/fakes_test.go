@@ -469,6 +469,13 @@ func startWith(t *testing.T, m *memory, e *engines, change func(*Options)) *Cont
 	return c
 }
 
+// calm waits until all that was written is done: the first events may come after
+// the look at everything that the start begins with.
+func calm(t *testing.T, c *Controller) {
+	t.Helper()
+	eventually(t, "all is done", c.settled)
+}
+
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {

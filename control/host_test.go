@@ -42,6 +42,7 @@ func TestHostedTenantsComeAndGo(t *testing.T) {
 		s, _ := c.TenantStatus(t.Context(), contoso.Name)
 		return s.Conditions[0].Reason
 	}
+	calm(t, c)
 	for round := range 20 {
 		if got := e.took(); len(got) > 0 {
 			t.Fatalf("round %d begins with %q", round, got)
@@ -49,6 +50,7 @@ func TestHostedTenantsComeAndGo(t *testing.T) {
 		m.change(put(thePort("tap1", 5001)))
 		eventually(t, "the first port", func() bool { return e.has("vm/tap1") })
 		eventually(t, "told", func() bool { return reason() == "Applied" })
+		calm(t, c)
 		built := e.applied("contoso")
 		m.change(put(thePort("tap2", 5002)))
 		eventually(t, "the second port", func() bool { return e.has("vm/tap2") })
@@ -101,8 +103,9 @@ func TestPortChangesSides(t *testing.T) {
 	m, e := newMemory(t), newEngines()
 	contoso, fabrikam := hosted("contoso", 5001), hosted("fabrikam", 6001)
 	m.change(put(theAddress), put(contoso), put(fabrikam), put(thePort("tap1", 5001)))
-	startWith(t, m, e, quiet)
+	c := startWith(t, m, e, quiet)
 	eventually(t, "contoso's", func() bool { return e.has("vm/tap1") && e.loaded(contoso) && !e.loaded(fabrikam) })
+	calm(t, c)
 	e.took()
 	m.change(put(thePort("tap1", 6001)))
 	eventually(t, "fabrikam's", func() bool { return e.loaded(fabrikam) && !e.loaded(contoso) })
@@ -163,8 +166,9 @@ func TestTablesSayEverything(t *testing.T) {
 	record := theRecord(5001, "10.1.1.11", "192.168.1.11")
 	record.TeamPAs = []netip.Addr{netip.MustParseAddr("192.168.1.12")}
 	m.change(put(theAddress), put(contoso), put(fabrikam), put(acl("contoso", 443)), put(acl("fabrikam", 80)), put(record), put(port), put(thePort("tap2", 6001)))
-	startWith(t, m, e, quiet)
+	c := startWith(t, m, e, quiet)
 	eventually(t, "plugged in", func() bool { return e.has("vm/tap1") && e.has("vm/tap2") })
+	calm(t, c)
 	e.mu.Lock()
 	got, spec, other := e.tables[contoso.RDID], e.specs["vm/tap1"], e.tables[fabrikam.RDID]
 	e.mu.Unlock()
@@ -199,6 +203,7 @@ func TestTablesAreBuiltOnlyWhenTheyChange(t *testing.T) {
 	m.change(put(theAddress), put(theTenant("contoso", 5001, "203.0.113.10")), put(theTenant("fabrikam", 6001, "203.0.113.20")))
 	c := start(t, m, e) // it looks for drift every 20 ms
 	eventually(t, "both ready", func() bool { return ready(c, "contoso")() && ready(c, "fabrikam")() })
+	calm(t, c)
 	looks := func() int {
 		return len(slices.DeleteFunc(e.of("contoso"), func(s string) bool { return s != "compartment" }))
 	}
