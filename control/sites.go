@@ -217,7 +217,7 @@ func fillPeer(out *v1.S2SPeerStatus, p s2s.PeerState, now time.Time) {
 	if !p.Since.IsZero() {
 		out.SinceSeconds = seconds(now.Sub(p.Since))
 	}
-	out.LossPercent, out.RTT, out.Active = 100*p.Loss, int64(p.RTT), p.Active
+	out.LossPercent, out.RTT, out.Active, out.PathMTU = 100*p.Loss, int64(p.RTT), p.Active, p.Passes
 }
 
 func seconds(d time.Duration) uint64 { return uint64(max(d, 0) / time.Second) }

@@ -29,19 +29,29 @@ const (
 // link's MTU changes: the tunnel's own, for one.
 const keepNarrow = 10 * time.Minute
 
-// mtuOf gives the running tunnel's MTU: what the Spec says, or what is derived.
+// mtuOf gives the running tunnel's MTU: what the Spec says, or what is derived and was
+// found to pass.
 func (e *Engine) mtuOf(t Tunnel, run *tunnel, now time.Time) int {
 	if t.MTU != 0 {
-		run.narrowed = time.Time{}
+		run.narrowed, run.derived = time.Time{}, 0
 		return t.MTU
 	}
 	mtu := e.derive(t)
 	switch {
-	case run.mtu == 0:
-	case mtu < run.mtu:
+	case run.derived == 0:
+	case mtu < run.derived:
 		run.narrowed = now
-	case mtu > run.mtu && now.Sub(run.narrowed) < keepNarrow:
-		return run.mtu
+	case mtu > run.derived && now.Sub(run.narrowed) < keepNarrow:
+		mtu = run.derived
+	}
+	run.derived = mtu
+	if run.inherited >= MinMTU {
+		mtu = min(mtu, run.inherited)
+	}
+	for _, pr := range run.probers {
+		if passes := pr.passes(); passes != 0 {
+			mtu = min(mtu, passes)
+		}
 	}
 	return mtu
 }
@@ -74,7 +84,15 @@ func (e *Engine) followPaths(r *Result) error {
 		if t.MTU != 0 || run == nil {
 			continue
 		}
-		mtu := e.mtuOf(t, run, time.Now())
+		now := time.Now()
+		mtu := e.mtuOf(t, run, now)
+		for _, pr := range run.probers {
+			for _, size := range pr.sizes(now, run.derived) {
+				if err := e.sendSize(run, pr, size); err != nil {
+					errs = append(errs, fmt.Errorf("tunnel %s: %w", t.Name, err))
+				}
+			}
+		}
 		if mtu == run.mtu {
 			continue
 		}
@@ -86,6 +104,20 @@ func (e *Engine) followPaths(r *Result) error {
 		r.add("MTU of %s is %d", t.Interface, mtu)
 	}
 	return errors.Join(errs...)
+}
+
+// sendSize asks the peer to answer a packet of the size. One that is larger than the
+// tunnel's own leaves while the link takes it, which is not long enough for others to.
+func (e *Engine) sendSize(run *tunnel, pr *prober, size int) error {
+	if size <= run.mtu {
+		pr.sendSize(size)
+		return nil
+	}
+	if err := e.nl.SetLink(run.index, nl.LinkChange{MTU: size}); err != nil {
+		return err
+	}
+	pr.sendSize(size)
+	return e.nl.SetLink(run.index, nl.LinkChange{MTU: run.mtu})
 }
 
 // room is what a path leaves for a tunnel. A path that is narrower than Ethernet

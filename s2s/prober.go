@@ -33,8 +33,10 @@ type prober struct {
 	// shook tells when the last handshake with the peer was done.
 	shook func() time.Time
 
-	mu  sync.Mutex
-	d   *detector
+	mu   sync.Mutex
+	d    *detector
+	path pathSearch
+
 	end context.CancelFunc
 	wg  sync.WaitGroup
 }
@@ -50,7 +52,14 @@ type prober struct {
 //	| nonce                  64 |
 //	| number                 64 |
 //	+---------------------------+
+//	| zeros, where it is the    |
+//	| size that is probed       |
+//	+---------------------------+
 const probeLen = 24
+
+// sizeMark is the bit in the number of requests that probe for a size, which is the
+// rest of it.
+const sizeMark = 1 << 63
 
 // startProber opens a socket bound to the link and probes until stop.
 func startProber(ns netns.NS, link string, source, target netip.Addr, p Probe, turned func(), shook func() time.Time) (*prober, error) {
@@ -94,6 +103,15 @@ func setUpProbe(fd int, link string, source netip.Addr) error {
 		return os.NewSyscallError("SO_BINDTODEVICE", err)
 	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 16<<10)
+	// What was told of a path within the tunnel says nothing about the tunnel's own;
+	// there, IPv4's routers may cut a probe.
+	level, opt := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER
+	if source.Is6() {
+		level, opt = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER
+	}
+	if err := unix.SetsockoptInt(fd, level, opt, unix.IP_PMTUDISC_INTERFACE); err != nil {
+		return os.NewSyscallError("MTU_DISCOVER", err)
+	}
 	if source.Is4() {
 		const icmpFilter, solRaw = 1, 255
 		if err := unix.SetsockoptInt(fd, solRaw, icmpFilter, ^(1 << 0)); err != nil { // all but echo replies
@@ -136,6 +154,20 @@ func (p *prober) send(ctx context.Context) {
 
 func (p *prober) sendOne(seq uint64) {
 	var b [probeLen]byte
+	p.request(b[:], seq)
+}
+
+// sendSize sends a request that makes an IP packet of the size.
+func (p *prober) sendSize(size int) {
+	header := 20
+	if p.target.Is6() {
+		header = 40
+	}
+	p.request(make([]byte, max(size-header, probeLen)), sizeMark|uint64(size))
+}
+
+// request makes and sends one in b, which is all zeros.
+func (p *prober) request(b []byte, seq uint64) {
 	b[0] = 8
 	if p.target.Is6() {
 		b[0] = 128
@@ -151,11 +183,11 @@ func (p *prober) sendOne(seq uint64) {
 	}
 	_ = raw.Control(func(fd uintptr) {
 		if p.target.Is6() { // the kernel adds ICMPv6's checksum
-			_ = unix.Sendto(int(fd), b[:], unix.MSG_DONTWAIT, &unix.SockaddrInet6{Addr: p.target.As16()})
+			_ = unix.Sendto(int(fd), b, unix.MSG_DONTWAIT, &unix.SockaddrInet6{Addr: p.target.As16()})
 			return
 		}
-		binary.BigEndian.PutUint16(b[2:], ^sum(b[:]))
-		_ = unix.Sendto(int(fd), b[:], unix.MSG_DONTWAIT, &unix.SockaddrInet4{Addr: p.target.As4()})
+		binary.BigEndian.PutUint16(b[2:], ^sum(b))
+		_ = unix.Sendto(int(fd), b, unix.MSG_DONTWAIT, &unix.SockaddrInet4{Addr: p.target.As4()})
 	})
 }
 
@@ -183,7 +215,13 @@ func (p *prober) receive() {
 			continue
 		}
 		now := time.Now()
-		if seq, ok := p.reply(b[:n]); ok {
+		switch seq, ok := p.reply(b[:n]); {
+		case !ok:
+		case seq&sizeMark != 0:
+			p.mu.Lock()
+			p.path.answered(int(seq&^sizeMark), now)
+			p.mu.Unlock()
+		default:
 			waited := p.waited(seq, now)
 			p.update(func(d *detector) { d.answered(seq, now, waited) })
 		}
@@ -209,7 +247,7 @@ func (p *prober) reply(b []byte) (seq uint64, ok bool) {
 		}
 		b = b[int(b[0]&15)*4:]
 	}
-	if len(b) != probeLen || b[0] != want || b[1] != 0 ||
+	if len(b) < probeLen || b[0] != want || b[1] != 0 ||
 		binary.BigEndian.Uint16(b[4:]) != p.id || binary.BigEndian.Uint64(b[8:]) != p.nonce {
 		return 0, false
 	}
@@ -226,6 +264,27 @@ func (p *prober) update(change func(*detector)) {
 	if before.usable() != after.usable() {
 		p.turned()
 	}
+}
+
+// sizes gives those of which requests are to be sent now, for a tunnel of the MTU.
+func (p *prober) sizes(now time.Time, mtu int) []int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.path.tick(now, mtu, p.d.state == Up)
+}
+
+// follow goes on with what another prober of the peer found.
+func (p *prober) follow(s pathSearch) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.path = s
+}
+
+// passes is the largest size that was found to get to the peer; 0: all do.
+func (p *prober) passes() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.path.passes
 }
 
 // look gives a copy of what the detector knows.

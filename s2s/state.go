@@ -40,6 +40,9 @@ type PeerState struct {
 	Loss float64
 	// RTT is the smoothed round-trip time of probes.
 	RTT time.Duration
+	// Passes is the largest packet, in bytes, that probes found to get through to the
+	// peer, where its path drops larger ones and says nothing; 0: it does not.
+	Passes int
 	// Active: packets to at least one of the prefixes go this way.
 	Active bool
 }

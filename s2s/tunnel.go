@@ -30,8 +30,10 @@ type tunnel struct {
 	wg                *wg.Device
 	told              map[Key]netip.AddrPort // endpoints that were set
 	probers           map[string]*prober     // by peer
-	mtu               int
-	narrowed          time.Time // when a path was last found to be narrower
+	mtu               int                    // the link's
+	derived           int                    // from what the kernel knows; 0: it is not
+	narrowed          time.Time              // when that last became less
+	inherited         int                    // MTU of the link that was adopted; 0: it was made
 	inKbps, outKbps   uint64
 	inDrops, outDrops atomic.Uint64
 }
@@ -99,6 +101,8 @@ func (e *Engine) start(t Tunnel) (*tunnel, error) {
 	l, err := e.nl.Link(t.Interface)
 	if err == nil && l.Alias == "" { // first the mark: it is found by that
 		err = e.nl.SetLink(l.Index, nl.LinkChange{Alias: aliasPrefix + t.Name})
+	} else {
+		run.inherited = l.MTU
 	}
 	if err != nil {
 		_ = file.Close()
@@ -258,12 +262,14 @@ func (e *Engine) applyProbes(t Tunnel, run *tunnel) error {
 			continue
 		}
 		wanted[p.Name] = true
+		path := pathSearch{passes: run.inherited}
 		if old := run.probers[p.Name]; old != nil {
 			if old.target == target && old.source == source && old.key == p.PublicKey && old.probe == probe {
 				continue
 			}
 			old.stop()
 			delete(run.probers, p.Name)
+			path = pathSearch{passes: old.passes()}
 		}
 		pr, err := startProber(e.ns, t.Interface, source, target, probe, e.turned, func() time.Time { return run.handshake(p.PublicKey) })
 		if err != nil {
@@ -271,6 +277,7 @@ func (e *Engine) applyProbes(t Tunnel, run *tunnel) error {
 			continue
 		}
 		pr.key = p.PublicKey
+		pr.follow(path)
 		run.probers[p.Name] = pr
 	}
 	for name, pr := range run.probers {
@@ -279,6 +286,7 @@ func (e *Engine) applyProbes(t Tunnel, run *tunnel) error {
 			delete(run.probers, name)
 		}
 	}
+	run.inherited = 0
 	return errors.Join(errs...)
 }
 
@@ -324,6 +332,7 @@ func (run *tunnel) describe(s *TunnelState, active map[string]bool, peers []Peer
 		if pr := run.probers[p.Name]; pr != nil {
 			d := pr.look()
 			ps.Liveness, ps.Since, ps.Loss, ps.RTT = d.state, d.since, d.loss(), d.rtt
+			ps.Passes = pr.passes()
 		}
 		s.Peers = append(s.Peers, ps)
 	}

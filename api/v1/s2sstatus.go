@@ -40,6 +40,7 @@ type S2SPeerStatus struct {
 	SinceSeconds uint64   `json:"sinceSeconds,omitempty" doc:"Seconds since liveness became what it is."`
 	LossPercent  float64  `json:"lossPercent" doc:"Share of the last probes that were not answered." example:"0"`
 	RTT          int64    `json:"rttNanoseconds,omitempty" doc:"Smoothed round-trip time of the probes in nanoseconds; 0: none was answered." example:"820000"`
+	PathMTU      int      `json:"pathMTU,omitempty" doc:"Bytes of the largest IP packet that gets through the tunnel to it, found by probes where its path drops larger ones and says nothing. Left out: it does not, as far as is known." example:"1328"`
 	Priority     uint32   `json:"priority,omitempty" doc:"Of several ways to a prefix the lowest that is alive is taken."`
 	Weight       uint16   `json:"weight,omitempty" doc:"Share of the flows among ways of one priority."`
 	Active       bool     `json:"active" doc:"Packets to at least one of its prefixes go this way now."`

@@ -103,7 +103,7 @@ func writeS2S(w io.Writer, d s2sDetail) {
 	f.add("Addresses", strings.Join(s.Addresses, ", "))
 	mtu := count(st.MTU)
 	if s.MTU == 0 && mtu != "" {
-		mtu += " (derived)"
+		mtu += " (derived" + narrowWords(st.Peers) + ")"
 	}
 	f.add("MTU", mtu)
 	f.add("Rate limits", fmt.Sprintf("in %s, out %s", rateWords(s.InboundKbps), rateWords(s.OutboundKbps)))
@@ -114,6 +114,17 @@ func writeS2S(w io.Writer, d s2sDetail) {
 	f.write(w)
 	writeMaps(w, s)
 	writeS2SPeers(w, s, st)
+}
+
+// narrowWords tells of the peers whose paths lose what is larger.
+func narrowWords(peers []v1.S2SPeerStatus) string {
+	out := ""
+	for _, p := range peers {
+		if p.PathMTU != 0 {
+			out += fmt.Sprintf("; larger than %d does not get through to %s", p.PathMTU, p.Name)
+		}
+	}
+	return out
 }
 
 func writeMaps(w io.Writer, s v1.S2SConnection) {
