@@ -25,6 +25,8 @@ type Options struct {
 	Forwarder    Forwarder // nil: there are no attachments by links of their own
 	Explain      Explain   // nil: nobody can
 	Agents       Agents    // nil: there are neither tunnels nor BGP
+	// Neighbours tells how much room the kernel has for neighbours; nil: the usual.
+	Neighbours Neighbours
 	// Open gives what a sealed secret holds; nil: none can be opened.
 	Open func(hnv.Secret) (string, error)
 	// Uplinks are the interfaces of this machine's uplinks by name.
@@ -89,6 +91,7 @@ type Controller struct {
 	ports       *ports
 	health      *health
 	learning    *learning
+	neighbours  *neighbours
 
 	ctx     context.Context // Run's
 	handled atomic.Int64    // revision of the last event passed on
@@ -131,6 +134,7 @@ func New(o Options) *Controller {
 	c.ports = newPorts(c)
 	c.health = &health{store: o.Store}
 	c.learning = newLearning(c)
+	c.neighbours = &neighbours{ask: o.Neighbours}
 	return c
 }
 
@@ -375,7 +379,7 @@ func (c *Controller) find(n hnv.Name) *tenant {
 }
 
 func (c *Controller) machine() machine {
-	return machine{paMTU: c.o.PAMTU(), uplinks: c.o.Uplinks, open: c.o.Open}
+	return machine{paMTU: c.o.PAMTU(), uplinks: c.o.Uplinks, open: c.o.Open, neighbours: c.neighbours.each()}
 }
 
 // sleep waits for d, a wake-up or the end.

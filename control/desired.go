@@ -51,6 +51,8 @@ type machine struct {
 	paMTU   int
 	uplinks map[string]string // interfaces by name
 	open    opener
+	// neighbours bounds those of one tenant in physical networks; 0: as usual.
+	neighbours uint32
 }
 
 // desired computes a tenant's, but for its tables. ok is false when there is no
@@ -79,6 +81,7 @@ func desired(f *hnv.Fabric, name hnv.Name, m machine) (d Desired, ok bool) {
 	d.Beyond = reachesOut(f, name)
 	if t.Gateway.NAT != nil || d.Beyond {
 		d.NAT = natSpec(f, t, mtu, d.Compartment.External)
+		d.NAT.Neighbours = m.neighbours
 		if t.Gateway.NAT != nil {
 			d.Offload = t.Gateway.NAT.Offload
 		}

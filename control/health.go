@@ -45,5 +45,9 @@ func (h *health) look() v1.Condition {
 
 // conditions are those of the gateway as a whole.
 func (c *Controller) conditions() []v1.Condition {
-	return slices.Concat(c.provider.conditions(), []v1.Condition{c.health.look()})
+	out := slices.Concat(c.provider.conditions(), []v1.Condition{c.health.look()})
+	if room, ok := c.neighbours.condition(c.attachedTenants()); ok {
+		out = append(out, room)
+	}
+	return out
 }

@@ -95,6 +95,11 @@ func TestAttachmentsAreGuarded(t *testing.T) {
 	const removed = "remove nat"
 	calls := func() []string { return e.of("contoso") }
 	eventually(t, "contoso is ready", func() bool { return c.phaseOf(t, contoso) == v1.PhaseReady && slices.Contains(calls(), "forward 1") })
+	var d Desired
+	m.View(func(f *hnv.Fabric) { d, _ = desired(f, contoso, machine{paMTU: 1500, neighbours: 100}) })
+	if got := d.NAT; !slices.Equal(got.OnLink, []netip.Prefix{pfx("198.51.100.0/24")}) || got.Neighbours != 100 {
+		t.Errorf("of the networks %v as many neighbours as %d", got.OnLink, got.Neighbours)
+	}
 	if got := calls(); slices.Index(got, "nat") < 0 || slices.Index(got, "nat") > slices.Index(got, "forward 1") {
 		t.Errorf("the attachment is there before its rules: %v", got)
 	}

@@ -82,6 +82,7 @@ func beyondNAT(f *hnv.Fabric, t hnv.Tenant, s *nat.Spec, external []hnv.External
 		}
 		s.Forward = append(s.Forward, l)
 	}
+	s.OnLink = onLink(f, t)
 	for _, c := range f.Connections(t.Name) {
 		at, ok := f.ListenAt(c)
 		if !ok {
@@ -94,6 +95,20 @@ func beyondNAT(f *hnv.Fabric, t hnv.Tenant, s *nat.Spec, external []hnv.External
 	for _, p := range f.BGPPeers(t.Name) {
 		s.Services = append(s.Services, services(f, t, s, p.Peer)...)
 	}
+}
+
+// onLink are the physical networks that the compartment has feet in. The gateway subnet
+// is not among them: of that, many VMs may be spoken with.
+func onLink(f *hnv.Fabric, t hnv.Tenant) []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range f.Attachments(t.Name) {
+		for _, p := range a.Addresses {
+			if f.UplinkKind(a.Uplink) != hnv.UplinkRouted && !p.IsSingleIP() {
+				out = append(out, p.Masked())
+			}
+		}
+	}
+	return out
 }
 
 // services are what the compartment speaks with a BGP peer: over the links on which

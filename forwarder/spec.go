@@ -40,6 +40,10 @@ const (
 	Off = "off"
 )
 
+// NeighbourTable is one of the kernel's: Max entries there may be, for all namespaces
+// together (gc_thresh3), Used there are.
+type NeighbourTable struct{ Max, Used uint32 }
+
 // Spec is the whole of one compartment's attachments.
 type Spec struct {
 	Tenant      hnv.Name

@@ -422,7 +422,7 @@ func ip4(src, dst string, proto layers.IPProtocol) *layers.IPv4 {
 // eventually waits for a condition that the kernel fulfils a moment later.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for range 100 {
+	for range 1500 {
 		if cond() {
 			return
 		}

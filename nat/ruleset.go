@@ -34,12 +34,13 @@ const (
 	DropReversePath = "drop-reverse-path"
 	DropNoRoute     = "drop-no-route"    // to where no route leads; the kernel says so to the sender
 	DropTunnelRate  = "drop-tunnel-rate" // handshakes of tunnels over the rate
+	DropNeighbours  = "drop-neighbours"  // to one host more on the links than the kernel's table has room for
 )
 
 var counters = []string{
 	DropInvalid, DropSpoofed, DropSource, DropNoExternal, DropProtocol, DropNotSYN,
 	DropLimit, DropForward, DropInput, DropEchoRate, DropOutput, DropMulticast, DropEgress,
-	DropReversePath, DropNoRoute, DropTunnelRate,
+	DropReversePath, DropNoRoute, DropTunnelRate, DropNeighbours,
 }
 
 const (
@@ -119,6 +120,7 @@ func Ruleset(s Spec) nft.Table {
 	}
 	t.Sets = append(t.Sets, b.waySets()...)
 	t.Sets = append(t.Sets, b.shareSet()...)
+	t.Sets = append(t.Sets, b.neighbourSets()...)
 	t.Chains = slices.Concat(b.raw(), b.tunnelCalls(), b.errors(), b.rawOutput(),
 		[]nft.Chain{b.prerouting(), b.dstnat()}, b.unrouted(),
 		[]nft.Chain{b.forward(), b.outbound(), b.hairpin(), b.admit(), b.connections()}, b.carry(),
@@ -126,6 +128,7 @@ func Ruleset(s Spec) nft.Table {
 	for _, f := range b.families {
 		t.Chains = append(t.Chains, b.snat(f)...)
 	}
+	t.Chains = append(t.Chains, b.neighbourChains()...)
 	t.Chains = append(t.Chains, b.egress())
 	return t
 }

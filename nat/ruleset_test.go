@@ -114,6 +114,7 @@ func TestRulesetIsCanonical(t *testing.T) {
 	a, b = waySpec(t), waySpec(t)
 	slices.Reverse(b.Forward)
 	slices.Reverse(b.Tunnels)
+	slices.Reverse(b.OnLink)
 	slices.Reverse(b.Services)
 	slices.Reverse(b.Services[1].Peers)
 	if diff := cmp.Diff(Ruleset(a).String(), Ruleset(b).String()); diff != "" {
@@ -192,6 +193,7 @@ func waySpec(t *testing.T) Spec {
 		{Proto: hnv.UDP, Port: 3784, Peers: parse(t, netip.ParsePrefix, "169.254.10.2/32"),
 			At: parse(t, netip.ParseAddr, "169.254.10.1"), Links: []string{"wg-hq"}},
 	}
+	s.OnLink, s.Neighbours = parse(t, netip.ParsePrefix, "192.168.50.0/24", "fd50::/64", "192.168.60.0/24"), 300
 	return s
 }
 

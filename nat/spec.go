@@ -29,6 +29,12 @@ type Spec struct {
 	// Services are what the compartment itself speaks with others.
 	Services  []Service
 	InsideMTU int
+	// OnLink are the networks on the compartment's links, but for Outside, whose hosts
+	// the kernel asks for their MAC addresses.
+	OnLink []netip.Prefix
+	// Neighbours bounds to how many hosts of OnLink, of each family, packets go within
+	// NeighbourTime; 0 is DefaultNeighbours.
+	Neighbours uint32
 	// ConnectionLimit bounds the tracked connections; 0 is the default.
 	ConnectionLimit uint32
 }
@@ -84,6 +90,11 @@ func (s Spec) Check() error {
 		}
 		if !s.reachable(m.External) {
 			bad("mapping %s: %s is not within the external addresses", m.Key(), m.External)
+		}
+	}
+	for _, p := range s.OnLink {
+		if !p.IsValid() || p.Addr().Is4In6() {
+			bad("network %s is malformed", p)
 		}
 	}
 	errs = append(errs, s.checkWays()...)

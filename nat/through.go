@@ -152,6 +152,7 @@ func (b builder) connections() nft.Chain {
 // the tenant's external addresses and ports get out.
 func (b builder) egress() nft.Chain {
 	c := nft.Chain{Name: "egress", Hook: &nft.Hook{Type: nft.Filter, At: nft.Postrouting, Priority: guardPriority}}
+	c.Rules = append(c.Rules, b.toNeighbours()...)
 	c.Rules = append(c.Rules, nft.R(nft.NotOIfName(b.spec.Outside), nft.Accept()))
 	c.Rules = append(c.Rules, b.plainOut(nft.Accept())...)
 	for _, f := range b.families {

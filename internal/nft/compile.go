@@ -45,6 +45,7 @@ type setDef struct {
 	dataType, dataLen uint32
 	size              uint32 // the most elements; 0 is no bound
 	fields            string // lengths of the key's fields, where they are needed
+	timeout           uint64 // milliseconds; 0 is for good
 }
 
 // elem is one element as it travels to and from the kernel.
@@ -163,6 +164,10 @@ func compileSet(s Set) (compiledSet, error) {
 	if s.Dynamic {
 		c.def.flags |= setDynamic
 		c.def.size = s.Size
+		if s.Timeout > 0 {
+			c.def.flags |= setExpiring
+			c.def.timeout = uint64(s.Timeout.Milliseconds())
+		}
 		if s.Size == 0 || len(s.Elements) > 0 || s.Interval {
 			return c, fmt.Errorf("set %s: a dynamic set has a size, and neither elements nor intervals", s.Name)
 		}

@@ -54,6 +54,7 @@ const (
 	setDataLen  = 7
 	setDesc     = 9
 	setID       = 10
+	setTimeout  = 11 // milliseconds
 	setUserdata = 13
 
 	descSize    = 1
@@ -63,6 +64,7 @@ const (
 	setAnonymous = 1 << 0
 	setInterval  = 1 << 2
 	setMap       = 1 << 3
+	setExpiring  = 1 << 4
 	setDynamic   = 1 << 5
 	setConcat    = 1 << 7
 

@@ -1,6 +1,9 @@
 package nft
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // everything is a table that uses each statement, type and field at least once.
 func everything() Table {
@@ -27,6 +30,8 @@ func everything() Table {
 			{Name: "protocols", Key: []Type{InetProto}, Elements: []Element{E(Proto(ProtoTCP)), E(Proto(ProtoICMPv6))}},
 			{Name: "links", Key: []Type{IfName}, Elements: []Element{E(Name("wnv5000"))}},
 			{Name: "shares", Key: []Type{Mark}, Dynamic: true, Size: 128},
+			{Name: "seen4", Key: []Type{IPv4Addr}, Dynamic: true, Size: 256, Timeout: time.Minute},
+			{Name: "seen6", Key: []Type{IPv6Addr}, Dynamic: true, Size: 256, Timeout: 90 * time.Second},
 		},
 		Chains: []Chain{
 			{Name: "early", Hook: &Hook{Type: Filter, At: Prerouting, Priority: PriorityMangle}, Rules: []Rule{
@@ -50,6 +55,8 @@ func everything() Table {
 			{Name: "bounds", Rules: []Rule{
 				R(CountOver(100), Drop()),
 				R(CountSharesOver("shares", 64, 1024), Drop()),
+				R(Remember("seen4", DAddr4), Accept()),
+				R(Remember("seen6", DAddr6), Accept()),
 				R(Limit(50, 20), Return()),
 				R(SAddr(in4), DAddr(netip.MustParsePrefix("192.0.2.1/32")), Drop()),
 				R(NotSAddr(in6), NotDAddr(netip.MustParsePrefix("2001:db8::/32")), Drop()),

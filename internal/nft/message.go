@@ -41,6 +41,9 @@ func (p *planner) set(s compiledSet) {
 		b = nfnl.AppendUint32(b, setDataType, s.def.dataType)
 		b = nfnl.AppendUint32(b, setDataLen, s.def.dataLen)
 	}
+	if s.def.timeout != 0 {
+		b = nfnl.AppendUint64(b, setTimeout, s.def.timeout)
+	}
 	var desc []byte
 	if s.def.size > 0 {
 		desc = nfnl.AppendUint32(desc, descSize, s.def.size)

@@ -1,5 +1,7 @@
 package nft
 
+import "time"
+
 // Family is the address family of a table.
 type Family uint8
 
@@ -127,8 +129,11 @@ type Set struct {
 	Interval bool // elements may be prefixes and ranges
 	// Dynamic sets are filled by rules, up to Size; they have no Elements here,
 	// and Apply leaves those they have alone.
-	Dynamic  bool
-	Size     uint32
+	Dynamic bool
+	Size    uint32
+	// Timeout ends an element of a dynamic set so long after a rule has put it in last;
+	// 0: never. In whole seconds.
+	Timeout  time.Duration
 	Elements []Element
 }
 

@@ -259,6 +259,8 @@ func (o *observed) readSets(d dumper, family Family, table string) error {
 				s.def.dataLen, err = a.Uint32()
 			case setDesc:
 				s.def.size, s.def.fields, err = readDesc(a.Data)
+			case setTimeout:
+				s.def.timeout, err = a.Uint64()
 			}
 			if err != nil {
 				return err

@@ -248,6 +248,16 @@ func CountSharesOver(set string, shares, n uint32) Stmt {
 	}}
 }
 
+// Remember puts the fields into a dynamic set, or has them stay there for its timeout
+// from now on, and matches if they are in it then: they are not where it is full.
+func Remember(set string, fields ...Field) Stmt {
+	return Stmt{text: fmt.Sprintf("update @%s { %s }", set, fieldsText(fields)), set: set, build: func(c *compiler) {
+		const operationUpdate = 1
+		c.loadAll(fields)
+		c.add(&expr.Dynset{SrcRegKey: 1, SetName: set, Operation: operationUpdate})
+	}}
+}
+
 // Limit matches up to the rate, with a burst, both in packets.
 func Limit(perSecond uint64, burst uint32) Stmt {
 	text := fmt.Sprintf("limit rate %d/second burst %d packets", perSecond, burst)

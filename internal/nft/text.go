@@ -49,7 +49,11 @@ func (s Set) write(b *strings.Builder) {
 	}
 	fmt.Fprintf(b, "\t%s %s {\n\t\t%s %s\n", kind, s.Name, word, types)
 	if s.Dynamic {
-		fmt.Fprintf(b, "\t\tsize %d\n\t\tflags dynamic\n", s.Size)
+		fmt.Fprintf(b, "\t\tsize %d\n\t\tflags dynamic", s.Size)
+		if s.Timeout > 0 {
+			fmt.Fprintf(b, ",timeout\n\t\ttimeout %ds", int(s.Timeout.Seconds()))
+		}
+		b.WriteString("\n")
 	}
 	if s.Interval {
 		b.WriteString("\t\tflags interval\n")

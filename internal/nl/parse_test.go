@@ -23,6 +23,7 @@ func FuzzParse(f *testing.F) {
 		_ = maybeContains(b, netip.IPv4Unspecified())
 		_, _ = parseRule(b)
 		_, _, _ = parseNeighbour(b)
+		_, _, _, _ = parseNeighbourTable(b)
 		_, _, _ = parseFilter(b)
 	})
 }
