@@ -96,7 +96,7 @@ func paState(e *Engine, addr string) PAState {
 func (m *machine) eventually(what string, ok func() bool) {
 	m.t.Helper()
 	for start := time.Now(); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Since(start) > 10*time.Second {
+		if time.Since(start) > time.Minute {
 			m.t.Fatalf("never: %s", what)
 		}
 	}
@@ -383,6 +383,50 @@ func TestFailoverAndRestart(t *testing.T) {
 	if !slices.Contains(m.addrs("pa1"), "192.168.1.12/24") {
 		t.Errorf("their address is gone: %v", m.addrs("pa1"))
 	}
+}
+
+// The only interface of the fabric that somebody sets down comes up again without a
+// look at everything, with its addresses and routes, but not before whoever did it
+// could have set it up.
+func TestOnlyInterfaceSetDown(t *testing.T) {
+	m := newMachine(t)
+	gw := m.id + ".gw"
+	e, err := New(Config{Instance: m.id, Namespace: netns.Path(gw), PAInterfaces: []string{"pa0"}})
+	must(t, err)
+	defer e.Close()
+	now := time.Now()
+	e.now = func() time.Time { return now }
+	s := ProviderSpec{
+		Addresses: []hnv.ProviderAddress{{Addr: prefix("192.168.1.10/24"), Interface: "pa0"}, {Addr: prefix("fd00:aa::10/64"), Interface: "pa0"}},
+		Routes:    []hnv.ProviderRoute{providerRoute("192.168.2.0/24", "192.168.1.1")},
+	}
+	_, err = e.ApplyProvider(t.Context(), s)
+	must(t, err)
+	whole := func() string {
+		return m.ip(gw, "-o link show dev pa0 up") + m.ip(gw, "-o addr show dev pa0 scope global") + m.ip(gw, "route show 192.168.2.0/24")
+	}
+	m.ip(gw, "link set pa0 down")
+	changed, err := e.Failover(t.Context())
+	must(t, err)
+	if again := e.ProviderState().Again; len(changed) > 0 || again != respite || !paState(e, "192.168.1.10").Down {
+		t.Errorf("at once: %q, and again in %v: %+v", changed, again, paState(e, "192.168.1.10"))
+	}
+	now = now.Add(respite)
+	changed, err = e.Failover(t.Context())
+	must(t, err)
+	for _, want := range []string{"UP", "192.168.1.10/24", "fd00:aa::10/64", "192.168.2.0/24 via 192.168.1.1"} {
+		if got := whole(); !strings.Contains(got, want) {
+			t.Errorf("after %q %s is missing from\n%s", changed, want, got)
+		}
+	}
+
+	// The event of the kernel brings all that about.
+	e.now = time.Now
+	follow(t, e)
+	m.ip(gw, "link set pa0 down")
+	m.eventually("up again", func() bool { return strings.Contains(whole(), "192.168.2.0/24 via 192.168.1.1") })
+	m.eventually("known to be", func() bool { return paState(e, "192.168.1.10").Trouble() == "" })
+	m.run(m.fabric, "ping -c1 -W20 192.168.1.10")
 }
 
 // A look that finds nothing to do is cheap.

@@ -18,10 +18,13 @@ import (
 //	   home has worked for a while, or the other fails
 //
 // A link that has never worked yet is given patience before its addresses leave,
-// as at a machine's start.
+// as at a machine's start. One that somebody set down stays so while another has
+// its addresses; where none can, it is set up after a respite, in which whoever
+// changes the link, and has to set it down for that, can set it up again.
 const (
 	probation = 3 * time.Second
 	patience  = 2 * time.Second
+	respite   = 300 * time.Millisecond
 )
 
 // Fault says why a link does not carry the fabric.
@@ -171,6 +174,27 @@ func (h holding) place(at string, links map[string]linkHealth, now time.Time) (l
 		return at, 0
 	}
 	return h.home, 0
+}
+
+// missed gives the links that are to be set up again, as they are down and an
+// address has no other that works; and after how long the next is, 0 if none is.
+func missed(all []holding, p placement, left map[string]bool, links map[string]linkHealth, now time.Time) (up []string, next time.Duration) {
+	for _, h := range all {
+		if l := p.of(h); l == "" || links[l].index != 0 && links[l].fault == FaultNone {
+			continue
+		}
+		for _, l := range append([]string{h.home}, h.refuges...) {
+			if !left[l] || slices.Contains(up, l) {
+				continue
+			}
+			if wait := respite - now.Sub(links[l].since); wait <= 0 {
+				up = append(up, l)
+			} else if next == 0 || wait < next {
+				next = wait
+			}
+		}
+	}
+	return up, next
 }
 
 // placement is where all addresses are to be.

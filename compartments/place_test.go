@@ -43,6 +43,38 @@ func TestHeld(t *testing.T) {
 	}
 }
 
+// A link that somebody set down is set up again after a respite, if an address has no
+// other that works.
+func TestMissed(t *testing.T) {
+	own := []holding{{prefix: prefix("192.168.1.10/24"), home: "a", refuges: []string{"b"}}, {prefix: prefix("192.168.1.11/24"), home: "b", refuges: []string{"a"}}}
+	alone := append(slices.Clone(own), holding{prefix: prefix("192.168.2.10/24"), home: "a"})
+	now := time.Unix(1000, 0)
+	for _, c := range []struct {
+		name  string
+		all   []holding
+		since time.Duration // for which a is down
+		b     Fault
+		at    string // where a's address is
+		up    []string
+		next  time.Duration
+	}{
+		{name: "the other has its address", all: own, since: time.Hour, at: "b"},
+		{name: "in its respite", all: own, since: respite - time.Millisecond, at: "a", next: time.Millisecond},
+		{name: "after its respite", all: own, since: respite, at: "a", up: []string{"a"}},
+		{name: "the other does not work", all: own, since: respite, b: FaultNoCarrier, at: "b", up: []string{"a"}},
+		{name: "another address has no other", all: alone, since: respite, at: "b", up: []string{"a"}},
+	} {
+		links := map[string]linkHealth{"a": {index: 1, fault: FaultDown, since: now.Add(-c.since)}, "b": {index: 2, fault: c.b}}
+		p := placement{own[0].prefix.Addr(): c.at}
+		if up, next := missed(c.all, p, map[string]bool{"a": true}, links, now); !slices.Equal(up, c.up) || next != c.next {
+			t.Errorf("%s: %q are set up, others in %v", c.name, up, next)
+		}
+		if up, next := missed(c.all, p, nil, links, now); up != nil || next != 0 {
+			t.Errorf("%s: %q are set up that nobody leaves down", c.name, up)
+		}
+	}
+}
+
 func TestPlace(t *testing.T) {
 	h := holding{prefix: prefix("192.168.1.10/24"), home: "a", refuges: []string{"b", "c"}}
 	now := time.Unix(1000, 0)

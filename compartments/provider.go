@@ -26,7 +26,7 @@ type seenProvider struct {
 	health  map[string]linkHealth
 	placed  placement
 	// leave are the links that are as they are, though they are down: somebody
-	// took them down, and no more than their absence is to be dealt with now.
+	// took them down, and no more than their absence is to be dealt with yet.
 	leave  map[string]bool
 	barred barred
 }
@@ -271,6 +271,12 @@ func (e *Engine) placeAll(s ProviderSpec, wanted []string, all bool, seen *seenP
 		seen.placed[h.prefix.Addr()] = to
 		g.lookAgain(valid)
 	}
+	up, next := missed(held(s), seen.placed, seen.leave, seen.health, now)
+	for _, l := range up {
+		delete(seen.leave, l)
+		delete(seen.leave, under(s, l))
+	}
+	g.lookAgain(next)
 }
 
 // lookAgain asks for another look after a time; the shortest counts, and 0 is no

@@ -20,6 +20,16 @@ func providerLinks(interfaces []string, s ProviderSpec) []string {
 	return out
 }
 
+// under gives the link that a VLAN link is on; "" if the link is none.
+func under(s ProviderSpec, link string) string {
+	for _, a := range s.Addresses {
+		if a.VLAN != 0 && ProviderLink(a) == link {
+			return a.Interface
+		}
+	}
+	return ""
+}
+
 // unresolved is how many bytes of packets the kernel keeps for a neighbour of
 // the fabric that has not answered yet: always one packet, seldom more. What it
 // keeps is charged to the dataplane's sockets, which all tenants share, and some
@@ -132,7 +142,10 @@ func planLinkSettings(name string, l nl.Link, s ProviderSpec, seen seenProvider)
 			out = append(out, changeLink{outward, name, nl.LinkChange{Conf4: change}, []string{"settings of one of several in a network"}})
 		}
 	}
-	needed := slices.ContainsFunc(all, func(h holding) bool { return h.home == name || seen.placed.of(h) == name })
+	needed := slices.ContainsFunc(all, func(h holding) bool {
+		at := seen.placed.of(h)
+		return h.home == name || at == name || under(s, h.home) == name || under(s, at) == name
+	})
 	if !l.Up && needed && !seen.leave[name] {
 		out = append(out, changeLink{outward, name, nl.LinkChange{Up: true}, []string{"up"}})
 	}
