@@ -110,7 +110,7 @@ func (l *lab) open(ns string) *nl.Handle {
 // try runs a command in a namespace.
 func (l *lab) try(ns, command string) (string, error) {
 	args := append([]string{"--net=" + netns.Path(ns)}, strings.Fields(command)...)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "nsenter", args...).CombinedOutput()
 	return string(out), err
@@ -130,11 +130,11 @@ func (l *lab) ip(ns, command string) string {
 	return l.run(ns, "ip "+command)
 }
 
-// reaches tells whether an echo comes back within 10 s: the kernel takes its time
+// reaches tells whether an echo comes back within a minute: the kernel takes its time
 // until a link that came up has its carrier, and addresses have to be resolved.
 func (l *lab) reaches(ns, to string) bool {
 	l.t.Helper()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if _, err := l.try(ns, "ping -c1 -W1 "+to); err == nil {
 			return true
 		}
