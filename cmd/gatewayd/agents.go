@@ -9,6 +9,7 @@ import (
 	"github.com/hnvgate/hnvgate/control"
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/config"
+	"github.com/hnvgate/hnvgate/s2s"
 )
 
 // agentsKey is what the agents' keys are for: none of theirs tells anything of the
@@ -23,7 +24,7 @@ func openAgents(c config.Config, s secrets, log *slog.Logger, news func(hnv.Name
 	}
 	return agent.New(agent.Options{
 		Binary: c.Agents.Binary, RunDir: c.Agents.RunDir, Key: s.key.Derive(agentsKey), Log: log.With("component", "agents"),
-		Cgroup: c.Agents.Cgroup, MemoryMax: int64(c.Agents.MemoryMiB) << 20, CPUPercent: c.Agents.CPUPercent, OnNews: news,
+		Cgroup: c.Agents.Cgroup, MemoryMax: int64(c.Agents.MemoryMiB) << 20, CPUPercent: c.Agents.CPUPercent, OnNews: news, Sweep: s2s.Sweep,
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -44,6 +45,49 @@ func TestRemoveWhatIsDead(t *testing.T) {
 		t.Errorf("the run folder: %v", err)
 	}
 	must(t, s.Remove(context.Background(), r.comp))
+}
+
+// What an agent left that does not come up any more is removed without it; not before.
+func TestRemoveWithoutAgent(t *testing.T) {
+	r := newRig(t)
+	var swept []string
+	r.o.Sweep = func(namespace string) ([]string, error) {
+		swept = append(swept, namespace)
+		if len(swept) == 1 {
+			return nil, errors.New("not now")
+		}
+		return []string{"link wg-hq"}, nil
+	}
+	s := r.supervisor()
+	st := r.apply(s, "hello")
+	ip := func(args ...string) string {
+		out, err := exec.Command("ip", append([]string{"-n", filepath.Base(r.comp.Namespace), "route"}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return string(out)
+	}
+	ip("add", "unreachable", "10.9.0.0/16", "proto", "203")
+	ip("add", "unreachable", "10.8.0.0/16", "proto", "204")
+	must(t, os.WriteFile(r.file("crash"), nil, 0o600))
+	must(t, unix.Kill(st.PID, unix.SIGKILL))
+	await(t, "the end", func() error { return gone(st.PID) })
+	if err := s.Remove(context.Background(), r.comp); err == nil || len(swept) != 1 {
+		t.Fatalf("swept %v, %v", swept, err)
+	}
+	if known, err := s.Known(); err != nil || len(known) != 1 {
+		t.Errorf("known are %v, %v", known, err)
+	}
+	must(t, s.Remove(context.Background(), r.comp))
+	if len(swept) != 2 || swept[1] != r.comp.Namespace {
+		t.Errorf("swept %v", swept)
+	}
+	if left := ip(); strings.Contains(left, "10.9.0.0") || !strings.Contains(left, "10.8.0.0") {
+		t.Errorf("routes are\n%s", left)
+	}
+	if known, err := s.Known(); err != nil || len(known) != 0 {
+		t.Errorf("known are %v, %v", known, err)
+	}
 }
 
 // An agent that dies while it is told to end has not been removed; the tenant can have

@@ -39,6 +39,10 @@ type Options struct {
 	// BackoffMin and BackoffMax are the times between an agent's end and the next
 	// start, the first and the longest; 0 is 100 ms and 30 s.
 	BackoffMin, BackoffMax time.Duration
+	// Sweep removes from a namespace, by its path, what agents' tunnels leave in the
+	// kernel, where no agent can be had for that; nil: nobody can. Routes of BGP are
+	// known to this package by their protocol.
+	Sweep func(namespace string) (removed []string, err error)
 	// OnNews is called with the tenants whose agent's state has changed by itself, one
 	// after the other; nil: nobody wants to know.
 	OnNews func(hnv.Name)
@@ -214,8 +218,9 @@ func (s *Supervisor) Replace(ctx context.Context, t hnv.Name) error {
 }
 
 // Remove ends the tenant's agent and what it made in the kernel, and deletes its
-// run folder. Where none runs, but one has been, it is started for that: only an
-// agent knows what is an agent's. A tenant that never had one is fine.
+// run folder. Where none runs, but one has been, it is started for that, as an agent
+// knows best what is an agent's. Where it does not come up either, what it left is
+// found by its marks. A tenant that never had one is fine.
 func (s *Supervisor) Remove(ctx context.Context, c Compartment) error {
 	if err := s.remove(ctx, c); err != nil {
 		return fmt.Errorf("remove agent of tenant %s: %w", c.Tenant, err)
@@ -236,8 +241,16 @@ func (s *Supervisor) remove(ctx context.Context, c Compartment) error {
 	if err != nil {
 		return err
 	}
-	if err := ch.remove(ctx); err != nil {
-		return err
+	err = ch.remove(ctx)
+	if err != nil {
+		if ctx.Err() != nil || s.o.Sweep == nil || ch.look().PID != 0 {
+			return err // it runs: the next time it may do as it is told
+		}
+		s.o.Log.Warn("what an agent left is removed without it", "tenant", c.Tenant.String(), "err", err)
+		ch.kill()
+		if err := s.sweep(c); err != nil {
+			return err
+		}
 	}
 	s.forget(ch)
 	return s.clear(c.Tenant)
