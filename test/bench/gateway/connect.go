@@ -195,7 +195,13 @@ func serve(listener int) {
 		if err != nil {
 			return
 		}
-		if n, err := unix.Read(fd, b[:]); n == 1 && err == nil {
+		// A client may be gone without a word.
+		_ = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5})
+		n, err := unix.Read(fd, b[:])
+		for errors.Is(err, unix.EINTR) {
+			n, err = unix.Read(fd, b[:])
+		}
+		if n == 1 && err == nil {
 			_, _ = unix.Write(fd, b[:]) // the client finds out
 		}
 		_ = unix.Close(fd)

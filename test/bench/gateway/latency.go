@@ -23,19 +23,18 @@ const lost = "_lost"
 // half the packets to forward that it can.
 func latency(ctx context.Context, r *rig, o Options, put put) error {
 	return r.withGenerator(ctx, func() (err error) {
-		if r.fastest == 0 {
-			c, err := r.packets(ctx, halfLoadFlows, o.Time/2)
-			if err != nil {
-				return err
-			}
-			r.fastest = c.rate()
+		// This also has the flows answered, which others may have forgotten since, or
+		// what is forwarded would not be what the rate is of.
+		c, err := r.packets(ctx, halfLoadFlows, o.Time/2)
+		if err != nil {
+			return err
 		}
 		g, err := r.newGenerator(halfLoadFlows, r.site.service)
 		if err != nil {
 			return err
 		}
 		defer g.close()
-		stop, err := g.start(r.fastest / 2)
+		stop, err := g.start(c.rate() / 2)
 		if err != nil {
 			return err
 		}

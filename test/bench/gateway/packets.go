@@ -11,7 +11,8 @@ import (
 
 // udp64 measures how many of the smallest packets a second get through the gateway,
 // and what one of them costs, for different numbers of flows. All flows have been
-// answered before, so that the gateway knows them as well as it can.
+// answered before, so that the gateway knows them as well as it can, but for those
+// of the last number, of which none ever is.
 func udp64(ctx context.Context, r *rig, o Options, put put) error {
 	return r.withGenerator(ctx, func() error {
 		for _, flows := range o.Flows {
@@ -19,15 +20,26 @@ func udp64(ctx context.Context, r *rig, o Options, put put) error {
 			if err != nil {
 				return err
 			}
-			metric := "udp64_" + flowsText(flows)
-			put(metric, "packet/s", c.rate())
-			put(metric+"_cpu", "ns/packet", c.cost())
-			if flows == halfLoadFlows {
-				r.fastest = c.rate()
-			}
+			c.put(put, "udp64_"+flowsText(flows))
 		}
-		return nil
+		if err := r.forget(ctx); err != nil {
+			return err
+		}
+		c, err := r.flood(ctx, oneWayFlows, o.Time, false)
+		if err != nil {
+			return err
+		}
+		c.put(put, "udp64_unanswered")
+		return r.forget(ctx)
 	})
+}
+
+// oneWayFlows is how many flows are measured that nobody answers.
+const oneWayFlows = 256
+
+func (c count) put(put put, metric string) {
+	put(metric, "packet/s", c.rate())
+	put(metric+"_cpu", "ns/packet", c.cost())
 }
 
 func flowsText(n uint32) string {
@@ -103,15 +115,21 @@ const (
 	primingRate = 50_000
 )
 
-// packets floods the gateway with packets of so many flows.
-func (r *rig) packets(ctx context.Context, flows uint32, t time.Duration) (c count, err error) {
+// packets floods the gateway with packets of so many flows, which were answered.
+func (r *rig) packets(ctx context.Context, flows uint32, t time.Duration) (count, error) {
+	return r.flood(ctx, flows, t, true)
+}
+
+func (r *rig) flood(ctx context.Context, flows uint32, t time.Duration, answered bool) (c count, err error) {
 	g, err := r.newGenerator(flows, r.site.service)
 	if err != nil {
 		return c, err
 	}
 	defer g.close()
-	if err := r.prime(ctx, g, flows); err != nil {
-		return c, err
+	if answered {
+		if err := r.prime(ctx, g, flows); err != nil {
+			return c, err
+		}
 	}
 	stop, err := g.start(0)
 	if err != nil {

@@ -42,8 +42,6 @@ type rig struct {
 	put put
 	// daemons are the processes that are there all the time.
 	daemons []*lab.Process
-	// fastest is how many packets a second got through lately, 0 if not known.
-	fastest float64
 	// plainFabric tells that nothing on the fabric may be put together.
 	plainFabric bool
 }

@@ -35,7 +35,7 @@ func TestOneRound(t *testing.T) {
 		}
 	}
 	for _, metric := range []string{
-		"tcp_up_1", "tcp_down_1", "tcp_up_1_cpu", "udp64_256", "udp64_256_cpu", "tcp_new", "tcp_new_cpu", "udp_new", "udp_new_cpu",
+		"tcp_up_1", "tcp_down_1", "tcp_up_1_cpu", "udp64_256", "udp64_256_cpu", "udp64_unanswered", "tcp_new", "tcp_new_cpu", "udp_new", "udp_new_cpu",
 		"udp_echo_p50", "udp_echo_p99", "udp_echo_lost", "ping_p50", "ping_p99",
 	} {
 		if found[metric] != 2 {
