@@ -93,7 +93,7 @@ extern int bpf_ct_change_timeout(struct nf_conn *ct, __u32 milliseconds) __ksym 
 enum connection {
 	UNKNOWN,     /* it is not translated here */
 	ESTABLISHED,
-	UNASSURED,   /* established, and to be shown to connection tracking now and then */
+	UNASSURED,   /* also translated, and to be shown to connection tracking now and then */
 };
 
 /* ends are a packet's addresses and ports. */
@@ -157,8 +157,10 @@ static __always_inline enum connection ask_conntrack(struct __sk_buff *skb, stru
 	if (!ct)
 		return UNKNOWN;
 	status = ct->status;
-	if ((status & (IPS_SEEN_REPLY | IPS_CONFIRMED)) != (IPS_SEEN_REPLY | IPS_CONFIRMED) ||
-	    status & (IPS_SEQ_ADJUST | IPS_DYING | IPS_HELPER))
+	if (!(status & IPS_CONFIRMED) || status & (IPS_SEQ_ADJUST | IPS_DYING | IPS_HELPER))
+		goto out;
+	/* Many flows of UDP are never answered. If one is, conntrack has to see it. */
+	if (!(status & IPS_SEEN_REPLY) && (h->proto != IPPROTO_UDP || o.dir))
 		goto out;
 	if (h->proto == IPPROTO_TCP) {
 		if (!(status & IPS_ASSURED) || ct->proto.tcp.state != TCP_CONNTRACK_ESTABLISHED)
