@@ -55,8 +55,10 @@ const (
 
 	NoExport    = peering.NoExport
 	NoAdvertise = peering.NoAdvertise
-	LLGRStale   = peering.LLGRStale
-	Blackhole   = peering.Blackhole
+
+	NoExportSubconfed = peering.NoExportSubconfed
+	LLGRStale         = peering.LLGRStale
+	Blackhole         = peering.Blackhole
 
 	DefaultMaxPrefixes  = peering.DefaultMaxPrefixes
 	DefaultDynamicLimit = peering.DefaultDynamicLimit

@@ -70,6 +70,7 @@ func policies(spec *bgp.Spec, silent []netip.Prefix) *api.SetPoliciesRequest {
 	in, out := &compiler{asn: spec.ASN}, &compiler{asn: spec.ASN}
 	in.lastStand(silent, spec.Peers)
 	summary := out.summarySets(spec)
+	kept := out.keptSets()
 	for _, p := range byPrecedence(spec.Peers) {
 		in.peer(&p, importPolicy)
 		in.rules(p.Import, nil)
@@ -79,6 +80,7 @@ func policies(spec *bgp.Spec, silent []netip.Prefix) *api.SetPoliciesRequest {
 			out.add(&api.Conditions{}, &api.Actions{RouteAction: api.RouteAction_ROUTE_ACTION_REJECT})
 			continue
 		}
+		out.keep(kept[p.ASN == spec.ASN])
 		out.origination(&p, spec, summary)
 		var self *api.NexthopAction
 		if p.NextHopSelf && p.ASN == spec.ASN {
@@ -413,6 +415,30 @@ func (c *compiler) summarySets(spec *bgp.Spec) (match []*api.MatchSet) {
 		}
 	}
 	return match
+}
+
+// keptSets are the well-known communities that keep a route from peers outside the AS
+// (false) and inside it (true): RFC 1997. The library lets them do nothing.
+func (c *compiler) keptSets() map[bool]*api.MatchSet {
+	set := func(name string, list ...bgp.Community) *api.MatchSet {
+		s := &api.DefinedSet{DefinedType: api.DefinedType_DEFINED_TYPE_COMMUNITY, Name: exportPolicy + "/" + name}
+		for _, x := range list {
+			s.List = append(s.List, x.Pair())
+		}
+		return c.set(s)
+	}
+	return map[bool]*api.MatchSet{
+		false: set("outside", bgp.NoExport, bgp.NoAdvertise, bgp.NoExportSubconfed),
+		true:  set("inside", bgp.NoAdvertise),
+	}
+}
+
+// keep rejects learned routes with these communities. A peer's own rules come later:
+// what they add is for the peer to heed.
+func (c *compiler) keep(communities *api.MatchSet) {
+	for _, kind := range routeTypes(bgp.OriginLearned) {
+		c.add(&api.Conditions{CommunitySet: communities, RouteType: kind}, &api.Actions{RouteAction: api.RouteAction_ROUTE_ACTION_REJECT})
+	}
 }
 
 // origination decides on what is originated for some peers only, and on what an

@@ -95,6 +95,8 @@ func sample() []path {
 		mk("10.1.0.0/16", "192.0.2.1", ptr(uint32(7)), []uint32{65001, 65002}, []bgp.Community{65001<<16 | 100}),
 		mk("10.1.1.0/24", "192.0.2.2", nil, []uint32{65001, 4200000001, 65002}, []bgp.Community{65001<<16 | 100, 65001<<16 | 200}, large),
 		mk("10.1.1.128/25", "198.51.100.1", ptr(uint32(0)), []uint32{65002, 65001}, []bgp.Community{bgp.Blackhole}),
+		mk("10.2.0.0/16", "192.0.2.1", nil, []uint32{65001}, []bgp.Community{bgp.NoAdvertise}),
+		mk("10.3.0.0/16", "192.0.2.1", nil, []uint32{65001, 65002}, []bgp.Community{65001<<16 | 100, bgp.NoExportSubconfed}),
 		mk("10.1.1.1/32", "198.51.100.1", nil, []uint32{65001, 65001, 65001}, nil, large, bgp.LargeCommunity{Global: 1}),
 		mk("0.0.0.0/0", "192.0.2.1", nil, []uint32{6500}, nil),
 		mk("fd00::/8", "2001:db8::1", nil, []uint32{65001}, []bgp.Community{65001<<16 | 200}),
@@ -166,6 +168,11 @@ func (b *bench) compare(t *testing.T, in, out bgp.Policy) {
 		table = append(table, p.text())
 		if p.Prefix.Addr().Is6() {
 			continue // not exchanged with dst
+		}
+		if !p.local && slices.ContainsFunc(p.Communities, func(c bgp.Community) bool {
+			return c == bgp.NoExport || c == bgp.NoAdvertise || c == bgp.NoExportSubconfed
+		}) {
+			continue // RFC 1997
 		}
 		// RFC 4271, 5.1.2 to 5.1.5: to an eBGP neighbour.
 		p.numbers = append([]uint32{own}, p.numbers...)
