@@ -70,6 +70,38 @@ func exports(f *hnv.Fabric, t hnv.Tenant, r hnv.BGPRouter, p bgp.Peer) []bgp.Rul
 			reject(q)
 		}
 	}
+	var out []bgp.Rule
+	if len(rule.Match.Prefixes) > 0 {
+		out = append(out, rule)
+	}
+	return append(out, tunnelsBegin(f, t, r, p)...)
+}
+
+// tunnelsBegin keeps from a peer behind a tunnel what the addresses of this end of
+// tunnels are in: by such a route its router would send the tunnels' packets into a
+// tunnel. The default route is not meant, which others there go before.
+func tunnelsBegin(f *hnv.Fabric, t hnv.Tenant, r hnv.BGPRouter, p bgp.Peer) []bgp.Rule {
+	connections := f.Connections(t.Name)
+	if !slices.ContainsFunc(connections, func(c hnv.S2SConnection) bool { return behind(c, p) }) {
+		return nil
+	}
+	rule := bgp.Rule{Name: "hnvgate: the ways to this end of tunnels", Action: bgp.Reject}
+	seen := map[netip.Prefix]bool{}
+	for _, n := range r.Networks {
+		seen[n.Prefix] = true // told as it stands
+	}
+	for _, c := range connections {
+		at, ok := f.ListenAt(c)
+		if !ok {
+			continue
+		}
+		for bits := at.Addr.BitLen(); bits > 0 && len(rule.Match.Prefixes) < maxGuards; bits-- {
+			if q := netip.PrefixFrom(at.Addr, bits).Masked(); !seen[q] {
+				seen[q] = true
+				rule.Match.Prefixes = append(rule.Match.Prefixes, bgp.PrefixRange{Prefix: q})
+			}
+		}
+	}
 	if len(rule.Match.Prefixes) == 0 {
 		return nil
 	}

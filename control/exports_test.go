@@ -65,3 +65,40 @@ func TestPrefixesAsPeersSeeThem(t *testing.T) {
 		}
 	}
 }
+
+// A peer behind a tunnel is told no way to where tunnels end here, others are.
+func TestNoWayIntoOwnTunnels(t *testing.T) {
+	m := siteMemory(t)
+	tn := theTenant("contoso", 5001, "203.0.113.10")
+	m.change(put(tn), put(theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey())),
+		put(hnv.BGPRouter{Tenant: contoso, ASN: 65000, Networks: []bgp.Network{{Prefix: pfx("203.0.0.0/16")}}}), put(thePeer(contoso)),
+		put(hnv.Attachment{Tenant: contoso, Name: must(hnv.ParseName("dc")), Uplink: "dc", Addresses: []netip.Prefix{pfx("198.51.100.2/24")}}),
+		put(hnv.BGPPeer{Tenant: contoso, Peer: bgp.Peer{Name: "dc", Address: addr("198.51.100.1"), ASN: 65002}}))
+	spec, err := speakerSpec(m.f, must2(m.f.Tenant(contoso)), unseal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rejected := func(peer, prefix string) bool {
+		for _, p := range spec.Peers {
+			for _, r := range p.Export.Rules {
+				if p.Name == peer && r.Action == bgp.Reject && r.Match.Origin == bgp.OriginAny &&
+					slices.ContainsFunc(r.Match.Prefixes, func(q bgp.PrefixRange) bool { return q == bgp.PrefixRange{Prefix: pfx(prefix)} }) {
+					return true
+				}
+			}
+		}
+		return false
+	}
+	for p, want := range map[string]bool{
+		"203.0.113.10/32": true, "203.0.113.0/24": true, "128.0.0.0/1": true,
+		"0.0.0.0/0": false, "203.0.113.11/32": false, "10.1.1.0/24": false,
+		"203.0.0.0/16": false, // named by the operator
+	} {
+		if got := rejected("hq", p); got != want {
+			t.Errorf("behind the tunnel %s is rejected: %v", p, got)
+		}
+		if rejected("dc", p) {
+			t.Errorf("in the attachment's network %s is rejected", p)
+		}
+	}
+}
