@@ -116,7 +116,7 @@ func (m *machine) down() {
 // try runs a command in a namespace.
 func (m *machine) try(ns, command string) (string, error) {
 	args := append([]string{"--net=" + netns.Path(ns)}, strings.Fields(command)...)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "nsenter", args...).CombinedOutput()
 	return string(out), err

@@ -70,7 +70,7 @@ func in(t testing.TB, ns, command string) string {
 }
 
 func try(ns, command string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + netns.Path(ns)}, strings.Fields(command)...)...).CombinedOutput()
 	return string(out), err
@@ -239,18 +239,18 @@ func transfer(t testing.TB, from, to string, addr string, n int64) {
 			return
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		m, _ := io.Copy(io.Discard, c)
 		got <- m
 	}()
 	var c net.Conn
 	if err := netns.Do(netns.Path(from), func() (err error) {
-		c, err = net.DialTimeout("tcp", l.Addr().String(), 5*time.Second)
+		c, err = net.DialTimeout("tcp", l.Addr().String(), time.Minute)
 		return err
 	}); err != nil {
 		t.Fatal(err)
 	}
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := c.Write(make([]byte, n)); err != nil {
 		t.Errorf("send: %v", err)
 	}

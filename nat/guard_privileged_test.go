@@ -99,6 +99,7 @@ func TestGuardHoldsWithoutTranslation(t *testing.T) {
 }
 
 func TestSpoofedFromOutside(t *testing.T) {
+	t.Parallel() // it waits for what must not come
 	l := newLab(t, ext1)
 	l.addMapping(hnv.UDP, ext1+":53", vm1+":53")
 	l.apply()
@@ -120,10 +121,10 @@ func TestSpoofedFromOutside(t *testing.T) {
 func TestPing(t *testing.T) {
 	l := newLab(t, ext1, ext2+":20000-20999")
 	for _, to := range []string{gateway, ext1} {
-		run(t, "ip", "netns", "exec", l.inside, "ping", "-c", "1", "-W", "1", "-I", vm1, to)
+		run(t, "ip", "netns", "exec", l.inside, "ping", "-c", "1", "-W", "30", "-I", vm1, to)
 	}
 	for _, to := range []string{ext1, ext2} {
-		run(t, "ip", "netns", "exec", l.outside, "ping", "-c", "1", "-W", "1", "-I", remote, to)
+		run(t, "ip", "netns", "exec", l.outside, "ping", "-c", "1", "-W", "30", "-I", remote, to)
 	}
 	if len(l.drops()) != 0 {
 		t.Errorf("dropped: %v", l.drops())
@@ -146,6 +147,7 @@ func TestPing(t *testing.T) {
 }
 
 func TestConnectionLimit(t *testing.T) {
+	t.Parallel() // it waits for what must not come
 	l := newLab(t, ext1)
 	l.spec.ConnectionLimit = 5
 	l.apply()
@@ -307,7 +309,7 @@ func TestICMPErrorsAreTranslated(t *testing.T) {
 	outside := watch(t, l.outside, "x")
 
 	refused := func(c net.Conn) bool {
-		_, err := ask(c)
+		_, err := askFor(c, patience)
 		return errors.Is(err, syscall.ECONNREFUSED)
 	}
 	if !refused(mustDial(t, l.inside, "udp", vm1, remote+":9")) {

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -229,11 +230,22 @@ func serve(t *testing.T, ns, network, addr string) {
 	}()
 }
 
-// dial connects from an address inside a namespace.
-func dial(t *testing.T, ns, network, from, to string) (c net.Conn, err error) {
+// How long a test waits for what must come, and for what must not.
+const (
+	patience = time.Minute
+	silence  = 1500 * time.Millisecond
+)
+
+// dial connects from an address inside a namespace; there may be no way.
+func dial(t *testing.T, ns, network, from, to string) (net.Conn, error) {
+	t.Helper()
+	return dialFor(t, silence, ns, network, from, to)
+}
+
+func dialFor(t *testing.T, long time.Duration, ns, network, from, to string) (c net.Conn, err error) {
 	t.Helper()
 	_ = netns.Do(netns.Path(ns), func() error {
-		d := net.Dialer{Timeout: 1500 * time.Millisecond, FallbackDelay: -1}
+		d := net.Dialer{Timeout: long, FallbackDelay: -1}
 		if from != "" {
 			if _, _, err := net.SplitHostPort(from); err != nil {
 				from = net.JoinHostPort(from, "0")
@@ -256,17 +268,19 @@ func dial(t *testing.T, ns, network, from, to string) (c net.Conn, err error) {
 
 func mustDial(t *testing.T, ns, network, from, to string) net.Conn {
 	t.Helper()
-	c, err := dial(t, ns, network, from, to)
+	c, err := dialFor(t, patience, ns, network, from, to)
 	if err != nil {
 		t.Fatalf("%s from %s to %s: %v", network, from, to, err)
 	}
 	return c
 }
 
-// ask sends a word over the connection and gives the answer: the address that
-// the server sees.
-func ask(c net.Conn) (string, error) {
-	if err := c.SetDeadline(time.Now().Add(700 * time.Millisecond)); err != nil {
+// ask sends a word over the connection and gives the answer, if one comes: the
+// address that the server sees.
+func ask(c net.Conn) (string, error) { return askFor(c, silence) }
+
+func askFor(c net.Conn, long time.Duration) (string, error) {
+	if err := c.SetDeadline(time.Now().Add(long)); err != nil {
 		return "", err
 	}
 	if _, err := io.WriteString(c, "who am I?"); err != nil {
@@ -279,7 +293,7 @@ func ask(c net.Conn) (string, error) {
 
 func mustAsk(t *testing.T, c net.Conn) netip.AddrPort {
 	t.Helper()
-	s, err := ask(c)
+	s, err := askFor(c, patience)
 	if err != nil {
 		t.Fatalf("%s -> %s: %v", c.LocalAddr(), c.RemoteAddr(), err)
 	}
@@ -288,8 +302,27 @@ func mustAsk(t *testing.T, c net.Conn) netip.AddrPort {
 
 // capture holds what was seen on a link.
 type capture struct {
+	raw syscall.RawConn
+
 	mu      sync.Mutex
+	b       []byte
 	packets []gopacket.Packet
+}
+
+// take takes all that the socket has; EAGAIN says that nothing is left.
+func (c *capture) take(fd uintptr) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		n, from, err := unix.Recvfrom(int(fd), c.b, 0)
+		if err != nil {
+			return err
+		}
+		if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING {
+			continue
+		}
+		c.packets = append(c.packets, gopacket.NewPacket(append([]byte(nil), c.b[:n]...), layers.LayerTypeEthernet, gopacket.Default))
+	}
 }
 
 // watch records all frames that arrive at the link until the test ends.
@@ -312,30 +345,11 @@ func watch(t *testing.T, ns, link string) *capture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &capture{}
+	c := &capture{raw: raw, b: make([]byte, 70000)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		b := make([]byte, 70000)
-		for {
-			var n int
-			var from unix.Sockaddr
-			var rerr error
-			err := raw.Read(func(fd uintptr) bool {
-				n, from, rerr = unix.Recvfrom(int(fd), b, 0)
-				return !errors.Is(rerr, unix.EAGAIN)
-			})
-			if err != nil || rerr != nil {
-				return
-			}
-			if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype == unix.PACKET_OUTGOING {
-				continue
-			}
-			p := gopacket.NewPacket(append([]byte(nil), b[:n]...), layers.LayerTypeEthernet, gopacket.Default)
-			c.mu.Lock()
-			c.packets = append(c.packets, p)
-			c.mu.Unlock()
-		}
+		_ = raw.Read(func(fd uintptr) bool { return !errors.Is(c.take(fd), unix.EAGAIN) })
 	}()
 	t.Cleanup(func() { _ = f.Close(); <-done })
 	return c
@@ -344,6 +358,7 @@ func watch(t *testing.T, ns, link string) *capture {
 // all waits until what was sent has arrived and gives what was seen.
 func (c *capture) all() []gopacket.Packet {
 	time.Sleep(50 * time.Millisecond)
+	_ = c.raw.Control(func(fd uintptr) { _ = c.take(fd) })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]gopacket.Packet(nil), c.packets...)
@@ -422,11 +437,10 @@ func ip4(src, dst string, proto layers.IPProtocol) *layers.IPv4 {
 // eventually waits for a condition that the kernel fulfils a moment later.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	for range 1500 {
-		if cond() {
+	for end := time.Now().Add(patience); !cond(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Errorf("did not happen: %s", what)
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
-	t.Errorf("did not happen: %s", what)
 }

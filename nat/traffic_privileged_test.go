@@ -28,7 +28,7 @@ func TestOutboundIsTranslated(t *testing.T) {
 	if got := mustAsk(t, udp); got.Addr().String() != ext1 {
 		t.Errorf("the server saw %s", got)
 	}
-	run(t, "ip", "netns", "exec", l.inside, "ping", "-c", "2", "-i", "0.2", "-W", "1", "-I", vm1, remote)
+	run(t, "ip", "netns", "exec", l.inside, "ping", "-c", "2", "-i", "0.2", "-W", "30", "-I", vm1, remote)
 	seen.wantSources(t, ext1)
 	if len(l.drops()) != 0 {
 		t.Errorf("dropped: %v", l.drops())
@@ -75,7 +75,7 @@ func TestPoolOfRanges(t *testing.T) {
 				mine[got.Addr()], used[got.Addr()] = true, true
 			}
 		}
-		run(t, "ip", "netns", "exec", l.inside, "ping", "-c", "1", "-W", "1", "-I", vm, remote)
+		run(t, "ip", "netns", "exec", l.inside, "ping", "-c", "1", "-W", "30", "-I", vm, remote)
 		if len(mine) != 1 {
 			t.Errorf("%s left as %v", vm, mine)
 		}
@@ -103,6 +103,7 @@ func TestPoolOfRanges(t *testing.T) {
 // When all ports towards one remote are taken, further connections wait or
 // fail; none leaves with a port of someone else.
 func TestPortsRunOut(t *testing.T) {
+	t.Parallel() // it waits for what must not come
 	l := newLab(t, ext1+":20000-20009")
 	seen := watch(t, l.outside, "x")
 	serve(t, l.outside, "tcp", remote+":80")
@@ -165,7 +166,7 @@ func TestFragmentsAreTranslated(t *testing.T) {
 		mustDial(t, l.inside, "udp", vm1, remote+":53"),
 		mustDial(t, l.outside, "udp", remote, ext1+":20053"),
 	} {
-		_ = c.SetDeadline(time.Now().Add(time.Second))
+		_ = c.SetDeadline(time.Now().Add(patience))
 		if _, err := c.Write(make([]byte, 2000)); err != nil {
 			t.Fatal(err)
 		}
@@ -189,6 +190,7 @@ func TestFragmentsAreTranslated(t *testing.T) {
 }
 
 func TestStaticMapping(t *testing.T) {
+	t.Parallel() // it waits for what must not come
 	l := newLab(t, ext1, ext2+":20000-29999")
 	l.addMapping(hnv.TCP, ext1+":443", vm2+":8443")
 	l.addMapping(hnv.UDP, ext2+":20053", vm1+":53")
@@ -341,9 +343,9 @@ func TestIPv6(t *testing.T) {
 	if got := mustAsk(t, mustDial(t, l.inside, "tcp6", "fd00:1::11", "[2001:db8::10]:443")); got.Addr().String() != "2001:db8::10" {
 		t.Errorf("hairpin came from %s", got)
 	}
-	run(t, "ip", "netns", "exec", l.inside, "ping", "-6", "-c", "1", "-W", "1", "-I", "fd00:1::11", "2001:db8:7::7")
-	run(t, "ip", "netns", "exec", l.inside, "ping", "-6", "-c", "1", "-W", "1", "fd00:fe::2")
-	run(t, "ip", "netns", "exec", l.outside, "ping", "-6", "-c", "1", "-W", "1", "2001:db8::10")
+	run(t, "ip", "netns", "exec", l.inside, "ping", "-6", "-c", "1", "-W", "30", "-I", "fd00:1::11", "2001:db8:7::7")
+	run(t, "ip", "netns", "exec", l.inside, "ping", "-6", "-c", "1", "-W", "30", "fd00:fe::2")
+	run(t, "ip", "netns", "exec", l.outside, "ping", "-6", "-c", "1", "-W", "30", "2001:db8::10")
 	mustAsk(t, mustDial(t, l.inside, "tcp6", "fd00:1::12", "[2001:db8:7::7]:80"))
 	for _, p := range seen.all() {
 		ip, ok := p.Layer(layers.LayerTypeIPv6).(*layers.IPv6)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -60,9 +61,14 @@ func (l *lab) tracked(port uint16) (n int) {
 	return n
 }
 
-// call sends the packet and tells whether an answer came.
-func call(c net.Conn, packet []byte) bool {
-	_ = c.SetDeadline(time.Now().Add(500 * time.Millisecond))
+// call sends the packet and tells whether an answer came; one that must not come is
+// not waited for long.
+func call(c net.Conn, packet []byte, comes bool) bool {
+	long := silence
+	if comes {
+		long = patience
+	}
+	_ = c.SetDeadline(time.Now().Add(long))
 	if _, err := c.Write(packet); err != nil {
 		return false
 	}
@@ -73,6 +79,7 @@ func call(c net.Conn, packet []byte) bool {
 // A tunnel's packets come to its address and port and to nowhere else, leave from
 // there whatever address the kernel would take, and are not tracked.
 func TestTunnelPort(t *testing.T) {
+	t.Parallel() // it waits for what must not come
 	l := newWayLab(t, ext1, ext2+":30000-30099")
 	l.spec.Tunnels[0].At, l.spec.Tunnels[0].ListenPort = netip.MustParseAddr(ext2), 30099
 	l.spec.Tunnels[1].At, l.spec.Tunnels[1].ListenPort = netip.MustParseAddr(dcOwn), 51821
@@ -98,7 +105,7 @@ func TestTunnelPort(t *testing.T) {
 		"to another port of the address": {l.outside, ext2 + ":30098", false},
 	} {
 		for _, packet := range [][]byte{handshake(), []byte("\x04data")} {
-			if got := call(mustDial(t, c.ns, "udp", "", c.to), packet); got != c.comes {
+			if got := call(mustDial(t, c.ns, "udp", "", c.to), packet, c.comes); got != c.comes {
 				t.Errorf("%s: an answer came: %v", what, got)
 			}
 		}
@@ -116,7 +123,7 @@ func TestTunnelPort(t *testing.T) {
 	}
 	go func() {
 		b := make([]byte, 100)
-		_ = first.SetReadDeadline(time.Now().Add(2 * time.Second))
+		_ = first.SetReadDeadline(time.Now().Add(patience))
 		n, _, _ := first.ReadFromUDP(b)
 		seen <- string(b[:n])
 	}()
@@ -154,10 +161,10 @@ func TestTunnelFlood(t *testing.T) {
 		}
 		if i == sent/2 { // in the midst of it
 			mustAsk(t, nat)
-			if !call(mustDial(t, l.outside, "udp", remote, ext1+":29999"), handshake()) {
+			if !call(mustDial(t, l.outside, "udp", remote, ext1+":29999"), handshake(), true) {
 				t.Error("a known peer's handshake is kept out")
 			}
-			if !call(mustDial(t, l.outside, "udp", "198.51.100.7", ext1+":29999"), []byte("\x04data")) {
+			if !call(mustDial(t, l.outside, "udp", "198.51.100.7", ext1+":29999"), []byte("\x04data"), true) {
 				t.Error("data are kept out")
 			}
 		}
@@ -180,11 +187,11 @@ func TestTunnelPortIsItsOwn(t *testing.T) {
 	used := func(network, to string) map[uint16]int {
 		ports := map[uint16]int{}
 		for i := range 4 {
-			c, err := dial(t, l.inside, network, fmt.Sprintf("%s:%d", vm1, 20000+i), to)
+			c, err := dialFor(t, 4*silence, l.inside, network, fmt.Sprintf("%s:%d", vm1, 20000+i), to)
 			if err != nil {
 				continue
 			}
-			if s, err := ask(c); err == nil {
+			if s, err := askFor(c, 4*silence); err == nil {
 				ports[netip.MustParseAddrPort(s).Port()]++
 			}
 			_ = c.Close()
@@ -251,6 +258,7 @@ ip -n %[1]s route add %[2]s/32 dev n0`, l.outside, remote))
 // The compartment speaks with the configured peers over the configured links only,
 // whoever begins.
 func TestServices(t *testing.T) {
+	t.Parallel() // it waits for what must not come
 	l := newWayLab(t, ext1)
 	l.spec.Services = []Service{l.bgp(), {Proto: hnv.UDP, Port: 3784, Peers: prefixes("169.254.10.0/30"), At: addrs(hqOwn), Links: []string{"wg-hq"}}}
 	l.spec.ConnectionLimit = 1 // the VMs' is not theirs
@@ -279,9 +287,13 @@ func TestServices(t *testing.T) {
 		"SSH from the peer":              {l.hq, "tcp", hqPeer, hqOwn + ":22", false},
 		"SSH to the peer":                {l.comp, "tcp", hqOwn, hqPeer + ":22", false},
 	} {
-		conn, err := dial(t, c.ns, c.network, c.from, c.to)
+		long := silence
+		if c.comes {
+			long = patience
+		}
+		conn, err := dialFor(t, long, c.ns, c.network, c.from, c.to)
 		if err == nil {
-			_, err = ask(conn)
+			_, err = askFor(conn, long)
 		}
 		if (err == nil) != c.comes {
 			t.Errorf("%s: %v", what, err)
@@ -294,6 +306,7 @@ func TestServices(t *testing.T) {
 
 // Changes cut nothing that is still allowed, and end what is not.
 func TestWaysChange(t *testing.T) {
+	t.Parallel() // it waits for what must not come
 	l := newWayLab(t, ext1)
 	l.spec.Services = []Service{l.bgp()}
 	l.apply()
@@ -313,11 +326,11 @@ func TestWaysChange(t *testing.T) {
 	check := func(step string, gone ...string) {
 		t.Helper()
 		for name, c := range conns {
-			over := false
-			for _, g := range gone {
-				over = over || g == name
+			over, long := slices.Contains(gone, name), patience
+			if over {
+				long = silence
 			}
-			if _, err := ask(c); (err != nil) != over {
+			if _, err := askFor(c, long); (err != nil) != over {
 				t.Errorf("%s: connection %s: %v", step, name, err)
 			}
 		}

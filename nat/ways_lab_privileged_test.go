@@ -92,12 +92,12 @@ func (l *wayLab) route(args ...string) {
 // wantSeen asks over a new connection, and wants the server to see the address.
 func (l *wayLab) wantSeen(ns, network, from, to, seen string) {
 	l.t.Helper()
-	c, err := dial(l.t, ns, network, from, to)
+	c, err := dialFor(l.t, patience, ns, network, from, to)
 	if err != nil {
 		l.t.Errorf("%s from %s to %s: %v", network, from, to, err)
 		return
 	}
-	got, err := ask(c)
+	got, err := askFor(c, patience)
 	if err != nil {
 		l.t.Errorf("%s from %s to %s: %v", network, from, to, err)
 		return

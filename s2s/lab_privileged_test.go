@@ -155,7 +155,7 @@ func (d *debianPeer) peer(key Key, endpoint, prefixes string, more ...string) {
 func await(t testing.TB, what string, try func() error) {
 	t.Helper()
 	var err error
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if err = try(); err == nil {
 			return
 		}
@@ -205,7 +205,7 @@ func (p *place) tryDial(from, to string, limit time.Duration) (c net.Conn, err e
 
 // say sends a word and waits for it to come back.
 func say(c net.Conn, word string) error {
-	if err := c.SetDeadline(time.Now().Add(15 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		return err
 	}
 	written := make(chan error, 1)

@@ -123,7 +123,7 @@ func (tn *tenant) serve(t *testing.T) {
 
 func (tn *tenant) connect(t *testing.T) {
 	t.Helper()
-	d := net.Dialer{Timeout: 15 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP("10.1.1.1")}}
+	d := net.Dialer{Timeout: time.Minute, LocalAddr: &net.TCPAddr{IP: net.ParseIP("10.1.1.1")}}
 	must(t, netns.Do(tn.comp.Namespace, func() (err error) {
 		tn.connection, err = d.Dial("tcp", "192.168.50.1:7")
 		return err
@@ -140,7 +140,7 @@ func (tn *tenant) say(word string) error {
 }
 
 func (tn *tenant) hear(word string) error {
-	_ = tn.connection.SetReadDeadline(time.Now().Add(20 * time.Second))
+	_ = tn.connection.SetReadDeadline(time.Now().Add(time.Minute))
 	b := make([]byte, len(word))
 	if _, err := io.ReadFull(tn.connection, b); err != nil {
 		return err
@@ -180,7 +180,7 @@ func TestAgentsCarryTunnels(t *testing.T) {
 		must(t, tn.say("after the kill"))
 	}
 	st, err := s.State(ctx, tenants[0].comp.Tenant)
-	for end := time.Now().Add(20 * time.Second); (err != nil || st.PID == pids[0]) && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); (err != nil || st.PID == pids[0]) && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		st, err = s.State(ctx, tenants[0].comp.Tenant)
 	}
 	must(t, err)

@@ -44,7 +44,7 @@ protocol bfd { interface "wan" { interval 100 ms; multiplier 5; }; }
 func soon(t *testing.T, what string, ok func() (bool, string)) {
 	t.Helper()
 	saw := ""
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(30 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(30 * time.Millisecond) {
 		done := false
 		if done, saw = ok(); done {
 			return

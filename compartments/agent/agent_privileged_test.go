@@ -164,7 +164,7 @@ func (r *rig) apply(s *Supervisor, w string) agentapi.State {
 func await(t testing.TB, what string, try func() error) {
 	t.Helper()
 	var err error
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if err = try(); err == nil {
 			return
 		}

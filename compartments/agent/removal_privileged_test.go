@@ -230,7 +230,7 @@ func TestNews(t *testing.T) {
 			if n != r.comp.Tenant {
 				t.Errorf("news of %s", n)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("no news")
 		}
 	}

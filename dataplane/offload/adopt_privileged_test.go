@@ -101,7 +101,7 @@ func (s *site) load() (stop func()) {
 	pinged := 0
 	wg.Go(func() {
 		for !done.Load() {
-			out, err := exec.Command("nsenter", "--net="+netns.Path(s.vm), "--", "ping", "-q", "-c", "200", "-i", "0.002", "-W", "2", s.compVM.four).CombinedOutput()
+			out, err := exec.Command("nsenter", "--net="+netns.Path(s.vm), "--", "ping", "-q", "-c", "200", "-i", "0.002", "-W", "20", s.compVM.four).CombinedOutput()
 			if err != nil || !strings.Contains(string(out), " 0% packet loss") {
 				s.t.Errorf("ping: %v: %s", err, out)
 				return
@@ -116,7 +116,7 @@ func (s *site) load() (stop func()) {
 	}))
 	var c net.Conn
 	must(s.t, netns.Do(netns.Path(s.vm), func() (err error) {
-		c, err = net.DialTimeout("tcp", l.Addr().String(), 10*time.Second)
+		c, err = net.DialTimeout("tcp", l.Addr().String(), time.Minute)
 		return err
 	}))
 	got, sent := int64(0), int64(0)

@@ -204,7 +204,7 @@ func (s *site) datagrams(to string) {
 		_, sent := out.Write(make([]byte, datagrams*size))
 		return errors.Join(err, set, sent)
 	}))
-	must(s.t, in.SetReadDeadline(time.Now().Add(10*time.Second)))
+	must(s.t, in.SetReadDeadline(time.Now().Add(time.Minute)))
 	b := make([]byte, 2*size)
 	for i := range datagrams {
 		if n, _, err := in.ReadFrom(b); err != nil || n != size {

@@ -202,7 +202,7 @@ func transferVia(t *testing.T, from, to, addr, via string, n int64) {
 	}()
 	want := sha256.New()
 	must(t, netns.Do(netns.Path(from), func() error {
-		c, err := net.DialTimeout("tcp", netip.AddrPortFrom(netip.MustParseAddr(via), 5001).String(), 20*time.Second)
+		c, err := net.DialTimeout("tcp", netip.AddrPortFrom(netip.MustParseAddr(via), 5001).String(), time.Minute)
 		if err != nil {
 			return err
 		}

@@ -129,7 +129,7 @@ func TestGroupsComeAndGo(t *testing.T) {
 	}
 	joined(many...)
 	for start := time.Now(); !reports("239.1.1.11"); time.Sleep(20 * time.Millisecond) {
-		if time.Since(start) > 5*time.Second {
+		if time.Since(start) > time.Minute {
 			t.Fatal("no IGMPv3 report about the last group is heard")
 		}
 	}

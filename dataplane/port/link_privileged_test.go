@@ -111,7 +111,7 @@ func TestLinkRestoresVLANTag(t *testing.T) {
 	if n, err := a.WriteBatch(sent); n != len(sent) || err != nil {
 		t.Fatalf("sent %d: %v", n, err)
 	}
-	defer time.AfterFunc(5*time.Second, func() { _ = b.Close() }).Stop()
+	defer time.AfterFunc(time.Minute, func() { _ = b.Close() }).Stop()
 	for i, fs := 0, frameList(1); i < len(sent); {
 		if _, err := b.ReadBatch(fs); err != nil {
 			t.Fatalf("after %d frames: %v", i, err)
@@ -259,7 +259,7 @@ func TestLinkCarriesUDPSegments(t *testing.T) {
 	if _, err := out.Write(sent); err != nil {
 		t.Fatal(err)
 	}
-	_ = in.SetReadDeadline(time.Now().Add(5 * time.Second))
+	_ = in.SetReadDeadline(time.Now().Add(time.Minute))
 	var got []byte
 	for b := make([]byte, 2000); len(got) < len(sent); {
 		n, err := in.Read(b)
@@ -332,7 +332,7 @@ func TestLinkCountsMissedFrames(t *testing.T) {
 		}
 	}
 	var c ReadCounters
-	for deadline := time.Now().Add(5 * time.Second); c.Missed == 0 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); c.Missed == 0 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		c = b.ReadCounters()
 	}
 	if c.Missed == 0 || c.Missed > 500 {

@@ -128,7 +128,7 @@ func veth(a *netns, aName, aMAC string, b *netns, bName, bMAC string) {
 		if flags&net.FlagRunning != 0 {
 			break
 		}
-		if time.Since(start) > 5*time.Second {
+		if time.Since(start) > time.Minute {
 			a.t.Fatalf("%s does not come up", aName)
 		}
 	}
@@ -190,7 +190,7 @@ func collect(t testing.TB, r interface {
 	Close() error
 }, n int, keep func([]byte) bool) [][]byte {
 	t.Helper()
-	expire := time.AfterFunc(5*time.Second, func() { _ = r.Close() })
+	expire := time.AfterFunc(time.Minute, func() { _ = r.Close() })
 	defer expire.Stop()
 	var out [][]byte
 	for fs := frameList(8); len(out) < n; {
@@ -229,7 +229,7 @@ func stream(t *testing.T, from, to *netns, addr netip.Addr, n int64) {
 			return
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		h := sha256.New()
 		if m, err := io.Copy(h, c); err != nil || m != n {
 			t.Errorf("received %d of %d bytes: %v", m, n, err)
@@ -238,8 +238,8 @@ func stream(t *testing.T, from, to *netns, addr netip.Addr, n int64) {
 		got <- [32]byte(h.Sum(nil))
 	}()
 	var c net.Conn
-	from.must(func() (err error) { c, err = net.DialTimeout("tcp", l.Addr().String(), 5*time.Second); return err })
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	from.must(func() (err error) { c, err = net.DialTimeout("tcp", l.Addr().String(), time.Minute); return err })
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	h := sha256.New()
 	src := io.LimitReader(rand.NewChaCha8([32]byte{1}), n)
 	if _, err := io.Copy(io.MultiWriter(c, h), src); err != nil {

@@ -32,7 +32,7 @@ type read struct {
 // readPunts reads n packets.
 func readPunts(t *testing.T, r *PuntReader, n int) (out []read) {
 	t.Helper()
-	defer time.AfterFunc(5*time.Second, func() { _ = r.Close() }).Stop()
+	defer time.AfterFunc(time.Minute, func() { _ = r.Close() }).Stop()
 	for fs, punts := frameList(3), make([]Punt, 3); len(out) < n; {
 		got, err := r.ReadBatch(fs, punts)
 		if err != nil {
@@ -163,7 +163,7 @@ func testWriteOnlyLink(t *testing.T, by func(*Link) reader) {
 		select {
 		case b := <-frames:
 			return b[14]
-		case <-time.After(3 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("no frame arrives")
 			return 0
 		}

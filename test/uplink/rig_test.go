@@ -89,7 +89,7 @@ func run(t testing.TB, ns, command string, args ...any) string {
 }
 
 func try(ns, command string, args ...any) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	argv := strings.Fields(fmt.Sprintf(command, args...))
 	out, err := exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + netns.Path(ns), "--"}, argv...)...).CombinedOutput()

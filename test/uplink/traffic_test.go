@@ -47,11 +47,11 @@ func dial(t *testing.T, ns, addr string) *net.TCPConn {
 	t.Helper()
 	var c net.Conn
 	must(t, netns.Do(netns.Path(ns), func() (err error) {
-		c, err = net.DialTimeout("tcp", addr, 5*time.Second)
+		c, err = net.DialTimeout("tcp", addr, time.Minute)
 		return err
 	}))
 	t.Cleanup(func() { c.Close() })
-	must(t, c.SetDeadline(time.Now().Add(30*time.Second)))
+	must(t, c.SetDeadline(time.Now().Add(time.Minute)))
 	return c.(*net.TCPConn)
 }
 

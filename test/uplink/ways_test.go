@@ -80,7 +80,7 @@ func TestWaysBesideNAT(t *testing.T) {
 	defer peer.Close()
 	b := make([]byte, 2048)
 	for _, size := range []int{148, 1400} {
-		must(t, peer.SetDeadline(time.Now().Add(5*time.Second)))
+		must(t, peer.SetDeadline(time.Now().Add(time.Minute)))
 		packet := make([]byte, size)
 		packet[0] = 1
 		_, err := peer.Write(packet)
@@ -154,11 +154,11 @@ func dialFrom(t *testing.T, ns, from, to string) net.Conn {
 	t.Helper()
 	var c net.Conn
 	must(t, netns.Do(netns.Path(ns), func() (err error) {
-		d := net.Dialer{Timeout: 5 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		d := net.Dialer{Timeout: time.Minute, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
 		c, err = d.Dial("tcp", net.JoinHostPort(to, "80"))
 		return err
 	}))
 	t.Cleanup(func() { c.Close() })
-	must(t, c.SetDeadline(time.Now().Add(30*time.Second)))
+	must(t, c.SetDeadline(time.Now().Add(time.Minute)))
 	return c
 }
