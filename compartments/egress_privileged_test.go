@@ -123,8 +123,8 @@ func TestNothingElseIsReachedFromACompartment(t *testing.T) {
 	toWoodgrove := m.listen(m.id+"-woodgrove", ExternalLink)
 	// The gateway must know its neighbours: a packet must not be lost for want
 	// of an answer to ARP.
-	m.run(m.id+".gw", "ping -c1 -W2 172.16.0.2")
-	m.run(m.id+".gw", "ping -c1 -W2 192.168.1.1")
+	m.run(m.id+".gw", "ping -c1 -W30 172.16.0.2")
+	m.run(m.id+".gw", "ping -c1 -W30 192.168.1.1")
 	const own = "203.0.113.10"
 	packets := []packet{
 		udp(t, "mgmt-host", own, 5, "172.16.0.2", 53),
@@ -155,7 +155,7 @@ func TestNothingElseIsReachedFromACompartment(t *testing.T) {
 			t.Errorf("a compartment can ping %s:\n%s", a, out)
 		}
 	}
-	m.run(m.id+"-contoso", "ping -c1 -W2 "+outsideHost)
+	m.run(m.id+"-contoso", "ping -c1 -W30 "+outsideHost)
 
 	// Nor through the overlay link's other end, which only the dataplane reads.
 	peer, err := m.gw.Link(e.names.overlayPeer(vsid(t, 5000)))
@@ -177,8 +177,8 @@ func TestFromOutside(t *testing.T) {
 		ears[n] = m.listen(m.id+"-"+n, ExternalLink)
 	}
 	onFabric, onMgmt := m.listen(m.fabric, "eth0"), m.listen(m.mgmt, "eth0")
-	m.run(m.id+".gw", "ping -c1 -W2 172.16.0.2")
-	m.run(m.id+".gw", "ping -c1 -W2 192.168.1.1")
+	m.run(m.id+".gw", "ping -c1 -W30 172.16.0.2")
+	m.run(m.id+".gw", "ping -c1 -W30 192.168.1.1")
 	for _, r := range []string{"192.168.1.0/24", "172.16.0.0/24", "203.0.113.99/32"} {
 		m.ip(m.outside, "route add "+r+" via 203.0.113.1")
 	}
@@ -253,13 +253,13 @@ func TestOtherAddressesAreNotReached(t *testing.T) {
 	for _, side := range []string{m.outside, m.fabric, gw} {
 		m.ip(side, "neigh flush all")
 	}
-	m.run(m.outside, "ping -c1 -W2 203.0.113.1")
-	m.run(m.outside, "ping -c1 -W2 2001:db8:f::1")
-	m.run(m.outside, "ping -c1 -W2 203.0.113.10")
-	m.run(m.outside, "ping -c1 -W2 2001:db8:f::10")
-	m.run(m.fabric, "ping -c1 -W2 192.168.1.10")
-	m.run(m.fabric, "ping -c1 -W2 fd00:aa::10")
-	m.run(m.mgmt, "ping -c1 -W2 172.16.0.1")
+	m.run(m.outside, "ping -c1 -W30 203.0.113.1")
+	m.run(m.outside, "ping -c1 -W30 2001:db8:f::1")
+	m.run(m.outside, "ping -c1 -W30 203.0.113.10")
+	m.run(m.outside, "ping -c1 -W30 2001:db8:f::10")
+	m.run(m.fabric, "ping -c1 -W30 192.168.1.10")
+	m.run(m.fabric, "ping -c1 -W30 fd00:aa::10")
+	m.run(m.mgmt, "ping -c1 -W30 172.16.0.1")
 }
 
 // What the gateway says for itself, as that a packet's time is exceeded, it says
@@ -289,8 +289,8 @@ func TestErrorsCarryTheUplinksAddress(t *testing.T) {
 		return p
 	}
 	// Routes take the time of neighbours that are not known yet.
-	m.run(m.id+"-contoso", "ping -c1 -W2 "+outsideHost)
-	m.run(m.id+"-contoso", "ping -c1 -W2 "+outsideHost6)
+	m.run(m.id+"-contoso", "ping -c1 -W30 "+outsideHost)
+	m.run(m.id+"-contoso", "ping -c1 -W30 "+outsideHost6)
 	for _, c := range []struct{ from, link, src, dst, want string }{
 		{m.id + "-contoso", ExternalLink, "203.0.113.10", outsideHost, "203.0.113.1"},
 		{m.id + "-contoso", ExternalLink, "2001:db8:f::10", outsideHost6, "2001:db8:f::1"},
@@ -332,7 +332,7 @@ func TestErrorsCarryTheUplinksAddress(t *testing.T) {
 		}
 		settled(t, e, s)
 	}
-	m.run(m.id+"-contoso", "ping -c1 -W2 "+outsideHost)
+	m.run(m.id+"-contoso", "ping -c1 -W30 "+outsideHost)
 	if out, err := m.try(m.id+"-contoso", "ping -c1 -W1 -t1 "+outsideHost); err == nil || !strings.Contains(out, "From 203.0.113.3") {
 		t.Errorf("with another address:\n%s", out)
 	}
@@ -359,8 +359,8 @@ func TestAddressesAreAnsweredFor(t *testing.T) {
 		t.Errorf("%d of 2 announcements heard", len(heard))
 	}
 	m.ip(m.outside, "neigh flush all")
-	m.run(m.outside, "ping -c1 -W2 203.0.113.10")
-	m.run(m.outside, "ping -c1 -W2 2001:db8:f::10")
+	m.run(m.outside, "ping -c1 -W30 203.0.113.10")
+	m.run(m.outside, "ping -c1 -W30 2001:db8:f::10")
 	_, _ = m.try(m.outside, "ping -c1 -W1 203.0.113.20") // of which only ports are someone's
 	_, _ = m.try(m.outside, "ping -c1 -W1 203.0.113.30") // nobody's
 	for a, want := range map[string]string{"203.0.113.10": nl.MACString(up0.MAC), "2001:db8:f::10": nl.MACString(up0.MAC), "203.0.113.20": nl.MACString(up0.MAC), "203.0.113.30": ""} {

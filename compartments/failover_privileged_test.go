@@ -218,7 +218,7 @@ func TestFailover(t *testing.T) {
 	must(t, err)
 	follow(t, e)
 	for _, a := range []string{"192.168.1.10", "192.168.1.11", "fd00:aa::10"} {
-		m.run(m.fabric, "ping -c1 -W5 "+a)
+		m.run(m.fabric, "ping -c1 -W30 "+a)
 	}
 	four, six, other := m.beat("192.168.1.10"), m.beat("fd00:aa::10"), m.beat("192.168.1.11")
 	time.Sleep(300 * time.Millisecond)
@@ -283,7 +283,7 @@ func TestFailover(t *testing.T) {
 	m.eventually("the other is up again", func() bool {
 		return !paState(e, "192.168.1.11").Down && onTheOther()
 	})
-	m.run(m.fabric, "ping -c1 -W5 192.168.1.10")
+	m.run(m.fabric, "ping -c1 -W30 192.168.1.10")
 	m.ip(m.fabric, "link set eth0 up")
 	m.eventually("all well", atHome)
 	if repaired, err := e.ApplyProvider(t.Context(), s); err != nil || len(repaired) > 0 {
@@ -304,7 +304,7 @@ func TestMissingInterface(t *testing.T) {
 	m.eventually("taken over", func() bool {
 		return paState(e, "192.168.1.10").Link == "pa1" && paState(e, "fd00:aa::10").Link == "pa1"
 	})
-	m.run(m.fabric, "ping -c1 -W5 192.168.1.10")
+	m.run(m.fabric, "ping -c1 -W30 192.168.1.10")
 	if _, err := e.ApplyProvider(t.Context(), s); err != nil {
 		t.Errorf("with an interface less: %v", err)
 	}
@@ -327,7 +327,7 @@ func TestMissingInterface(t *testing.T) {
 	m.eventually("back", func() bool {
 		return paState(e, "192.168.1.10").Link == "pa0" && paState(e, "fd00:aa::10").Link == "pa0"
 	})
-	m.run(m.fabric, "ping -c1 -W5 192.168.1.10")
+	m.run(m.fabric, "ping -c1 -W30 192.168.1.10")
 	for range len(guarded) {
 		if !<-guarded {
 			t.Error("an address came before the rules")
@@ -383,7 +383,7 @@ func TestFailoverAndRestart(t *testing.T) {
 		_, err := again.Failover(t.Context())
 		return err == nil && paState(again, "192.168.1.12").Link == "pa0"
 	})
-	m.run(m.fabric, "ping -c1 -W5 192.168.1.12")
+	m.run(m.fabric, "ping -c1 -W30 192.168.1.12")
 	m.ip(m.fabric, "link set eth1 up")
 	m.eventually("their address is back", func() bool {
 		_, err := again.Failover(t.Context())

@@ -50,11 +50,11 @@ func TestForwardingEverywhere(t *testing.T) {
 	m.ip(contoso, "neigh add 10.254.254.3 lladdr "+mac(gw, w)+" dev wnv5000")
 	m.ip(contoso, "route add 172.16.0.0/24 via 10.254.254.3")
 	for _, a := range []string{"172.16.0.2", "192.168.1.1", outsideHost, outsideHost6, "fd00:bb::2"} {
-		m.run(gw, "ping -c1 -W2 "+a)
+		m.run(gw, "ping -c1 -W30 "+a)
 	}
-	m.run(m.mgmt, "ping -c1 -W2 172.16.0.1")
-	m.run(m.mgmt, "ping -c1 -W2 fd00:bb::1")
-	m.run(m.fabric, "ping -c1 -W2 192.168.1.10")
+	m.run(m.mgmt, "ping -c1 -W30 172.16.0.1")
+	m.run(m.mgmt, "ping -c1 -W30 fd00:bb::1")
+	m.run(m.fabric, "ping -c1 -W30 192.168.1.10")
 
 	ears := map[string]*ear{
 		"outside": m.listen(m.outside, "eth0"), "contoso, outer": m.listen(contoso, ExternalLink), "contoso, inner": m.listen(contoso, "wnv5000"),
@@ -107,7 +107,7 @@ func TestForwardingEverywhere(t *testing.T) {
 		ear.expect(t, where, sent)
 	}
 	for from, to := range map[string]string{contoso: "-I 203.0.113.10 " + outsideHost, m.outside: "203.0.113.10", m.mgmt: "172.16.0.1"} {
-		if out, err := m.try(from, "ping -c1 -W2 "+to); err != nil || !strings.Contains(out, " 0% packet loss") {
+		if out, err := m.try(from, "ping -c1 -W30 "+to); err != nil || !strings.Contains(out, " 0% packet loss") {
 			t.Errorf("%s no longer reaches %s:\n%s", from, to, out)
 		}
 	}

@@ -51,8 +51,8 @@ func TestForeignTunnelsAreForTheStack(t *testing.T) {
 	s.VSIDs = []hnv.VSID{vsid(t, 5001), vsid(t, 0x10000)}
 	_, err := e.ApplyProvider(t.Context(), s)
 	must(t, err)
-	m.run(m.fabric, "ping -c1 -W2 192.168.1.10")
-	m.run(m.fabric, "ping -c1 -W2 fd00:aa::10")
+	m.run(m.fabric, "ping -c1 -W30 192.168.1.10")
+	m.run(m.fabric, "ping -c1 -W30 fd00:aa::10")
 	const plain, keyed = 0x00006558, 0x20006558
 	var sent []packet
 	var known, foreign []string
@@ -130,8 +130,8 @@ func TestOwnVXLANDevice(t *testing.T) {
 			m.ip(ns, "addr add "+net+ends[2]+"/24 dev vx"+vni)
 		}
 	}
-	m.run(m.fabric, "ping -c3 -i0.1 -W2 -s 1400 10.77.0.1")
-	m.run(gw, "ping -c3 -i0.1 -W2 -s 1400 10.77.0.2")
+	m.run(m.fabric, "ping -c3 -i0.1 -W30 -s 1400 10.77.0.1")
+	m.run(gw, "ping -c3 -i0.1 -W30 -s 1400 10.77.0.2")
 	if out, err := m.try(m.fabric, "ping -c2 -i0.1 -W1 10.50.0.1"); err == nil {
 		t.Errorf("the stack has a virtual subnet of the dataplane:\n%s", out)
 	}
@@ -172,7 +172,7 @@ func TestRewriteAddresses(t *testing.T) {
 	l, err := m.gw.Link("pa0")
 	must(t, err)
 	// The kernel takes a while to find a new link ready for IPv6.
-	m.run(m.fabric, "ping -c1 -W5 fd00:aa::10")
+	m.run(m.fabric, "ping -c1 -W30 fd00:aa::10")
 	onFabric, tap := m.listen(m.fabric, "eth0"), m.listen(gw, "pa0")
 	sent := []packet{
 		echo(t, "echo-four", "192.168.1.1", "192.168.1.77", false, 7), echo(t, "echo-six", "fd00:aa::1", "fd00:aa::77", false, 7),
@@ -278,7 +278,7 @@ func TestTaggedPacketsPassTheGuard(t *testing.T) {
 	e := m.engine()
 	_, err := e.ApplyProvider(t.Context(), provider("192.168.1.10/24"))
 	must(t, err)
-	m.run(m.fabric, "ping -c1 -W2 192.168.1.10")
+	m.run(m.fabric, "ping -c1 -W30 192.168.1.10")
 	l, err := m.gw.Link("pa0")
 	must(t, err)
 	p := gre(t, "known", "192.168.1.1", "192.168.1.10", 0x20006558, 5001<<8).ip

@@ -190,7 +190,7 @@ func TestRepair(t *testing.T) {
 		}
 		settled(t, e, s)
 		settled(t, e, other)
-		m.run(in, "ping -c1 -W2 -I 203.0.113.10 "+outsideHost)
+		m.run(in, "ping -c1 -W30 -I 203.0.113.10 "+outsideHost)
 	}
 	if out := m.ip(in, "-o link") + m.ip(in, "route"); !strings.Contains(out, "wg0") || !strings.Contains(out, "192.0.2.0/24") {
 		t.Errorf("something that is not ours is gone:\n%s", out)
@@ -241,7 +241,7 @@ func TestKilledHalfWay(t *testing.T) {
 			case "apply":
 				apply(t, e, s)
 				settled(t, e, s)
-				m.run(m.id+"-contoso", "ping -c1 -W2 -I 203.0.113.10 "+outsideHost)
+				m.run(m.id+"-contoso", "ping -c1 -W30 -I 203.0.113.10 "+outsideHost)
 				must(t, e.Delete(t.Context(), s.Name))
 			case "delete":
 				must(t, e.Delete(t.Context(), s.Name))
@@ -325,7 +325,7 @@ func TestDeleteWithSomeoneInside(t *testing.T) {
 	must(t, e.Delete(t.Context(), s.Name))
 	apply(t, e, s)
 	settled(t, e, s)
-	m.run(m.id+"-contoso", "ping -c1 -W2 "+outsideHost)
+	m.run(m.id+"-contoso", "ping -c1 -W30 "+outsideHost)
 }
 
 // A compartment changes under way: another VSID, other addresses.
@@ -352,7 +352,7 @@ func TestChange(t *testing.T) {
 		}
 		settled(t, e, s)
 		if len(s.External) > 0 && s.External[0].Whole() {
-			m.run(m.id+"-contoso", "ping -c1 -W2 "+outsideHost)
+			m.run(m.id+"-contoso", "ping -c1 -W30 "+outsideHost)
 		}
 		fresh, err := m.engine().Prune(t.Context(), []hnv.Name{s.Name})
 		must(t, err)

@@ -121,8 +121,8 @@ func TestTwoInstances(t *testing.T) {
 	apply(t, two, b)
 	settled(t, one, a)
 	settled(t, two, b)
-	m.run(m.id+"-contoso", "ping -c1 -W2 "+outsideHost)
-	m.run(m.id+"-b-contoso", "ping -c1 -W2 172.16.0.2")
+	m.run(m.id+"-contoso", "ping -c1 -W30 "+outsideHost)
+	m.run(m.id+"-b-contoso", "ping -c1 -W30 172.16.0.2")
 	if removed, err := one.Prune(t.Context(), []hnv.Name{a.Name}); err != nil || len(removed) > 0 {
 		t.Errorf("one removed %q, %v", removed, err)
 	}
@@ -132,7 +132,7 @@ func TestTwoInstances(t *testing.T) {
 		t.Error("its own is still there")
 	}
 	settled(t, two, b)
-	m.run(m.mgmt, "ping -c1 -W2 172.16.0.11")
+	m.run(m.mgmt, "ping -c1 -W30 172.16.0.11")
 }
 
 // Compartments are made side by side.

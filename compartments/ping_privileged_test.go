@@ -49,8 +49,8 @@ func TestPing(t *testing.T) {
 	}
 	_, err := e.ApplyProvider(t.Context(), s)
 	must(t, err)
-	m.run(m.id+".gw", "ping -c1 -W2 192.168.2.2")
-	m.run(m.id+".gw", "ping -c1 -W2 fd00:bb::2")
+	m.run(m.id+".gw", "ping -c1 -W30 192.168.2.2")
+	m.run(m.id+".gw", "ping -c1 -W30 fd00:bb::2")
 	for name, c := range map[string]struct {
 		to   string
 		size int

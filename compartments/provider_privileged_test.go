@@ -237,7 +237,7 @@ func TestTunnelPacketsAreNotAnswered(t *testing.T) {
 	if n := drops(t, e)[dropTunnel]; n != 2 {
 		t.Errorf("%d packets counted as %s", n, dropTunnel)
 	}
-	m.run(m.fabric, "ping -c1 -W2 192.168.1.10")
+	m.run(m.fabric, "ping -c1 -W30 192.168.1.10")
 }
 
 // What a fragment other than the first belongs to is not known: none of UDP and
@@ -248,8 +248,8 @@ func TestFragmentsOfTunnelPackets(t *testing.T) {
 	_, err := e.ApplyProvider(t.Context(), provider("192.168.1.10/24", "fd00:aa::10/64"))
 	must(t, err)
 	m.ip(m.fabric, "addr add fd00:aa::1/64 dev eth0 nodad")
-	m.run(m.fabric, "ping -c1 -W2 192.168.1.10")
-	m.run(m.fabric, "ping -c1 -W2 fd00:aa::10")
+	m.run(m.fabric, "ping -c1 -W30 192.168.1.10")
+	m.run(m.fabric, "ping -c1 -W30 fd00:aa::10")
 	fragmentOf := func(b []byte, p layers.IPProtocol) packet {
 		at := 9 // the kernel makes the checksum of the header anew
 		if b[0]>>4 == 6 {
@@ -273,8 +273,8 @@ func TestFragmentsOfTunnelPackets(t *testing.T) {
 			}
 		}
 	}
-	m.run(m.fabric, "ping -c1 -W2 -s 4000 192.168.1.10")
-	m.run(m.fabric, "ping -c1 -W2 -s 4000 fd00:aa::10")
+	m.run(m.fabric, "ping -c1 -W30 -s 4000 192.168.1.10")
+	m.run(m.fabric, "ping -c1 -W30 -s 4000 fd00:aa::10")
 }
 
 // Packets for hosts of the fabric that do not answer stay charged to whoever
@@ -286,8 +286,8 @@ func TestDeadHostsDoNotBlockOthers(t *testing.T) {
 	must(t, err)
 	gw := m.id + ".gw"
 	m.ip(m.fabric, "addr add fd00:aa::1/64 dev eth0 nodad")
-	m.run(gw, "ping -c1 -W2 192.168.1.1")
-	m.run(gw, "ping -c1 -W2 fd00:aa::1")
+	m.run(gw, "ping -c1 -W30 192.168.1.1")
+	m.run(gw, "ping -c1 -W30 fd00:aa::1")
 	fabric := m.listen(m.fabric, "eth0")
 	alive := []packet{udp(t, "alive4", "192.168.1.10", 50000, "192.168.1.1", 4789), udp(t, "alive6", "fd00:aa::10", 50000, "fd00:aa::1", 4789)}
 	payload := strings.Repeat("x", 1000)
@@ -331,10 +331,10 @@ func TestTunnelPacketsStayOnTheFabric(t *testing.T) {
 	must(t, err)
 	gw := m.id + ".gw"
 	m.ip(m.fabric, "addr add fd00:aa::1/64 dev eth0 nodad")
-	m.run(gw, "ping -c1 -W2 "+outsideHost)
-	m.run(gw, "ping -c1 -W2 "+outsideHost6)
-	m.run(gw, "ping -c1 -W2 fd00:aa::1")
-	m.run(gw, "ping -c1 -W2 192.168.1.1")
+	m.run(gw, "ping -c1 -W30 "+outsideHost)
+	m.run(gw, "ping -c1 -W30 "+outsideHost6)
+	m.run(gw, "ping -c1 -W30 fd00:aa::1")
+	m.run(gw, "ping -c1 -W30 192.168.1.1")
 	outside, fabric := m.listen(m.outside, "eth0"), m.listen(m.fabric, "eth0")
 	gre := func(mark, src, dst string) packet {
 		var ip gopacket.SerializableLayer = ip4(src, dst, layers.IPProtocolGRE)
@@ -369,8 +369,8 @@ func TestTunnelPacketsStayOnTheFabric(t *testing.T) {
 	m.ip(gw, "link set pa0 up")
 	_, err = e.ApplyProvider(t.Context(), spec)
 	must(t, err)
-	m.run(gw, "ping -c1 -W2 192.168.1.1")
-	m.run(gw, "ping -c1 -W2 fd00:aa::1")
+	m.run(gw, "ping -c1 -W30 192.168.1.1")
+	m.run(gw, "ping -c1 -W30 fd00:aa::1")
 	fabric = m.listen(m.fabric, "eth0")
 	m.send(gw, tunnels...)
 	fabric.expect(t, "fabric again", tunnels, "nvgre", "vxlan", "nvgre6", "vxlan6")
@@ -380,8 +380,8 @@ func TestTunnelPacketsStayOnTheFabric(t *testing.T) {
 func TestFabricIsNotRouted(t *testing.T) {
 	m, _ := town(t)
 	outside, contoso, mgmt := m.listen(m.outside, "eth0"), m.listen(m.id+"-contoso", ExternalLink), m.listen(m.mgmt, "eth0")
-	m.run(m.id+".gw", "ping -c1 -W2 172.16.0.2")
-	m.run(m.id+".gw", "ping -c1 -W2 "+outsideHost)
+	m.run(m.id+".gw", "ping -c1 -W30 172.16.0.2")
+	m.run(m.id+".gw", "ping -c1 -W30 "+outsideHost)
 	sent := []packet{
 		udp(t, "to-contoso", "192.168.1.1", 5, "203.0.113.10", 53),
 		udp(t, "to-outside", "192.168.1.1", 5, outsideHost, 53),
@@ -481,7 +481,7 @@ func TestOwnLinksAreNoPorts(t *testing.T) {
 			t.Errorf("%s is deaf", en.link)
 		}
 	}
-	m.run(m.outside, "ping -c1 -W2 203.0.113.10")
+	m.run(m.outside, "ping -c1 -W30 203.0.113.10")
 	m.ip(m.id+".gw", "link set vm0 alias theirs")
 	if refused := e.ApplyPorts(t.Context(), []string{"vm0"}); len(refused) > 0 {
 		t.Errorf("refused %v", refused)

@@ -43,9 +43,9 @@ func testIPv6Fabric(t *testing.T, n *network) {
 		b.tenant(d)
 		vm1 := a.vm(portOf(fmt.Sprintf("one%d", i), one, mtu), "10.1.1.11/24")
 		vm2 := b.vm(portOf(fmt.Sprintf("two%d", i), two, mtu), "10.1.1.12/24")
-		in(t, vm1, "ping -c2 -i0.1 -W5 10.1.1.12")
+		in(t, vm1, "ping -c2 -i0.1 -W30 10.1.1.12")
 		heard()
-		in(t, vm1, fmt.Sprintf("ping -c1 -W5 -M do -s %d 10.1.1.12", mtu-28))
+		in(t, vm1, fmt.Sprintf("ping -c1 -W30 -M do -s %d 10.1.1.12", mtu-28))
 		if out, err := try(vm1, fmt.Sprintf("ping -c1 -W1 -M do -s %d 10.1.1.12", mtu-27)); err == nil {
 			t.Errorf("%s: more than the MTU of %d passes: %s", e, mtu, out)
 		}
@@ -104,8 +104,8 @@ func testForeignVXLANBeside(t *testing.T, n *network) {
 	wg.Go(func() { transfer(t, vm1, vm2, "10.1.1.12", 4<<20) })
 	wg.Go(func() { transfer(t, vm2, vm1, "10.1.1.11", 4<<20) })
 	wg.Wait()
-	in(t, a.ns, "ping -c2 -i0.1 -W2 -s 1400 10.77.0.2")
-	in(t, vm1, "ping -c2 -i0.1 -W2 -s 1400 10.1.1.12")
+	in(t, a.ns, "ping -c2 -i0.1 -W30 -s 1400 10.77.0.2")
+	in(t, vm1, "ping -c2 -i0.1 -W30 -s 1400 10.1.1.12")
 }
 
 // IP rewrite end to end: on the fabric there is no tunnel, only the machines' own
@@ -129,7 +129,7 @@ func testRewriteOnTheFabric(t *testing.T, n *network) {
 		a.provide() // the VMs are here now
 		b.provide()
 		heard()
-		in(t, vm1, "ping -c2 -i0.1 -W5 -s 3000 10.1.1.12") // in fragments
+		in(t, vm1, "ping -c2 -i0.1 -W30 -s 3000 10.1.1.12") // in fragments
 		transfer(t, vm1, vm2, "10.1.1.12", 4<<20)
 		transfer(t, vm2, vm1, "10.1.1.11", 4<<20)
 		if out, err := try(vm1, "ping -c1 -W2 -M do -s 1431 10.1.1.12"); err == nil {
@@ -203,7 +203,7 @@ func groupOnTheFabric(t *testing.T, fast bool) {
 				}
 				defer ears[len(ears)-1].Close()
 			}
-			in(t, vms[0], "ping -c1 -W5 10.1.1.12") // the ways are known
+			in(t, vms[0], "ping -c1 -W30 10.1.1.12") // the ways are known
 			onFabric()
 			if _, err := ears[0].WriteToUDP([]byte("broadcast"), &net.UDPAddr{IP: net.IPv4(10, 1, 1, 255), Port: 9999}); err != nil {
 				t.Fatal(err)
@@ -262,7 +262,7 @@ func testTunnelsFailOver(t *testing.T, n *network) {
 		b.tenant(d)
 		b.vm(portOf(fmt.Sprintf("two%d", i), two, 1458), "10.1.1.12/24")
 		vm := a.vm(portOf(fmt.Sprintf("one%d", i), one, 1458), "10.1.1.11/24")
-		in(t, vm, "ping -c1 -W5 10.1.1.12")
+		in(t, vm, "ping -c1 -W30 10.1.1.12")
 		all = append(all, conversation{vm, beatBetween(t, vm, "10.1.1.11", "10.1.1.12")})
 	}
 	settled := func(link string, usable bool) func() bool {
@@ -372,8 +372,8 @@ func testKernelVXLANOverIPv6(t *testing.T, n *network) {
 	} {
 		in(t, peer, command)
 	}
-	in(t, vm, "ping -c2 -i0.1 -W5 10.1.1.12")
-	in(t, peer, "ping -c2 -i0.1 -W5 -M do -s 1402 10.1.1.11")
+	in(t, vm, "ping -c2 -i0.1 -W30 10.1.1.12")
+	in(t, peer, "ping -c2 -i0.1 -W30 -M do -s 1402 10.1.1.11")
 	transfer(t, vm, peer, "10.1.1.12", 8<<20)
 	transfer(t, peer, vm, "10.1.1.11", 8<<20)
 }

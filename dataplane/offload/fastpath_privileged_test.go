@@ -59,7 +59,7 @@ func TestLocalVMs(t *testing.T) {
 					if from == to {
 						continue
 					}
-					run(t, from.ns, "ping -c 2 -i 0.01 -W 2 -s 1200 %s", to.six)
+					run(t, from.ns, "ping -c 2 -i 0.01 -W30 -s 1200 %s", to.six)
 					transfer(t, from.ns, to.ns, to.four, 1<<20)
 				}
 			}
@@ -75,10 +75,10 @@ func TestLocalVMs(t *testing.T) {
 
 func (s *site) pings() {
 	s.t.Helper()
-	run(s.t, s.vm, "ping -c 3 -i 0.01 -W 2 -s 1000 %s", s.compVM.four)
-	run(s.t, s.vm, "ping -c 3 -i 0.01 -W 2 -s 1000 %s", s.compVM.six)
-	run(s.t, s.comp, "ping -c 3 -i 0.01 -W 2 -s 1000 %s", s.hostVM.four)
-	run(s.t, s.comp, "ping -c 3 -i 0.01 -W 2 -s 1000 %s", s.hostVM.six)
+	run(s.t, s.vm, "ping -c 3 -i 0.01 -W30 -s 1000 %s", s.compVM.four)
+	run(s.t, s.vm, "ping -c 3 -i 0.01 -W30 -s 1000 %s", s.compVM.six)
+	run(s.t, s.comp, "ping -c 3 -i 0.01 -W30 -s 1000 %s", s.hostVM.four)
+	run(s.t, s.comp, "ping -c 3 -i 0.01 -W30 -s 1000 %s", s.hostVM.six)
 }
 
 // transfers takes bytes by TCP both ways, by either family inside.

@@ -38,7 +38,7 @@ func TestTunnelledAgain(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
-			run(t, s.vm, "ping -c 3 -i 0.01 -W 2 203.0.113.80")
+			run(t, s.vm, "ping -c 3 -i 0.01 -W30 203.0.113.80")
 			wire := listen(t, s.wire, "to-pa0")
 			transferVia(t, s.vm, s.vm, s.hostVM.four, "203.0.113.80", 4<<20)
 			judge(t, wire.stop())

@@ -97,7 +97,7 @@ func TestChecksumsUnseen(t *testing.T) {
 		t.Fatalf("%d packets of a compartment went through user space", n)
 	}
 	ns, v := s.local("10.1.2.12")
-	run(t, ns, "ping -c 3 -i 0.01 -W 2 %s", s.hostVM.four)
+	run(t, ns, "ping -c 3 -i 0.01 -W30 %s", s.hostVM.four)
 	transfer(t, ns, s.vm, s.hostVM.four, 1<<18)
 	transfer(t, s.vm, ns, v.four, 1<<18)
 	if st, err = s.gw.f.Status(); err != nil || st.Punts[WhyShape] < 20 {

@@ -237,7 +237,7 @@ func (r *rig) kept(all []*tenant) (n uint64) {
 func TestForgedSourcesOfVMs(t *testing.T) {
 	n := contoso()
 	r := newRig(t, n, fabrikam())
-	run(t, n.vm, "ping -c1 -W2 %s", remote4)
+	run(t, n.vm, "ping -c1 -W30 %s", remote4)
 	dropped := func() (sum uint64) {
 		for _, c := range r.hostSwitch.Counters() {
 			sum += c.Drops()

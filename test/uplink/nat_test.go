@@ -36,8 +36,8 @@ func TestTCP(t *testing.T) {
 	outside := capture(t, r.outside, "eth0", "tcp")
 	wire := capture(t, r.wire, "to-pb0", "")
 	for _, n := range r.tenants {
-		run(t, n.vm, "ping -c1 -W2 %s", remote4)
-		run(t, n.vm, "ping -c1 -W2 %s", remote6)
+		run(t, n.vm, "ping -c1 -W30 %s", remote4)
+		run(t, n.vm, "ping -c1 -W30 %s", remote6)
 		for _, to := range []string{remote4 + ":7000", "[" + remote6 + "]:7000"} {
 			before := r.counters(n)
 			c := dial(t, n.vm, to)
@@ -92,7 +92,7 @@ func TestTCP(t *testing.T) {
 func ended(t *testing.T, r *rig, n *tenant) {
 	t.Helper()
 	var all []string
-	for range 50 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		all = r.connections(n, "-p tcp")
 		if !slices.ContainsFunc(all, func(c string) bool {
 			var left int
@@ -110,7 +110,7 @@ func ended(t *testing.T, r *rig, n *tenant) {
 func closed(t *testing.T, r *rig, n *tenant) {
 	t.Helper()
 	var all []string
-	for range 50 {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		all = r.connections(n, "-p tcp")
 		if !slices.ContainsFunc(all, func(c string) bool { return strings.Contains(c, "ESTABLISHED") }) {
 			return
@@ -121,12 +121,15 @@ func closed(t *testing.T, r *rig, n *tenant) {
 }
 
 // talk has a datagram go each way, and tells whether both arrived.
-func talk(a, b *net.UDPConn, to netip.AddrPort) bool {
+func talk(a, b *net.UDPConn, to netip.AddrPort) bool { return talkFor(time.Minute, a, b, to) }
+
+// talkFor waits as long as is said for each: talk where they must arrive.
+func talkFor(long time.Duration, a, b *net.UDPConn, to netip.AddrPort) bool {
 	buf := make([]byte, 2000)
 	if _, err := a.WriteToUDPAddrPort([]byte("to"), to); err != nil {
 		return false
 	}
-	_ = b.SetReadDeadline(time.Now().Add(time.Second))
+	_ = b.SetReadDeadline(time.Now().Add(long))
 	_, from, err := b.ReadFromUDPAddrPort(buf)
 	if err != nil {
 		return false
@@ -134,7 +137,7 @@ func talk(a, b *net.UDPConn, to netip.AddrPort) bool {
 	if _, err := b.WriteToUDPAddrPort([]byte("fro"), from); err != nil {
 		return false
 	}
-	_ = a.SetReadDeadline(time.Now().Add(time.Second))
+	_ = a.SetReadDeadline(time.Now().Add(long))
 	_, _, err = a.ReadFromUDPAddrPort(buf)
 	return err == nil
 }
@@ -156,7 +159,7 @@ func TestUDP(t *testing.T) {
 		b := udpPeer(t, r.outside, netip.AddrPortFrom(netip.MustParseAddr(to), 7001).String())
 		for _, n := range r.tenants {
 			from := netip.AddrPortFrom(netip.MustParseAddr(map[bool]string{true: vm6, false: vm4}[strings.Contains(to, ":")]), 5555)
-			run(t, n.vm, "ping -c1 -W2 %s", to)
+			run(t, n.vm, "ping -c1 -W30 %s", to)
 			pairs = append(pairs, pair{n, udpPeer(t, n.vm, from.String()), b, netip.AddrPortFrom(netip.MustParseAddr(to), 7001)})
 		}
 	}
@@ -194,7 +197,7 @@ func TestUDP(t *testing.T) {
 func TestFilledUpFrames(t *testing.T) {
 	n := contoso()
 	r := newRig(t, n)
-	run(t, n.vm, "ping -c1 -W2 %s", remote4)
+	run(t, n.vm, "ping -c1 -W30 %s", remote4)
 	at := netip.MustParseAddrPort(remote4 + ":7004")
 	a, b := udpPeer(t, n.vm, vm4+":5558"), udpPeer(t, r.outside, at.String())
 	for range 3 {
@@ -219,7 +222,7 @@ func TestFilledUpFrames(t *testing.T) {
 	}
 	before := r.counters(n)
 	must(t, h.SendFrame(eth.Index, f.Bytes()))
-	_ = a.SetReadDeadline(time.Now().Add(2 * time.Second))
+	_ = a.SetReadDeadline(time.Now().Add(time.Minute))
 	got := make([]byte, 100)
 	m, err := a.Read(got)
 	if err != nil || string(got[:m]) != "short" {
@@ -246,8 +249,8 @@ func TestMapping(t *testing.T) {
 	}
 	r.translate(n)
 	serve(t, n.vm, ":8080", echo)
-	run(t, n.vm, "ping -c1 -W2 %s", remote4)
-	run(t, n.vm, "ping -c1 -W2 %s", remote6)
+	run(t, n.vm, "ping -c1 -W30 %s", remote4)
+	run(t, n.vm, "ping -c1 -W30 %s", remote6)
 	var open []net.Conn
 	for _, to := range []string{"203.0.113.10:80", "[2001:db8:f::10]:80"} {
 		before := r.counters(n)
@@ -285,7 +288,7 @@ func TestReset(t *testing.T) {
 		accepted <- c
 		echo(c)
 	})
-	run(t, n.vm, "ping -c1 -W2 %s", remote4)
+	run(t, n.vm, "ping -c1 -W30 %s", remote4)
 	for _, byServer := range []bool{false, true} {
 		c := dial(t, n.vm, remote4+":7000")
 		server = <-accepted
@@ -306,7 +309,7 @@ func TestErrorsAboutFlows(t *testing.T) {
 	n := contoso()
 	r := newRig(t, n)
 	for _, to := range []string{remote4, remote6} {
-		run(t, n.vm, "ping -c1 -W2 %s", to)
+		run(t, n.vm, "ping -c1 -W30 %s", to)
 		from := netip.AddrPortFrom(netip.MustParseAddr(map[bool]string{true: vm6, false: vm4}[strings.Contains(to, ":")]), 5556)
 		a := udpPeer(t, n.vm, from.String())
 		b := udpPeer(t, r.outside, netip.AddrPortFrom(netip.MustParseAddr(to), 7002).String())
@@ -320,8 +323,11 @@ func TestErrorsAboutFlows(t *testing.T) {
 		// Greater than the tunnel takes: the outside is told of the compartment's MTU.
 		_, err := b.WriteToUDPAddrPort(make([]byte, 1440), external(n, to))
 		must(t, err)
-		time.Sleep(100 * time.Millisecond)
-		if out := run(t, r.outside, "ip route get %s", external(n, to).Addr()); !strings.Contains(out, "mtu 1458") {
+		var out string
+		for end := time.Now().Add(time.Minute); !strings.Contains(out, "mtu 1458") && time.Now().Before(end); {
+			out = run(t, r.outside, "ip route get %s", external(n, to).Addr())
+		}
+		if !strings.Contains(out, "mtu 1458") {
 			t.Errorf("the outside does not know the compartment's MTU: %s", out)
 		}
 		// The port is closed: the VM is told. What leaves the compartment for it is
@@ -354,7 +360,7 @@ func external(n *tenant, to string) netip.AddrPort {
 func TestChanges(t *testing.T) {
 	n := contoso()
 	r := newRig(t, n)
-	run(t, n.vm, "ping -c1 -W2 %s", remote4)
+	run(t, n.vm, "ping -c1 -W30 %s", remote4)
 	at := netip.MustParseAddrPort(remote4 + ":7003")
 	a, b := udpPeer(t, n.vm, vm4+":5557"), udpPeer(t, r.outside, at.String())
 	flows := func(fast bool) {
@@ -376,7 +382,7 @@ func TestChanges(t *testing.T) {
 	stops := func(what string) {
 		t.Helper()
 		before := r.counters(n)
-		if talk(a, b, at) {
+		if talkFor(time.Second, a, b, at) {
 			t.Errorf("%s: the flow goes on", what)
 		}
 		if now := r.counters(n); now.NATOut.Packets != before.NATOut.Packets {
@@ -437,7 +443,7 @@ func TestChanges(t *testing.T) {
 
 	// The exit goes.
 	must(t, r.uplink.Remove(n.exit.Link))
-	if talk(a, b, at); r.counters(n) != (offload.ExitCounters{}) {
+	if talkFor(time.Second, a, b, at); r.counters(n) != (offload.ExitCounters{}) {
 		t.Errorf("an exit that is gone has %+v", r.counters(n))
 	}
 }

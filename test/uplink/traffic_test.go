@@ -108,7 +108,15 @@ func capture(t *testing.T, ns, link, filter string) (stop func() string) {
 	stop = func() string {
 		if !stopped {
 			stopped = true
-			time.Sleep(300 * time.Millisecond)
+			for size := int64(-1); ; { // until it has written what it was given
+				time.Sleep(300 * time.Millisecond)
+				fi, err := os.Stat(file)
+				must(t, err)
+				if fi.Size() == size {
+					break
+				}
+				size = fi.Size()
+			}
 			_ = cmd.Process.Signal(syscall.SIGINT)
 			_ = cmd.Wait()
 		}

@@ -88,7 +88,7 @@ func unanswered(t *testing.T, r *rig, n *tenant, vm, to netip.AddrPort) {
 		if time.Now().After(end) {
 			t.Fatal("no answer was translated in eBPF")
 		}
-		talk(a, b, to)
+		talkFor(time.Second, a, b, to)
 	}
 	if m := sound(t, outside()); m < sent {
 		t.Errorf("%d datagrams outside, of %d", m, sent)
