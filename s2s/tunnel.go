@@ -44,6 +44,11 @@ var linkConf = map[nl.Conf4]int{
 	nl.Forwarding4: 1, nl.RPFilter: 0, nl.SendRedirects: 0, nl.AcceptRedirects4: 0, nl.AcceptSourceRoute: 0,
 }
 
+// backlog is how many packets may wait for encryption. A TUN link that has more drops
+// them without telling the sender, which may be a VM that sends 64 KiB at once: where
+// the kernel cuts these to pieces, its usual 500 are eleven of them.
+const backlog = 1000
+
 func (e *Engine) applyTunnel(t Tunnel, r *Result) error {
 	run, err := e.running(t, r)
 	if err != nil {
@@ -165,6 +170,9 @@ func (e *Engine) applyLink(t Tunnel, run *tunnel, r *Result) error {
 	if l.MTU != run.mtu {
 		c.MTU = run.mtu
 	}
+	if l.Backlog != backlog {
+		c.Backlog = backlog
+	}
 	if alias := aliasPrefix + t.Name; l.Alias != alias {
 		c.Alias = alias
 	}
@@ -174,7 +182,7 @@ func (e *Engine) applyLink(t Tunnel, run *tunnel, r *Result) error {
 			c.Conf4 = linkConf
 		}
 	}
-	if c.MTU != 0 || c.Alias != "" || c.AddrGenNone || c.Conf4 != nil {
+	if c.MTU != 0 || c.Backlog != 0 || c.Alias != "" || c.AddrGenNone || c.Conf4 != nil {
 		if err := e.nl.SetLink(l.Index, c); err != nil {
 			return err
 		}

@@ -27,6 +27,8 @@ type Link struct {
 	// Carrier tells whether frames can pass: for a veth, whether the peer is up.
 	Carrier bool
 	Queues  int // transmit queues
+	// Backlog is how many packets may wait to be sent: of a TUN link, to be read.
+	Backlog int
 	// Parent is the index of the veth's peer or the VLAN's device; where
 	// ParentElsewhere it counts in another namespace.
 	Parent          int
@@ -176,7 +178,8 @@ func parseLink(m []byte) (Link, error) {
 	l := Link{
 		Index: int(head.Index), Name: text(at[unix.IFLA_IFNAME]), Alias: text(at[unix.IFLA_IFALIAS]),
 		MTU: int(u32(at[unix.IFLA_MTU])), Queues: int(u32(at[unix.IFLA_NUM_TX_QUEUES])),
-		Up: head.Flags&unix.IFF_UP != 0, NoARP: head.Flags&unix.IFF_NOARP != 0, Promisc: head.Flags&unix.IFF_PROMISC != 0,
+		Backlog: int(u32(at[unix.IFLA_TXQLEN])),
+		Up:      head.Flags&unix.IFF_UP != 0, NoARP: head.Flags&unix.IFF_NOARP != 0, Promisc: head.Flags&unix.IFF_PROMISC != 0,
 		Carrier: head.Flags&unix.IFF_LOWER_UP != 0,
 		Parent:  int(u32(at[unix.IFLA_LINK])), Master: int(u32(at[unix.IFLA_MASTER])),
 	}
@@ -249,6 +252,7 @@ type LinkChange struct {
 	Name        string
 	MAC         [6]byte
 	MTU         int
+	Backlog     int
 	Alias       string
 	Up, Down    bool
 	ARP, NoARP  bool
@@ -291,6 +295,9 @@ func (h *Handle) SetLink(index int, c LinkChange) error {
 		}
 		if c.MTU != 0 {
 			r.AddData(vnl.NewRtAttr(unix.IFLA_MTU, vnl.Uint32Attr(uint32(c.MTU))))
+		}
+		if c.Backlog != 0 {
+			r.AddData(vnl.NewRtAttr(unix.IFLA_TXQLEN, vnl.Uint32Attr(uint32(c.Backlog))))
 		}
 		if c.Alias != "" {
 			r.AddData(vnl.NewRtAttr(unix.IFLA_IFALIAS, []byte(c.Alias)))

@@ -90,11 +90,11 @@ func TestSetLinkInOneStep(t *testing.T) {
 	must(t, h.AddVeth(LinkEnd{Name: "d0"}, LinkEnd{Name: "p0"}))
 	l := link(t, h, "d0")
 	must(t, h.SetLink(l.Index, LinkChange{
-		Alias: "hnv:x:y:wnv", MAC: [6]byte{2, 9, 9, 9, 9, 9}, MTU: 1400, Up: true, NoARP: true, AddrGenNone: true,
+		Alias: "hnv:x:y:wnv", MAC: [6]byte{2, 9, 9, 9, 9, 9}, MTU: 1400, Backlog: 700, Up: true, NoARP: true, AddrGenNone: true,
 		Conf4: map[Conf4]int{Forwarding4: 1, RPFilter: 2, SendRedirects: 0},
 	}))
 	l = link(t, h, "d0")
-	if l.Alias != "hnv:x:y:wnv" || l.MAC[1] != 9 || l.MTU != 1400 || !l.Up || !l.NoARP || !l.AddrGenNone {
+	if l.Alias != "hnv:x:y:wnv" || l.MAC[1] != 9 || l.MTU != 1400 || l.Backlog != 700 || !l.Up || !l.NoARP || !l.AddrGenNone {
 		t.Errorf("%+v", l)
 	}
 	for c, want := range map[Conf4]int{Forwarding4: 1, RPFilter: 2, SendRedirects: 0} {
