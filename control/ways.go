@@ -133,7 +133,7 @@ func services(f *hnv.Fabric, t hnv.Tenant, s *nat.Spec, p bgp.Peer) []nat.Servic
 		out = append(out, base)
 	}
 	if p.BFD != nil {
-		base.Proto, base.Port = hnv.UDP, portBFD
+		base.Proto, base.Port, base.Near = hnv.UDP, portBFD, true
 		out = append(out, base)
 	}
 	return out

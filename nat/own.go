@@ -17,6 +17,7 @@ func (b builder) input() nft.Chain {
 			drop(DropEchoRate, nft.IIfName(b.spec.Outside), nft.NFProto(f.nft), f.echo))
 	}
 	c.Rules = append(c.Rules, b.nearEcho()...)
+	c.Rules = append(c.Rules, b.near()...)
 	c.Rules = append(c.Rules, nft.R(nft.CTState(nft.StateEstablished|nft.StateRelated), nft.Accept()))
 	c.Rules = append(c.Rules, b.services(nft.IIfField, nft.Goto("service"), true)...)
 	c.Rules = append(c.Rules,

@@ -33,6 +33,7 @@ const (
 	// whose source is.
 	DropReversePath = "drop-reverse-path"
 	DropNoRoute     = "drop-no-route"    // to where no route leads; the kernel says so to the sender
+	DropHops        = "drop-hops"        // to the compartment's BFD, and not from the next hop
 	DropTunnelRate  = "drop-tunnel-rate" // handshakes of tunnels over the rate
 	DropNeighbours  = "drop-neighbours"  // to one host more on the links than the kernel's table has room for
 )
@@ -40,7 +41,7 @@ const (
 var counters = []string{
 	DropInvalid, DropSpoofed, DropSource, DropNoExternal, DropProtocol, DropNotSYN,
 	DropLimit, DropForward, DropInput, DropEchoRate, DropOutput, DropMulticast, DropEgress,
-	DropReversePath, DropNoRoute, DropTunnelRate, DropNeighbours,
+	DropReversePath, DropNoRoute, DropHops, DropTunnelRate, DropNeighbours,
 }
 
 const (

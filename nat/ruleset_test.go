@@ -191,7 +191,7 @@ func waySpec(t *testing.T) Spec {
 		{Proto: hnv.TCP, Port: 179, Peers: parse(t, netip.ParsePrefix, "169.254.10.2/32", "192.168.50.0/24", "fd10::2/128"),
 			At: parse(t, netip.ParseAddr, "169.254.10.1", "192.168.50.2", "fd10::1"), Links: []string{"wg-hq", "fw-dc"}},
 		{Proto: hnv.UDP, Port: 3784, Peers: parse(t, netip.ParsePrefix, "169.254.10.2/32"),
-			At: parse(t, netip.ParseAddr, "169.254.10.1"), Links: []string{"wg-hq"}},
+			At: parse(t, netip.ParseAddr, "169.254.10.1"), Links: []string{"wg-hq"}, Near: true},
 	}
 	s.OnLink, s.Neighbours = parse(t, netip.ParsePrefix, "192.168.50.0/24", "fd50::/64", "192.168.60.0/24"), 300
 	return s

@@ -2,6 +2,7 @@ package nat
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -37,12 +38,8 @@ func (b builder) serviceSet(f family) nft.Set {
 	})
 	s := nft.Set{Name: "services" + f.digit, Key: []nft.Type{nft.IfName, f.addr, f.addr, nft.InetProto, nft.InetService}, Interval: true}
 	for _, k := range keys {
-		p := nft.ProtoTCP
-		if k.proto == hnv.UDP {
-			p = nft.ProtoUDP
-		}
 		for _, peer := range merge(peers[k], f.six) {
-			s.Elements = append(s.Elements, nft.E(nft.Name(k.link), nft.Prefix(peer), nft.Addr(k.at), nft.Proto(p), nft.Port(k.port)))
+			s.Elements = append(s.Elements, nft.E(nft.Name(k.link), nft.Prefix(peer), nft.Addr(k.at), nft.Proto(protocol(k.proto)), nft.Port(k.port)))
 		}
 	}
 	return s
@@ -63,6 +60,31 @@ func (b builder) services(link nft.Field, then nft.Stmt, in bool) []nft.Rule {
 		out = append(out, nft.R(nft.In("services"+f.digit, link, peer, own, nft.ProtoField, nft.DPortField), then))
 	}
 	return out
+}
+
+// near drops what has come from farther than its port is spoken with: before
+// connections are looked at, as it may go on in one.
+func (b builder) near() []nft.Rule {
+	ports := map[uint16]nft.Protocol{}
+	for _, v := range b.spec.Services {
+		if v.Near {
+			ports[v.Port] = protocol(v.Proto)
+		}
+	}
+	var out []nft.Rule
+	for _, port := range slices.Sorted(maps.Keys(ports)) {
+		for _, f := range b.families {
+			out = append(out, drop(DropHops, nft.DPort(ports[port], port), nft.NotHops(f.nft, 255)))
+		}
+	}
+	return out
+}
+
+func protocol(p hnv.Proto) nft.Protocol {
+	if p == hnv.UDP {
+		return nft.ProtoUDP
+	}
+	return nft.ProtoTCP
 }
 
 // service does not share the limit of the tenant's connections: these may not keep

@@ -304,6 +304,36 @@ func TestServices(t *testing.T) {
 	}
 }
 
+// What says that it is a neighbour and has crossed a router is not heard, in the midst
+// of a session too.
+func TestNearServices(t *testing.T) {
+	l := newWayLab(t, ext1)
+	l.spec.Services = []Service{{Proto: hnv.UDP, Port: 3784, Peers: prefixes("169.254.10.0/30"), At: addrs(hqOwn), Links: []string{"wg-hq"}, Near: true}}
+	l.apply()
+	serve(t, l.comp, "udp", hqOwn+":3784")
+	hops := func(n string) { run(t, "ip", "netns", "exec", l.hq, "sysctl", "-qw", "net.ipv4.ip_default_ttl="+n) }
+	hops("255")
+	conn, err := dial(t, l.hq, "udp", hqPeer, hqOwn+":3784")
+	if err == nil {
+		_, err = ask(conn)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.wantDrop(DropHops, 0)
+	hops("254")
+	if _, err := ask(conn); err == nil {
+		t.Error("what has crossed a router was heard")
+	}
+	if l.drops()[DropHops] == 0 {
+		t.Error("it was not counted")
+	}
+	hops("255")
+	if _, err := ask(conn); err != nil {
+		t.Error(err)
+	}
+}
+
 // Changes cut nothing that is still allowed, and end what is not.
 func TestWaysChange(t *testing.T) {
 	t.Parallel() // it waits for what must not come

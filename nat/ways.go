@@ -61,6 +61,9 @@ type Service struct {
 	At []netip.Addr
 	// Links over which: Inside, Outside, and those of Forward and Tunnels.
 	Links []string
+	// Near: nothing to the port passes that has crossed a router, as it must be for BFD
+	// over one hop (RFC 5881, 5).
+	Near bool
 }
 
 // ways are the links, beside inside and outside, over which packets go as they

@@ -78,6 +78,8 @@ func everything() Table {
 				R(Quoted4(), QuotedIs(IPv4, ProtoUDP), QuotedSPort(IPv4, 51820), Accept()),
 				R(QuotedIs(IPv6, ProtoUDP), QuotedSPort(IPv6, 9), Accept()),
 				R(L4Proto(ProtoUDP), NotHandshake(), Notrack(), Accept()),
+				R(NotHops(IPv4, 255), DPort(ProtoUDP, 3784), Drop()),
+				R(NotHops(IPv6, 255), DPort(ProtoUDP, 3784), Drop()),
 			}},
 			{Name: "sources", Hook: &Hook{Type: Filter, At: Output, Priority: PriorityRaw}, Rules: []Rule{
 				R(SPorts(ProtoUDP, 51820, 51820), SetSource(a4)),

@@ -96,6 +96,20 @@ func DPort(p Protocol, port uint16) Stmt {
 	}}
 }
 
+// NotHops matches packets of the family that arrive with another TTL, or hop limit, than
+// n. For 255 these are packets that a router has forwarded (RFC 5082).
+func NotHops(f Family, n uint8) Stmt {
+	text, offset := "ip ttl", uint32(8)
+	if f == IPv6 {
+		text, offset = "ip6 hoplimit", 7
+	}
+	return Stmt{text: fmt.Sprintf("%s != %d", text, n), build: func(c *compiler) {
+		c.needL3(f)
+		c.payload(expr.PayloadBaseNetworkHeader, offset, 1, 0)
+		c.cmp(expr.CmpOpNeq, []byte{n})
+	}}
+}
+
 // ICMPTypeIs matches ICMP packets of the type.
 func ICMPTypeIs(t uint8) Stmt { return icmpType("icmp", icmpName(t), ProtoICMP, t) }
 
