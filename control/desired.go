@@ -38,6 +38,9 @@ type Desired struct {
 	Tunnels    *s2s.Spec
 	Speaker    *bgp.Spec
 	AgentFault error
+	// Aside is what of the tenant's is stored and does not fit this machine, with the
+	// reasons.
+	Aside []string
 	// Beyond: packets go elsewhere than to NAT.
 	Beyond bool
 	// Offload is what the tenant says of its established connections.
@@ -65,6 +68,9 @@ func desired(f *hnv.Fabric, name hnv.Name, m machine) (d Desired, ok bool) {
 	d.RDID, d.Here, d.Records = t.RDID, f.Here(name), f.CountRecords(name)
 	if t.Gateway == nil {
 		return d, true
+	}
+	for _, s := range f.Aside(name) {
+		d.Aside = append(d.Aside, s.Why.Error())
 	}
 	if _, ok := f.GatewayPA(); !ok {
 		d.Blocked = "this machine has no provider address: add one with «gatewayctl provider-address add»"

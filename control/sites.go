@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	v1 "github.com/hnvgate/hnvgate/api/v1"
@@ -76,7 +78,15 @@ func (c *Controller) Attachments(ctx context.Context, n, name hnv.Name) ([]v1.At
 			out, kinds = append(out, x), append(kinds, kind)
 		}
 	})
-	if name.IsValid() && len(out) == 0 {
+	aside := []v1.AttachmentStatus{}
+	eachAside(c.o.Store, n, func(f *hnv.Fabric, a hnv.Attachment, why string) {
+		if !name.IsValid() || a.Name == name {
+			x := v1.AttachmentStatus{Tenant: n.String(), Name: a.Name.String(), Interface: a.Link(), Kind: f.UplinkKind(a.Uplink), MTU: a.MTU, Addresses: texts(a.Addresses)}
+			x.Phase, x.Message = v1.PhaseError, why
+			aside = append(aside, x)
+		}
+	})
+	if name.IsValid() && len(out)+len(aside) == 0 {
 		return nil, fmt.Errorf("attachment %s/%s does not exist: %w", n, name, hnv.ErrNotFound)
 	}
 	for i := range out {
@@ -109,7 +119,20 @@ func (c *Controller) Attachments(ctx context.Context, n, name hnv.Name) ([]v1.At
 			}
 		}
 	}
+	out = append(out, aside...)
+	slices.SortFunc(out, func(a, b v1.AttachmentStatus) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
+}
+
+// eachAside goes through what of a kind is stored for the tenant and not made.
+func eachAside[T hnv.Object](s Store, n hnv.Name, fn func(f *hnv.Fabric, o T, why string)) {
+	s.View(func(f *hnv.Fabric) {
+		for _, x := range f.Aside(n) {
+			if o, ok := x.Object.(T); ok {
+				fn(f, o, x.Why.Error())
+			}
+		}
+	})
 }
 
 // S2SStatus gives the state of a tenant's connections, of one if it is named.
@@ -131,7 +154,15 @@ func (c *Controller) S2SStatus(ctx context.Context, n, name hnv.Name) ([]v1.S2SS
 			}
 		}
 	})
-	if name.IsValid() && len(conns) == 0 {
+	out := []v1.S2SStatus{}
+	eachAside(c.o.Store, n, func(_ *hnv.Fabric, conn hnv.S2SConnection, why string) {
+		if !name.IsValid() || conn.Name == name {
+			x := describeConnection(conn, netip.AddrPort{})
+			x.Phase, x.Message = v1.PhaseError, why
+			out = append(out, x)
+		}
+	})
+	if name.IsValid() && len(conns)+len(out) == 0 {
 		return nil, fmt.Errorf("site-to-site connection %s/%s does not exist: %w", n, name, hnv.ErrNotFound)
 	}
 	now := map[string]s2s.TunnelState{}
@@ -142,7 +173,6 @@ func (c *Controller) S2SStatus(ctx context.Context, n, name hnv.Name) ([]v1.S2SS
 			now[t.Name] = t
 		}
 	}
-	out := []v1.S2SStatus{}
 	for _, conn := range conns {
 		x := describeConnection(conn, at[conn.Name])
 		x.Phase, x.Message = s.phase(condTunnels)
@@ -151,6 +181,7 @@ func (c *Controller) S2SStatus(ctx context.Context, n, name hnv.Name) ([]v1.S2SS
 		}
 		out = append(out, x)
 	}
+	slices.SortFunc(out, func(a, b v1.S2SStatus) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
 }
 

@@ -117,6 +117,49 @@ func TestAttachmentsAreGuarded(t *testing.T) {
 	eventually(t, "the rules go", func() bool { return slices.Contains(e.of(namespace), removed) })
 }
 
+// What does not fit the machine's uplinks any more is told, and all else is made.
+func TestSetAside(t *testing.T) {
+	m, e := siteMemory(t), newEngines()
+	for _, o := range []hnv.Object{
+		hnv.Attachment{Tenant: contoso, Name: must(hnv.ParseName("dc")), Uplink: "dc", VLAN: 7, Addresses: []netip.Prefix{pfx("198.51.100.2/24")}},
+		theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey()),
+	} {
+		if c, ok := o.(hnv.S2SConnection); ok {
+			c.LocalAddress, c.ListenPort = addr("198.51.100.2"), 51820
+			o = c
+		}
+		if err := m.f.Load([]hnv.Change{{Put: o}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, _ := startSites(t, m, e, nil)
+	eventually(t, "both tenants are there", func() bool {
+		return c.phaseOf(t, contoso) == v1.PhaseDegraded && c.phaseOf(t, fabrikam) == v1.PhaseReady
+	})
+	s, err := c.TenantStatus(context.Background(), contoso)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(s.Conditions, func(c v1.Condition) bool { return c.Type == condFits })
+	if i < 0 || s.Conditions[i].Status || !strings.Contains(s.Conditions[i].Message, "which has no VLANs") || !strings.Contains(s.Conditions[i].Message, "contoso/hq") {
+		t.Errorf("%+v", s.Conditions)
+	}
+	if a, err := c.Attachments(context.Background(), contoso, must(hnv.ParseName("dc"))); err != nil || len(a) != 1 || a[0].Phase != v1.PhaseError || !strings.Contains(a[0].Message, "VLAN") {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if x, err := c.S2SStatus(context.Background(), contoso, hnv.Name{}); err != nil || len(x) != 1 || x[0].Phase != v1.PhaseError {
+		t.Errorf("%+v, %v", x, err)
+	}
+	if calls := e.of("contoso"); slices.Contains(calls, "forward 1") || slices.Contains(calls, "agent") {
+		t.Errorf("it is made: %v", calls)
+	}
+	m.change(put(hnv.Attachment{Tenant: contoso, Name: must(hnv.ParseName("dc")), Uplink: "dc", Addresses: []netip.Prefix{pfx("198.51.100.2/24")}}))
+	eventually(t, "all of it is made", func() bool {
+		calls := e.of("contoso")
+		return c.phaseOf(t, contoso) == v1.PhaseReady && slices.Contains(calls, "forward 1") && slices.Contains(calls, "agent")
+	})
+}
+
 // Two tenants with the same tunnels and peers have an agent each that is told all of
 // it; what is taken away again takes the agent along.
 func TestAgentsAreTold(t *testing.T) {

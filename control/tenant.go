@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ const (
 	condNAT         = "NATReady"
 	condPort        = "PortReady"
 	condForward     = "ForwardReady"
+	condFits        = "ConfigurationFits" // there while something does not
 )
 
 // tenant is one tenant's reconciler.
@@ -139,6 +141,7 @@ func (t *tenant) view() (d Desired, ok bool) {
 // enter it, and tells nobody of routes before it forwards.
 func (t *tenant) build(ctx context.Context, d Desired) (repaired []string, err error) {
 	var errs []error
+	t.tellAside(d)
 	open := true // whether the port may be there
 	switch {
 	case d.Blocked != "":
@@ -170,6 +173,16 @@ func (t *tenant) build(ctx context.Context, d Desired) (repaired []string, err e
 		t.keeper.again() // its namespace may be another one, of the same name
 	}
 	return repaired, errors.Join(errs...)
+}
+
+// tellAside says what of the tenant's is not made, as it does not fit this machine.
+func (t *tenant) tellAside(d Desired) {
+	if len(d.Aside) == 0 {
+		t.status.drop(condFits)
+		return
+	}
+	t.status.set(condFits, false, "SetAside", strings.Join(d.Aside, "; ")+
+		": nothing is made of it: change or delete it, or put back what was in the configuration file of gatewayd before")
 }
 
 // delegate tells the compartment's agent what to do, if it is to have one. Where the
@@ -394,7 +407,7 @@ func (t *tenant) teardown(ctx context.Context) error {
 
 // phase sums the conditions up.
 func phase(conds []v1.Condition, pending bool, lastRepair *v1.Repair, now time.Time, interval time.Duration) v1.Phase {
-	partial := map[string]bool{condTunnels: true, condSpeaker: true, condForward: true} // other ways work
+	partial := map[string]bool{condTunnels: true, condSpeaker: true, condForward: true, condFits: true} // other ways work
 	degraded := false
 	for _, c := range conds {
 		if !c.Status {

@@ -58,7 +58,7 @@ func (f *Fabric) admitTenant(t Tenant) error {
 	if g == nil {
 		return nil
 	}
-	if !slices.Contains(f.site.Uplinks, g.Uplink) {
+	if !slices.Contains(f.site.Uplinks, g.Uplink) && !f.loading {
 		return notFoundf("tenant %s: uplink %q is not one of this gateway's: %s", t.Name, g.Uplink, listOr(f.site.Uplinks, "the configuration file names none"))
 	}
 	if g.NAT == nil {
@@ -423,6 +423,7 @@ func (f *Fabric) dependents(old Tenant) int {
 	if _, ok := f.routers[old.Name]; ok {
 		n++
 	}
+	n += len(f.Aside(old.Name))
 	free := func(v VSID) bool {
 		_, mine := old.Subnet(v)
 		_, taken := f.owners[v]

@@ -43,6 +43,9 @@ type Fabric struct {
 	rdids  map[RDID]Name       // derived
 	groups map[netip.Addr]Name // derived: whose broadcasts a PA multicast group carries
 	index  index               // derived
+
+	aside   map[id]SetAside
+	loading bool // what is applied is stored already
 }
 
 // NewFabric gives the empty state of a machine.
@@ -67,6 +70,8 @@ func NewFabric(site Site) *Fabric {
 		rdids:  map[RDID]Name{},
 		groups: map[netip.Addr]Name{},
 		index:  newIndex(),
+
+		aside: map[id]SetAside{},
 	}
 }
 
@@ -115,7 +120,12 @@ func (f *Fabric) Apply(changes []Change) (undo func(), err error) {
 	var log []Object // what stood before each change; nil object: nothing
 	var done []Change
 	released := f.release(ordered)
+	var back []SetAside
 	undo = func() {
+		for _, s := range back {
+			f.take(s.Object)
+			f.aside[idOf(s.Object)] = s
+		}
 		for i := len(done) - 1; i >= 0; i-- {
 			f.take(done[i].object())
 			if log[i] != nil {
@@ -143,6 +153,7 @@ func (f *Fabric) Apply(changes []Change) (undo func(), err error) {
 		undo()
 		return nil, errors.Join(errs...)
 	}
+	back = f.readmit(done)
 	return undo, nil
 }
 
@@ -222,6 +233,11 @@ func (f *Fabric) release(changes []Change) map[Name]Tenant {
 func (f *Fabric) one(c Change, released map[Name]Tenant) (before Object, err error) {
 	o := c.object()
 	before, exists := f.standing(o)
+	if len(f.aside) > 0 {
+		if s, ok := f.aside[idOf(o)]; ok {
+			before = s
+		}
+	}
 	if t, ok := c.Put.(Tenant); ok {
 		if old, was := released[t.Name]; was {
 			before, exists = old, true
@@ -240,6 +256,9 @@ func (f *Fabric) one(c Change, released map[Name]Tenant) (before Object, err err
 		return before, nil
 	}
 	if exists && c.Create {
+		if s, ok := before.(SetAside); ok {
+			before = s.Object
+		}
 		return nil, f.alreadyThere(before)
 	}
 	if t, ok := o.(Tenant); ok && exists {
@@ -330,6 +349,8 @@ func (f *Fabric) alreadyThere(o Object) error {
 // place and take are the only writers of the maps.
 func (f *Fabric) place(o Object) {
 	switch o := o.(type) {
+	case SetAside:
+		f.aside[idOf(o.Object)] = o
 	case Tenant:
 		o.drawn = false
 		f.tenants[o.Name] = o
@@ -382,6 +403,9 @@ func (f *Fabric) place(o Object) {
 }
 
 func (f *Fabric) take(o Object) {
+	if len(f.aside) > 0 {
+		delete(f.aside, idOf(o))
+	}
 	switch o := o.(type) {
 	case Tenant:
 		t, ok := f.tenants[o.Name]

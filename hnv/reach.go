@@ -93,7 +93,7 @@ func idOf(o Object) id { return id{o.Kind(), o.Key()} }
 // reachesOut tells whether the tenant has anything but NAT.
 func (f *Fabric) reachesOut(n Name) bool {
 	_, router := f.routers[n]
-	return router || len(f.attachments[n])+len(f.connections[n])+len(f.neighbours[n]) > 0
+	return router || len(f.attachments[n])+len(f.connections[n])+len(f.neighbours[n]) > 0 || len(f.Aside(n)) > 0
 }
 
 // reach checks one tenant's ways outside.

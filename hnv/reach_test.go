@@ -220,3 +220,123 @@ func TestSiteChecks(t *testing.T) {
 		t.Errorf("refused by a hook: %v", err)
 	}
 }
+
+// What is stored and does not fit the machine any more is set aside: it is shown, in
+// nobody's way, can be replaced and deleted, and comes back when it fits.
+func TestSetAside(t *testing.T) {
+	before := Site{Uplinks: []string{"internet", "dc"}, PAInterfaces: site.PAInterfaces, UplinkKinds: map[string]string{"dc": UplinkMACVLAN}}
+	now := Site{Uplinks: []string{"internet", "dc"}, PAInterfaces: site.PAInterfaces, UplinkKinds: map[string]string{"dc": UplinkVLAN}}
+	foot := attachment("contoso", "dc", "198.51.100.2/24")
+	foot.Uplink = "dc"
+	hq := connection("contoso", "hq", 1, 2)
+	hq.LocalAddress = addr("198.51.100.2")
+	tor := bgpPeer("contoso", "tor", "198.51.100.1", 65100)
+	tor.Local = addr("198.51.100.2")
+	stored := []Object{
+		tenant("contoso", 5001, "203.0.113.10"), tenant("fabrikam", 6001, "203.0.113.20"), foot, hq, connection("contoso", "branch", 3, 4),
+		router("contoso", 64512), tor, bgpPeer("contoso", "hq", "169.254.0.2", 65001),
+	}
+	f := NewFabric(before)
+	var all []Change
+	for _, o := range stored {
+		all = append(all, Change{Put: o})
+	}
+	if _, err := f.Apply(all); err != nil {
+		t.Fatal(err)
+	}
+	load := func() *Fabric {
+		t.Helper()
+		g := NewFabric(now)
+		for _, k := range Kinds() {
+			for _, o := range f.List(k) {
+				if err := g.Load([]Change{{Put: o}}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		return g
+	}
+	contoso := must(ParseName("contoso"))
+	keys := func(f *Fabric) (out []string) {
+		for _, s := range f.Aside(contoso) {
+			out = append(out, s.Key())
+		}
+		return out
+	}
+	g := load()
+	if got := strings.Join(keys(g), " "); got != "contoso/dc contoso/hq contoso/tor" || !strings.Contains(g.Aside(contoso)[0].Why.Error(), "give the VLAN") {
+		t.Fatalf("aside are %s", got)
+	}
+	if len(g.Attachments(contoso)) != 0 || len(g.Connections(contoso)) != 1 || len(g.BGPPeers(contoso)) != 1 || len(g.Aside(must(ParseName("fabrikam")))) != 0 {
+		t.Error("what does not fit is made, or what fits is not")
+	}
+	for _, k := range Kinds() {
+		if len(g.List(k)) != len(f.List(k)) {
+			t.Errorf("%s: %d are listed, of %d", k, len(g.List(k)), len(f.List(k)))
+		}
+	}
+	if _, ok := g.Get(KindAttachment, foot.Key()); !ok {
+		t.Error("it is not found")
+	}
+	apply := func(changes ...Change) (undo func()) {
+		t.Helper()
+		undo, err := g.Apply(changes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return undo
+	}
+	// Others are not held up, it cannot be made, and the tenant does not lose it.
+	apply(Change{Put: connection("fabrikam", "hq", 5, 6)}, Change{Put: connection("contoso", "third", 7, 8)})
+	alone, _ := g.Tenant(contoso)
+	alone.Gateway = nil
+	for _, c := range []Change{{Put: foot}, {Put: foot, Create: true}, {Put: alone}, {Delete: alone}} {
+		if _, err := g.Apply([]Change{c}); err == nil {
+			t.Errorf("%+v was taken", c)
+		}
+	}
+	if len(keys(g)) != 3 {
+		t.Errorf("aside are %v", keys(g))
+	}
+	// Deleted and undone, it is as before.
+	undo := apply(Change{Delete: hq})
+	if len(keys(g)) != 2 {
+		t.Errorf("aside are %v", keys(g))
+	}
+	undo()
+	if len(keys(g)) != 3 || len(g.Connections(contoso)) != 2 {
+		t.Errorf("aside are %v", keys(g))
+	}
+	// Once it fits, what was aside because of it comes back too; and goes again.
+	fits := foot
+	fits.VLAN = 7
+	undo = apply(Change{Put: fits})
+	if len(keys(g)) != 0 || len(g.Attachments(contoso)) != 1 || len(g.Connections(contoso)) != 3 || len(g.BGPPeers(contoso)) != 2 {
+		t.Errorf("aside are %v", keys(g))
+	}
+	undo()
+	if len(keys(g)) != 3 || len(g.Attachments(contoso)) != 0 || len(g.Connections(contoso)) != 2 {
+		t.Errorf("undone, aside are %v", keys(g))
+	}
+	g = load()
+	cascade, err := g.Cascade(contoso)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(cascade...)
+	if _, ok := g.Tenant(contoso); ok || len(g.List(KindAttachment))+len(g.List(KindBGPPeer)) != 0 {
+		t.Error("something is left of the tenant")
+	}
+	// What was never right is no matter of the machine.
+	if err := g.Load([]Change{{Put: attachment("nobody", "dc", "198.51.100.2/24")}}); err == nil {
+		t.Error("an attachment of nobody's was loaded")
+	}
+	lost := tenant("contoso", 5001, "203.0.113.10")
+	lost.Gateway.Uplink = "gone"
+	if _, err := g.Apply([]Change{{Put: lost}}); err == nil {
+		t.Error("an uplink that is not there was taken")
+	}
+	if err := g.Load([]Change{{Put: lost}}); err != nil {
+		t.Error(err)
+	}
+}

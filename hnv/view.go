@@ -8,8 +8,16 @@ import (
 	"strings"
 )
 
-// Get finds one object.
+// Get finds one object, also one that is set aside.
 func (f *Fabric) Get(k Kind, key string) (Object, bool) {
+	if o, ok := f.get(k, key); ok || len(f.aside) == 0 {
+		return o, ok
+	}
+	s, ok := f.aside[id{k, key}]
+	return s.Object, ok
+}
+
+func (f *Fabric) get(k Kind, key string) (Object, bool) {
 	switch k {
 	case KindTenant:
 		t, ok := f.tenants[Name{key}]
@@ -82,8 +90,17 @@ func (f *Fabric) getRecord(key string) (Object, bool) {
 	return found(r, ok)
 }
 
-// List gives all objects of a kind in a stable order.
+// List gives all objects of a kind in a stable order, also those that are set aside.
 func (f *Fabric) List(k Kind) []Object {
+	out := f.list(k)
+	if aside := f.asideOf(k); len(aside) > 0 {
+		out = append(out, aside...)
+		slices.SortFunc(out, compareKeys)
+	}
+	return out
+}
+
+func (f *Fabric) list(k Kind) []Object {
 	switch k {
 	case KindTenant:
 		return objects(f.Tenants())
@@ -283,6 +300,9 @@ func (f *Fabric) Cascade(n Name) ([]Change, error) {
 	}
 	if r, ok := f.routers[n]; ok {
 		out = append(out, Change{Delete: r})
+	}
+	for _, s := range f.Aside(n) {
+		out = append(out, Change{Delete: s.Object})
 	}
 	return out, nil
 }

@@ -69,7 +69,8 @@ func (s *Store) load(ctx context.Context) (*state, error) {
 }
 
 // apply puts what was read in the order of dependencies, one by one, so that one
-// refusal does not hide another; tenants together with their ACLs, of which each
+// refusal does not hide another, and what of a tenant's ways outside does not fit can
+// be set aside; tenants together with their ACLs, of which each
 // may name the other. It adds to the errors.
 func (st *state) apply(byKind map[hnv.Kind][]hnv.Object, bad []error) []error {
 	acls := map[string][]hnv.Object{} // by tenant
@@ -95,7 +96,7 @@ func (st *state) apply(byKind map[hnv.Kind][]hnv.Object, bad []error) []error {
 				}
 			}
 			st.objects += len(set)
-			if _, err := st.fabric.Apply(set); err != nil {
+			if err := st.fabric.Load(set); err != nil {
 				bad = append(bad, inStore(k, o, err)...)
 			}
 		}

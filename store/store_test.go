@@ -423,15 +423,40 @@ func TestLoadNamesTheKey(t *testing.T) {
 	}
 }
 
+// An uplink that is another one in the configuration now, or gone, keeps what is stored
+// for it from being made, not from being read, changed and stored again.
 func TestSiteThatLostItsUplink(t *testing.T) {
-	dir := t.TempDir()
+	dir, contoso := t.TempDir(), must(hnv.ParseName("contoso"))
 	s := open(t, dir)
-	if _, err := s.Update(t.Context(), put(twoTenants()...)); err != nil {
+	edge := hnv.Attachment{Tenant: contoso, Name: must(hnv.ParseName("edge")), Uplink: "internet", Addresses: []netip.Prefix{netip.MustParsePrefix("203.0.113.77/32")}}
+	if _, err := s.Update(t.Context(), put(append(twoTenants(), edge)...)); err != nil {
 		t.Fatal(err)
 	}
+	want := contents(s)
 	s.Close()
-	_, err := Open(t.Context(), Options{Dir: dir, Site: hnv.Site{PAInterfaces: []string{"eth1"}}, Log: slog.New(slog.DiscardHandler)})
-	if err == nil || !strings.Contains(err.Error(), "/hnvgate/v1/tenant/contoso") || !strings.Contains(err.Error(), "internet") {
-		t.Errorf("error %v", err)
+	for _, now := range []hnv.Site{
+		{PAInterfaces: []string{"eth1"}},
+		{PAInterfaces: []string{"eth1"}, Uplinks: []string{"internet"}, UplinkKinds: map[string]string{"internet": hnv.UplinkVLAN}},
+	} {
+		s, err := Open(t.Context(), Options{Dir: dir, Site: now, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.View(func(f *hnv.Fabric) {
+			if aside := f.Aside(contoso); len(aside) != 1 || len(f.Attachments(contoso)) != 0 {
+				t.Errorf("aside are %v", aside)
+			}
+		})
+		if !reflect.DeepEqual(contents(s), want) {
+			t.Error("what is stored is not what was stored")
+		}
+		s.Close()
 	}
+	s = open(t, dir)
+	s.View(func(f *hnv.Fabric) {
+		if len(f.Aside(contoso)) != 0 || len(f.Attachments(contoso)) != 1 {
+			t.Error("it is aside although it fits again")
+		}
+	})
+	s.Close()
 }
