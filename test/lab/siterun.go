@@ -261,3 +261,13 @@ func (l *Lab) stop(ctx context.Context, name string, sig syscall.Signal) error {
 	}
 	return l.gone(ctx, name, id)
 }
+
+// MoveSite has the site's I-th tunnel listen, and send, at another port.
+func (l *Lab) MoveSite(ctx context.Context, site string, i int, port uint16) error {
+	s, err := l.topo.Site(site)
+	if err != nil {
+		return err
+	}
+	_, err = l.wg(ctx, s, i, "", "set", fmt.Sprintf("wg%d", i), "listen-port", strconv.Itoa(int(port)))
+	return err
+}

@@ -66,6 +66,11 @@ func TestSites(t *testing.T) {
 		{"initiations", sitesInitiations},
 		{"killed", sitesKilled},
 		{"IPv6", sitesIPv6},
+		{"mapped", sitesMapped},
+		{"replayed", sitesReplayed},
+		{"marked", sitesMarked},
+		{"moved", sitesMoved},
+		{"crowded", sitesCrowded},
 	} {
 		if !t.Run(x.name, x.test) {
 			explainSites(t)
