@@ -246,19 +246,6 @@ func TestNews(t *testing.T) {
 	hear(r.apply(s, "again").PID)
 }
 
-// Whatever the kernel's events look like, they are read to their end and no further.
-func FuzzNews(f *testing.F) {
-	f.Add([]byte("\x01\x00\x00\x00\x08\x00\x00\x00\x00\x00\x00\x00\x10\x00\x00\x00news\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		n := news{who: map[int32]hnv.Name{1: name(t)}}
-		n.each(b, func(who hnv.Name) {
-			if who != name(t) {
-				t.Errorf("news of %s", who)
-			}
-		})
-	})
-}
-
 // An agent that runs and answers nothing is ended after some patience, and the next
 // one does its work.
 func TestStuckAgent(t *testing.T) {
