@@ -327,7 +327,8 @@ func sitesMarked(t *testing.T) {
 	if rows := dissect(t, outside, fmt.Sprintf("ip.dsfield.dscp==%d && !(%s)", dscp, mine), "ip.src", "ip.dst"); len(rows) > 0 {
 		t.Errorf("others have the mark: %v", rows[0])
 	}
-	if rows := dissect(t, outside, "ip.flags.mf==1 || ip.frag_offset>0 || ip.len>1500", "ip.src", "ip.len"); len(rows) > 0 {
+	// Not by their length: the kernel hands over several as one between virtual links.
+	if rows := dissect(t, outside, "ip.flags.mf==1 || ip.frag_offset>0", "ip.src", "ip.len"); len(rows) > 0 {
 		t.Errorf("the tunnel's packets do not fit the path: %v", rows[0])
 	}
 	most := before.MTU - 40
