@@ -47,7 +47,7 @@ func openPath(c config.Config, log *slog.Logger, open func(offload.Options) (*of
 }
 
 func fastOptions(c config.Config, log *slog.Logger) offload.Options {
-	return offload.Options{Instance: c.Instance, NATOffload: c.NATOffload.Possible(), Log: log}
+	return offload.Options{Instance: c.Instance, NATOffload: c.NATOffload.Possible() && len(c.Uplinks) > 0, Log: log}
 }
 
 // wire tells the Wire of the path. Where gatewayd forwards, it takes over from what
@@ -128,7 +128,7 @@ func (p path) uplinkFeatures(c config.Config) []v1.Feature {
 func (p path) untranslated(c config.Config) string {
 	switch {
 	case !c.NATOffload.Possible():
-		return "the configuration does not ask for it (natOffload: true)"
+		return "the configuration says so (natOffload: false)"
 	case p.uplink == nil && p.slow != "":
 		return "it needs the uplink's programs: " + p.slow
 	case p.uplink == nil:

@@ -63,9 +63,9 @@ func TestUplinkFeatures(t *testing.T) {
 		want   string
 	}{
 		{path{}, config.Config{}, "[]"},
-		{path{}, config.Config{Uplinks: up}, "[{uplink kernel the dataplane's path is go} {nat-offload kernel the configuration does not ask for it (natOffload: true)}]"},
+		{path{}, config.Config{Uplinks: up, NATOffload: config.OffloadAll}, "[{uplink kernel the dataplane's path is go} {nat-offload kernel it needs the uplink's programs: the dataplane's path is go}]"},
 		{path{slow: "no room"}, config.Config{Uplinks: up, NATOffload: config.OffloadAll}, "[{uplink kernel no room} {nat-offload kernel it needs the uplink's programs: no room}]"},
-		{path{uplink: new(offload.Uplink)}, config.Config{Uplinks: up}, "[{uplink ebpf } {nat-offload kernel the configuration does not ask for it (natOffload: true)}]"},
+		{path{uplink: new(offload.Uplink)}, config.Config{Uplinks: up, NATOffload: config.OffloadNone}, "[{uplink ebpf } {nat-offload kernel the configuration says so (natOffload: false)}]"},
 	} {
 		if got := fmt.Sprint(c.path.uplinkFeatures(c.config)); got != c.want {
 			t.Errorf("%s, not %s", got, c.want)

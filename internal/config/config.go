@@ -88,7 +88,7 @@ type NATOffload string
 
 // The choices. The first two read as what YAML has for yes and no.
 const (
-	OffloadAll   NATOffload = "true"    // all tenants' but of those that say «off»
+	OffloadAll   NATOffload = "true"    // all tenants' but of those that say «off»; the default
 	OffloadNone  NATOffload = "false"   // nobody's
 	OffloadAsked NATOffload = "tenants" // those of tenants that say «on»
 )
@@ -120,7 +120,7 @@ func Load(path string) (Config, error) {
 func Parse(b []byte) (Config, error) {
 	c := Config{
 		Instance: "hnv", StateDir: "/var/lib/hnvgate", Socket: "/run/hnvgate/gatewayd.sock",
-		Log: Log{Level: "info", Format: "text"}, ACLDefault: "allow", Path: PathAuto, NATOffload: OffloadNone,
+		Log: Log{Level: "info", Format: "text"}, ACLDefault: "allow", Path: PathAuto, NATOffload: OffloadAll,
 	}
 	if err := decode(b, &c); err != nil {
 		return Config{}, err

@@ -29,7 +29,7 @@ func TestParse(t *testing.T) {
 	want := Config{
 		Instance: "gw1", StateDir: "/var/lib/gw1", Socket: "/run/gw1.sock", SocketGroup: "netadmin",
 		Log: Log{"debug", "json"}, PAInterfaces: []string{"pa0", "pa1"},
-		Uplinks: []Uplink{{"internet", KindRouted, "ext0"}}, ACLDefault: "allow", Path: PathEBPF, NATOffload: OffloadNone,
+		Uplinks: []Uplink{{"internet", KindRouted, "ext0"}}, ACLDefault: "allow", Path: PathEBPF, NATOffload: OffloadAll,
 		SecretsKeyFile: "/var/lib/gw1/secrets.key",
 		Agents:         Agents{Binary: "/opt/compartmentd", RunDir: "/run/agents", Cgroup: "/sys/fs/cgroup/hnv", MemoryMiB: 64, CPUPercent: defaultAgentCPU},
 	}
@@ -48,7 +48,7 @@ func TestDefaults(t *testing.T) {
 
 func TestNATOffload(t *testing.T) {
 	for text, want := range map[string]NATOffload{
-		"": OffloadNone, "natOffload: true": OffloadAll, "natOffload: false": OffloadNone, "natOffload: tenants": OffloadAsked, `natOffload: "true"`: OffloadAll,
+		"": OffloadAll, "natOffload: true": OffloadAll, "natOffload: false": OffloadNone, "natOffload: tenants": OffloadAsked, `natOffload: "true"`: OffloadAll,
 	} {
 		if c, err := Parse([]byte("paInterfaces: [pa0]\n" + text)); err != nil || c.NATOffload != want || want.Possible() != (want != OffloadNone) {
 			t.Errorf("%q: %q, %v; want %q", text, c.NATOffload, err, want)

@@ -60,8 +60,8 @@ func (l *Lab) Config(machine string) string {
 			text += fmt.Sprintf("  - {name: %s, kind: %s, interface: %s}\n", u.Name, u.Kind, u.Interface)
 		}
 	}
-	if l.opts.NATOffload {
-		text += "natOffload: true\n"
+	if l.opts.NATOffload != "" {
+		text += fmt.Sprintf("natOffload: %s\n", l.opts.NATOffload)
 	}
 	text += "peers:\n"
 	for _, other := range l.topo.product() {

@@ -25,9 +25,9 @@ type Options struct {
 	Topology Topology // the zero value is Default()
 	Bin      string   // folder of hnvlab, gatewayd and gatewayctl; "": beside the running program
 	Path     string   // of packets through gatewayd: auto, ebpf or go; "": auto
-	// NATOffload has connections translated in the kernel's programs, where those are
-	// the path.
-	NATOffload bool
+	// NATOffload is gatewayd's natOffload: whose connections are translated in the
+	// kernel's programs, where those are the path; "": the default.
+	NATOffload string
 	// BFD is between packets that watch the ways to sites, both ways; three missing
 	// ones end a session. 0 is 200 ms.
 	BFD time.Duration

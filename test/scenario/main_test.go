@@ -51,7 +51,7 @@ func withWorld(m *testing.M) int {
 	if err := lab.Sweep(labPrefix); err != nil {
 		return complain(err)
 	}
-	world, err = lab.New(labPrefix+strconv.Itoa(os.Getpid()), lab.Options{Bin: bin, Path: os.Getenv("HNVGATE_PATH"), NATOffload: os.Getenv("HNVGATE_NAT_OFFLOAD") != ""})
+	world, err = lab.New(labPrefix+strconv.Itoa(os.Getpid()), lab.Options{Bin: bin, Path: os.Getenv("HNVGATE_PATH"), NATOffload: os.Getenv("HNVGATE_NAT_OFFLOAD")})
 	if err != nil {
 		return complain(err)
 	}
