@@ -26,13 +26,13 @@ func Check(f *hnv.Fabric, n hnv.Name) error {
 		}
 	}
 	// Secrets stand for those that are not looked at.
-	any := func(hnv.Secret) (string, error) { return s2s.NewPrivateKey().Reveal(), nil }
+	any := func(hnv.SecretPlace, hnv.Secret) (string, error) { return s2s.NewPrivateKey().Reveal(), nil }
 	tunnels, err := tunnelSpec(f, t, any)
 	if err == nil && tunnels != nil {
 		err = tunnels.Check()
 	}
 	errs = append(errs, err)
-	word := func(hnv.Secret) (string, error) { return "password", nil }
+	word := func(hnv.SecretPlace, hnv.Secret) (string, error) { return "password", nil }
 	speaker, err := speakerSpec(f, t, word)
 	if err == nil && speaker != nil {
 		err = speaker.Check()

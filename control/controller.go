@@ -28,7 +28,7 @@ type Options struct {
 	// Neighbours tells how much room the kernel has for neighbours; nil: the usual.
 	Neighbours Neighbours
 	// Open gives what a sealed secret holds; nil: none can be opened.
-	Open func(hnv.Secret) (string, error)
+	Open func(hnv.SecretPlace, hnv.Secret) (string, error)
 	// Uplinks are the interfaces of this machine's uplinks by name.
 	Uplinks map[string]string
 	// NATOffload has the connections that compartments have established translated
@@ -71,7 +71,7 @@ func (o *Options) defaults() {
 		o.ParallelAgent = 8
 	}
 	if o.Open == nil {
-		o.Open = func(hnv.Secret) (string, error) { return "", errNoKey }
+		o.Open = func(hnv.SecretPlace, hnv.Secret) (string, error) { return "", errNoKey }
 	}
 }
 

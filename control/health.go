@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,11 +44,45 @@ func (h *health) look() v1.Condition {
 	return next
 }
 
+// condSecrets tells, while it is there, that stored secrets cannot be opened: their
+// agents run on with what they were told before, and cannot be told anything else.
+const condSecrets = "SecretsReady"
+
+// secretsCondition names the tenants whose secrets cannot be opened; false: there are
+// none.
+func (c *Controller) secretsCondition() (v1.Condition, bool) {
+	var whose []string
+	var since time.Time
+	for _, n := range c.known() {
+		t := c.find(n)
+		if t == nil {
+			continue
+		}
+		t.keeper.mu.Lock()
+		fault, at := t.keeper.fault, t.keeper.faultSince
+		t.keeper.mu.Unlock()
+		if fault == nil {
+			continue
+		}
+		whose = append(whose, n.String())
+		if since.IsZero() || at.Before(since) {
+			since = at
+		}
+	}
+	return v1.Condition{
+		Type: condSecrets, Reason: "KeyFailed", Since: since,
+		Message: "keys and passwords of " + strings.Join(whose, ", ") + " cannot be opened: their tunnels and BGP run on as they were told last, and what is changed of them has no effect, nor do they come back once their agent has ended: bring back the key file that they were stored with and start gatewayd again, or set them anew",
+	}, len(whose) > 0
+}
+
 // conditions are those of the gateway as a whole.
 func (c *Controller) conditions() []v1.Condition {
 	out := slices.Concat(c.provider.conditions(), []v1.Condition{c.health.look()})
 	if room, ok := c.neighbours.condition(c.attachedTenants()); ok {
 		out = append(out, room)
+	}
+	if lost, ok := c.secretsCondition(); ok {
+		out = append(out, lost)
 	}
 	return out
 }

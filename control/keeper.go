@@ -42,19 +42,21 @@ type keeper struct {
 
 	work sync.Mutex // held while the agent is told or ended
 
-	mu      sync.Mutex
-	cancel  context.CancelFunc // ends the step that is being made; nil: none is
-	duty    *duty              // nil: no agent is wanted
-	fault   error              // why the agent is not told all that is wanted
-	where   agent.Compartment
-	present bool // there may be an agent, or what one left
-	told    agent.State
-	asked   uint64 // how often the agent was asked how it is
-	heard   uint64 // which time gave told: answers may overtake each other
-	tunnels s2s.State
-	speaker bgp.State
-	taken   uint64 // generation of the routes that were fetched last
-	restart int    // how often it had been started again then
+	mu     sync.Mutex
+	cancel context.CancelFunc // ends the step that is being made; nil: none is
+	duty   *duty              // nil: no agent is wanted
+	fault  error              // why the agent is not told all that is wanted
+	// faultSince is when the fault came; it outlives it.
+	faultSince time.Time
+	where      agent.Compartment
+	present    bool // there may be an agent, or what one left
+	told       agent.State
+	asked      uint64 // how often the agent was asked how it is
+	heard      uint64 // which time gave told: answers may overtake each other
+	tunnels    s2s.State
+	speaker    bgp.State
+	taken      uint64 // generation of the routes that were fetched last
+	restart    int    // how often it had been started again then
 }
 
 func newKeeper(t *tenant) *keeper {
@@ -105,6 +107,9 @@ func (k *keeper) withhold() {
 func (k *keeper) fail(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.fault == nil {
+		k.faultSince = time.Now()
+	}
 	k.fault = err
 	for _, cond := range []string{condTunnels, condSpeaker} {
 		k.t.status.set(cond, false, "KeyFailed", err.Error())

@@ -24,7 +24,7 @@ func speakerSpec(f *hnv.Fabric, t hnv.Tenant, open opener) (*bgp.Spec, error) {
 	for _, p := range f.BGPPeers(t.Name) {
 		peer := p.Peer
 		if p.Password != "" {
-			word, err := open(p.Password)
+			word, err := open(p.PasswordPlace(), p.Password)
 			if err != nil {
 				return nil, fmt.Errorf("password of BGP peer %s: %w", peer.Name, err)
 			}

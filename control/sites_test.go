@@ -26,7 +26,7 @@ var (
 )
 
 // unseal opens what was sealed by writing "sealed " before it.
-func unseal(s hnv.Secret) (string, error) {
+func unseal(_ hnv.SecretPlace, s hnv.Secret) (string, error) {
 	text, ok := strings.CutPrefix(string(s), "sealed ")
 	if !ok {
 		return "", errors.New("not sealed under this key")
@@ -275,8 +275,22 @@ func TestAnothersKey(t *testing.T) {
 	if err != nil || !strings.Contains(st[0].Message, "not sealed under this key") || strings.Contains(st[0].Message, "somebody") {
 		t.Errorf("status is %+v, %v", st, err)
 	}
+	secrets := func() (v1.Condition, bool) {
+		s := c.Status(nil)
+		i := slices.IndexFunc(s.Conditions, func(c v1.Condition) bool { return c.Type == condSecrets })
+		if i < 0 {
+			return v1.Condition{}, false
+		}
+		return s.Conditions[i], true
+	}
+	if cond, ok := secrets(); !ok || cond.Status || !strings.Contains(cond.Message, "of contoso cannot be opened") || cond.Since.IsZero() {
+		t.Errorf("the gateway says %+v", cond)
+	}
 	m.change(hnv.Change{Delete: conn})
 	eventually(t, "nothing of it is told any more", func() bool { return c.phaseOf(t, contoso) == v1.PhaseReady })
+	if cond, ok := secrets(); ok {
+		t.Errorf("the gateway still says %+v", cond)
+	}
 }
 
 // Where one key cannot be opened, what was deleted goes all the same, and what runs

@@ -169,7 +169,7 @@ func worst(s v1.GatewayStatus) v1.Phase {
 	for _, c := range s.Conditions {
 		switch {
 		case c.Status:
-		case c.Type == condStore || c.Type == condNeighbours:
+		case c.Type == condStore || c.Type == condNeighbours || c.Type == condSecrets:
 			take(v1.PhaseDegraded)
 		default:
 			take(v1.PhaseError)

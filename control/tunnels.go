@@ -9,8 +9,8 @@ import (
 	"github.com/hnvgate/hnvgate/s2s"
 )
 
-// opener gives what a sealed secret holds.
-type opener func(hnv.Secret) (string, error)
+// opener gives what a sealed secret of that place holds.
+type opener func(hnv.SecretPlace, hnv.Secret) (string, error)
 
 // tunnelSpec is what the tenant's agent is to do about tunnels; nil where there are
 // none.
@@ -32,7 +32,7 @@ func tunnelSpec(f *hnv.Fabric, t hnv.Tenant, open opener) (*s2s.Spec, error) {
 
 func tunnelOf(c hnv.S2SConnection, open opener) (s2s.Tunnel, error) {
 	t := plainTunnel(c)
-	key, err := openKey(c.PrivateKey, open)
+	key, err := openKey(c.PrivateKeyPlace(), c.PrivateKey, open)
 	if err != nil {
 		return t, fmt.Errorf("private key of connection %s: %w", c.Name, err)
 	}
@@ -41,7 +41,7 @@ func tunnelOf(c hnv.S2SConnection, open opener) (s2s.Tunnel, error) {
 		if p.PresharedKey == "" {
 			continue
 		}
-		if t.Peers[i].PresharedKey, err = openKey(p.PresharedKey, open); err != nil {
+		if t.Peers[i].PresharedKey, err = openKey(c.PresharedKeyPlace(p.Name), p.PresharedKey, open); err != nil {
 			return t, fmt.Errorf("pre-shared key of peer %s of connection %s: %w", p.Name, c.Name, err)
 		}
 	}
@@ -52,8 +52,8 @@ func tunnelOf(c hnv.S2SConnection, open opener) (s2s.Tunnel, error) {
 // with a slip of the pen.
 var errKey = errors.New("it is not a key")
 
-func openKey(sealed hnv.Secret, open opener) (s2s.Secret, error) {
-	text, err := open(sealed)
+func openKey(at hnv.SecretPlace, sealed hnv.Secret, open opener) (s2s.Secret, error) {
+	text, err := open(at, sealed)
 	if err != nil {
 		return s2s.Secret{}, err
 	}

@@ -11,6 +11,27 @@ import (
 // store.
 type Secret string
 
+// SecretPlace says which secret of which object one is: sealed for one place it opens
+// nowhere else, so that nobody makes it another tenant's.
+type SecretPlace string
+
+// PrivateKeyPlace is that of the connection's private key.
+func (c S2SConnection) PrivateKeyPlace() SecretPlace {
+	return place(KindS2SConnection, c.Key(), "privateKey")
+}
+
+// PresharedKeyPlace is that of the pre-shared key with the peer.
+func (c S2SConnection) PresharedKeyPlace(peer Name) SecretPlace {
+	return place(KindS2SConnection, c.Key(), "peers/"+peer.String()+"/presharedKey")
+}
+
+// PasswordPlace is that of the peer's password.
+func (p BGPPeer) PasswordPlace() SecretPlace { return place(KindBGPPeer, p.Key(), "password") }
+
+func place(k Kind, key, field string) SecretPlace {
+	return SecretPlace(string(k) + "/" + key + "/" + field)
+}
+
 const hiddenSecret = "(secret)"
 
 func (s Secret) String() string {

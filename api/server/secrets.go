@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	v1 "github.com/hnvgate/hnvgate/api/v1"
 	"github.com/hnvgate/hnvgate/hnv"
@@ -11,10 +12,12 @@ import (
 // Secrets keeps keys and passwords: the state holds only what Seal made of them.
 // Its errors never repeat a secret.
 type Secrets interface {
-	// Seal gives the form in which a secret may be stored.
-	Seal(plain string) (hnv.Secret, error)
-	// Open gives the secret back.
-	Open(sealed hnv.Secret) (plain string, err error)
+	// Seal gives the form in which a secret may be stored, for the one place.
+	Seal(at hnv.SecretPlace, plain string) (hnv.Secret, error)
+	// Open gives the secret back, at that place.
+	Open(at hnv.SecretPlace, sealed hnv.Secret) (plain string, err error)
+	// Outdated tells of one that an earlier release sealed in another way.
+	Outdated(sealed hnv.Secret) bool
 	// NewWireGuardKey draws a key pair.
 	NewWireGuardKey() (private string, public hnv.WGKey, err error)
 	// PublicKey gives the public key of a private one; an error tells that it is
@@ -28,8 +31,9 @@ var errNoSecrets = errors.New("this gateway has no key to keep secrets with")
 // noSecrets keeps none.
 type noSecrets struct{}
 
-func (noSecrets) Seal(string) (hnv.Secret, error) { return "", errNoSecrets }
-func (noSecrets) Open(hnv.Secret) (string, error) { return "", errNoSecrets }
+func (noSecrets) Seal(hnv.SecretPlace, string) (hnv.Secret, error) { return "", errNoSecrets }
+func (noSecrets) Open(hnv.SecretPlace, hnv.Secret) (string, error) { return "", errNoSecrets }
+func (noSecrets) Outdated(hnv.Secret) bool                         { return false }
 func (noSecrets) NewWireGuardKey() (string, hnv.WGKey, error) {
 	return "", hnv.WGKey{}, errNoSecrets
 }
@@ -87,7 +91,7 @@ func (s *sealer) connection(it item, o hnv.S2SConnection, old hnv.S2SConnection,
 				continue
 			}
 		}
-		if p.PresharedKey, err = s.keep(given, before); err != nil {
+		if p.PresharedKey, err = s.keep(o.PresharedKeyPlace(p.Name), given, before); err != nil {
 			return o, []refusal{{at: it.at, item: it.at, err: err}}
 		}
 		if in.Peers[i].HasPresharedKey && p.PresharedKey == "" {
@@ -114,14 +118,15 @@ func (s *sealer) pair(o hnv.S2SConnection, given string, old hnv.S2SConnection, 
 		if exists && old.PublicKey == public {
 			before = old.PrivateKey
 		}
-		sealed, err := s.keep(&given, before)
+		sealed, err := s.keep(o.PrivateKeyPlace(), &given, before)
 		return sealed, public, err
 	}
 	if exists && old.PrivateKey != "" {
 		if o.PublicKey.IsValid() && o.PublicKey != old.PublicKey {
 			return "", o.PublicKey, invalidf("public key %s is not that of the connection's private key, %s: leave publicKey out, or give the private key that belongs to it", o.PublicKey, old.PublicKey)
 		}
-		return old.PrivateKey, old.PublicKey, nil
+		kept, err := s.keep(o.PrivateKeyPlace(), nil, old.PrivateKey)
+		return kept, old.PublicKey, err
 	}
 	if o.PublicKey.IsValid() {
 		return "", o.PublicKey, invalidf("the private key of public key %s is not known here: give privateKey («gatewayctl s2s export-key» on the gateway that has it prints it), or leave publicKey out to have a new pair drawn", o.PublicKey)
@@ -133,7 +138,7 @@ func (s *sealer) pair(o hnv.S2SConnection, given string, old hnv.S2SConnection, 
 	if err != nil {
 		return "", public, fmt.Errorf("draw a key: %w", err)
 	}
-	sealed, err := s.secrets.Seal(private)
+	sealed, err := s.secrets.Seal(o.PrivateKeyPlace(), private)
 	if err == nil {
 		s.drawn[o.Key()] = hnv.S2SConnection{PrivateKey: sealed, PublicKey: public}
 	}
@@ -147,7 +152,7 @@ func (s *sealer) peer(it item, o, old hnv.BGPPeer) (hnv.BGPPeer, []refusal) {
 		return o, []refusal{it.wrong("password", invalidf("the password has %d bytes: TCP MD5 takes at most %d", len(*p), maxPassword))}
 	}
 	var err error
-	if o.Password, err = s.keep(in.Password, old.Password); err != nil {
+	if o.Password, err = s.keep(o.PasswordPlace(), in.Password, old.Password); err != nil {
 		return o, []refusal{{at: it.at, item: it.at, err: err}}
 	}
 	if in.HasPassword && o.Password == "" {
@@ -156,34 +161,80 @@ func (s *sealer) peer(it item, o, old hnv.BGPPeer) (hnv.BGPPeer, []refusal) {
 	return o, nil
 }
 
-// keep gives the secret as it is stored then: given nil stays, empty goes.
-func (s *sealer) keep(given *string, before hnv.Secret) (hnv.Secret, error) {
+// keep gives the secret as it is stored then: given nil stays, empty goes. What an
+// earlier release sealed is sealed anew where it can be opened.
+func (s *sealer) keep(at hnv.SecretPlace, given *string, before hnv.Secret) (hnv.Secret, error) {
 	switch {
+	case given == nil && before != "" && s.secrets.Outdated(before):
+		if plain, err := s.secrets.Open(at, before); err == nil {
+			return s.secrets.Seal(at, plain)
+		}
+		return before, nil
 	case given == nil:
 		return before, nil
 	case *given == "":
 		return "", nil
-	case before != "":
+	case before != "" && !s.secrets.Outdated(before):
 		// One that cannot be opened any more is replaced.
-		if plain, err := s.secrets.Open(before); err == nil && plain == *given {
+		if plain, err := s.secrets.Open(at, before); err == nil && plain == *given {
 			return before, nil
 		}
 	}
-	return s.secrets.Seal(*given)
+	return s.secrets.Seal(at, *given)
+}
+
+// stuck refuses a change that cannot be carried out, as a secret of the object cannot be
+// opened any more: unless it brings at least one of those anew.
+func (s *sealer) stuck(it item, old, now hnv.Object) []refusal {
+	if len(lost(s.secrets, now)) == 0 || same(old, now) {
+		return nil
+	}
+	before, after := lost(s.secrets, old), lost(s.secrets, now)
+	if len(after) < len(before) {
+		return nil
+	}
+	return []refusal{it.wrong(after[0].field, &kindError{fmt.Sprintf("%s that is kept cannot be opened (%v), so that the change would have no effect: give it anew with the change", after[0].what, after[0].err), hnv.ErrConflict})}
+}
+
+// secret is one of an object's.
+type secret struct {
+	at          hnv.SecretPlace
+	sealed      hnv.Secret
+	field, what string
+	err         error // why it cannot be opened
+}
+
+func secretsOf(o hnv.Object) []secret {
+	var out []secret
+	switch o := o.(type) {
+	case hnv.S2SConnection:
+		out = append(out, secret{at: o.PrivateKeyPlace(), sealed: o.PrivateKey, field: "privateKey", what: "the private key"})
+		for i, p := range o.Peers {
+			out = append(out, secret{at: o.PresharedKeyPlace(p.Name), sealed: p.PresharedKey,
+				field: fmt.Sprintf("peers[%d].presharedKey", i), what: "the pre-shared key of peer " + p.Name.String()})
+		}
+	case hnv.BGPPeer:
+		out = append(out, secret{at: o.PasswordPlace(), sealed: o.Password, field: "password", what: "the password"})
+	}
+	return slices.DeleteFunc(out, func(x secret) bool { return x.sealed == "" })
+}
+
+// lost are those that cannot be opened.
+func lost(s Secrets, o hnv.Object) (out []secret) {
+	for _, x := range secretsOf(o) {
+		if _, x.err = s.Open(x.at, x.sealed); x.err != nil {
+			out = append(out, x)
+		}
+	}
+	return out
 }
 
 // sealed lists the secrets of an object as they are stored, for its ETag: they
 // change with the secrets, and the ETag's hash does not tell them.
 func sealed(o hnv.Object) []string {
 	var out []string
-	switch o := o.(type) {
-	case hnv.S2SConnection:
-		out = append(out, string(o.PrivateKey))
-		for _, p := range o.Peers {
-			out = append(out, string(p.PresharedKey))
-		}
-	case hnv.BGPPeer:
-		out = append(out, string(o.Password))
+	for _, x := range secretsOf(o) {
+		out = append(out, x.field+"="+string(x.sealed))
 	}
 	return out
 }
@@ -197,7 +248,7 @@ func (s *Server) exportKey(tenant, name hnv.Name, in v1.S2SKeyRequest) (v1.S2SKe
 		return v1.S2SKey{}, absent("site-to-site connection", tenant.String()+"/"+name.String())
 	}
 	if in.Peer == "" {
-		plain, err := s.secrets.Open(c.PrivateKey)
+		plain, err := s.secrets.Open(c.PrivateKeyPlace(), c.PrivateKey)
 		if err != nil {
 			return v1.S2SKey{}, fmt.Errorf("open the private key of connection %s: %w", c.Key(), err)
 		}
@@ -210,7 +261,7 @@ func (s *Server) exportKey(tenant, name hnv.Name, in v1.S2SKeyRequest) (v1.S2SKe
 		if p.PresharedKey == "" {
 			return v1.S2SKey{}, &kindError{"peer " + in.Peer + " of site-to-site connection " + c.Key() + " has no pre-shared key", hnv.ErrNotFound}
 		}
-		plain, err := s.secrets.Open(p.PresharedKey)
+		plain, err := s.secrets.Open(c.PresharedKeyPlace(p.Name), p.PresharedKey)
 		if err != nil {
 			return v1.S2SKey{}, fmt.Errorf("open the pre-shared key of peer %s of connection %s: %w", in.Peer, c.Key(), err)
 		}

@@ -54,11 +54,11 @@ type lostKey struct {
 	lost map[hnv.Secret]bool
 }
 
-func (l lostKey) Open(s hnv.Secret) (string, error) {
+func (l lostKey) Open(at hnv.SecretPlace, s hnv.Secret) (string, error) {
 	if l.lost[s] {
 		return "", errors.New("not sealed under this key")
 	}
-	return l.Secrets.Open(s)
+	return l.Secrets.Open(at, s)
 }
 
 // Where the machine's key is lost, writing the same secrets again brings all back.
@@ -84,12 +84,42 @@ func TestSameSecretsAfterALoss(t *testing.T) {
 	}
 	keys.lost[was.PrivateKey], keys.lost[was.Peers[0].PresharedKey] = true, true
 	g.must("POST", "/v1/s2s-connections/contoso/hq/export-key", `{}`, 503)
+	// A change that would have no effect is refused, one that changes nothing is not, and
+	// secrets may be brought one by one.
+	kept := connection("contoso", "hq", "")
+	g.must("PUT", "/v1/s2s-connections/contoso/hq", kept, 200)
+	if body := g.must("PUT", "/v1/s2s-connections/contoso/hq", connection("contoso", "hq", `"dscp":46,`), 409); !strings.Contains(fmt.Sprint(body), "the private key that is kept cannot be opened") {
+		t.Errorf("%v", body)
+	}
+	g.must("PUT", "/v1/s2s-connections/contoso/hq", connection("contoso", "hq", `"dscp":46,"privateKey":"`+ownPrivate+`",`), 200)
+	g.must("PUT", "/v1/s2s-connections/contoso/hq", connection("contoso", "hq", `"dscp":0,`), 409)
 	g.must("PUT", "/v1/s2s-connections/contoso/hq", full, 200)
 	if key := decode[v1.S2SKey](t, g.must("POST", "/v1/s2s-connections/contoso/hq/export-key", `{}`, 200)); key.PrivateKey != ownPrivate {
 		t.Error("the key that was given out is another")
 	}
 	if key := decode[v1.S2SKey](t, g.must("POST", "/v1/s2s-connections/contoso/hq/export-key", `{"peer":"edge"}`, 200)); key.PresharedKey != psk {
 		t.Error("the pre-shared key that was given out is another")
+	}
+}
+
+// What was sealed for no place is sealed for its own when the object is written.
+func TestSealedAnew(t *testing.T) {
+	store := servertest.NewStore(site)
+	g := &gateway{t, store, server.New(store, &servertest.Backend{Store: store}, new(servertest.Secrets), slog.New(slog.DiscardHandler)).Handler()}
+	g.sites()
+	var c hnv.S2SConnection
+	store.View(func(f *hnv.Fabric) { c = f.List(hnv.KindS2SConnection)[0].(hnv.S2SConnection) })
+	old, _, _ := strings.Cut(string(c.PrivateKey[len("sealed1:"):]), ":")
+	c.PrivateKey = hnv.Secret("sealed1:" + old)
+	if _, err := store.UpdateFunc(t.Context(), func(*hnv.Fabric) ([]hnv.Change, error) { return []hnv.Change{{Put: c}}, nil }); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		g.must("PUT", "/v1/s2s-connections/contoso/hq", connection("contoso", "hq", ""), 200)
+	}
+	store.View(func(f *hnv.Fabric) { c = f.List(hnv.KindS2SConnection)[0].(hnv.S2SConnection) })
+	if !strings.HasSuffix(string(c.PrivateKey), string(c.PrivateKeyPlace())) || !strings.Contains(string(c.PrivateKey), old) {
+		t.Errorf("it is kept as %q", []byte(c.PrivateKey))
 	}
 }
 

@@ -129,17 +129,23 @@ func (w *writing) withSecrets(f *hnv.Fabric, it item, o hnv.Object) (hnv.Object,
 		before, _ := old.(hnv.S2SConnection)
 		c, bad := w.seal.connection(it, o, before, exists)
 		if w.connections() == 1 {
-			return f.Complete(c), bad
-		}
-		// Which ports are free, those beside it decide: the fabric says when it takes
-		// them one after the other.
-		if c = c.Defaulted(); exists {
+			c = f.Complete(c)
+		} else if c = c.Defaulted(); exists {
+			// Which ports are free, those beside it decide: the fabric says when it takes
+			// them one after the other.
 			c = c.Kept(before)
+		}
+		if exists && len(bad) == 0 {
+			bad = w.seal.stuck(it, before, c)
 		}
 		return c, bad
 	case hnv.BGPPeer:
 		before, _ := old.(hnv.BGPPeer)
-		return w.seal.peer(it, o, before)
+		p, bad := w.seal.peer(it, o, before)
+		if exists && len(bad) == 0 {
+			bad = w.seal.stuck(it, before, p)
+		}
+		return p, bad
 	}
 	return o, nil
 }

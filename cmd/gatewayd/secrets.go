@@ -22,9 +22,11 @@ import (
 type secrets struct{ key seal.Key }
 
 // sealedBy begins a sealed secret, and tells it from one that somebody wrote into
-// the store in the clear.
+// the store in the clear. What begins with sealedBefore is of a release that did not
+// bind it to its place.
 const (
-	sealedBy      = "sealed1:"
+	sealedBy      = "sealed2:"
+	sealedBefore  = "sealed1:"
 	secretContext = "secret of the desired state"
 )
 
@@ -48,15 +50,27 @@ func openSecrets(c config.Config, log *slog.Logger) (secrets, error) {
 	return secrets{key}, err
 }
 
-// Seal gives the form in which a secret may be stored.
-func (s secrets) Seal(plain string) (hnv.Secret, error) {
-	sealed := s.key.Seal([]byte(plain), secretContext)
+// Seal gives the form in which a secret may be stored: it opens at this place only.
+func (s secrets) Seal(at hnv.SecretPlace, plain string) (hnv.Secret, error) {
+	sealed := s.key.Seal([]byte(plain), contextOf(at))
 	return hnv.Secret(sealedBy + base64.StdEncoding.EncodeToString(sealed)), nil
 }
 
+func contextOf(at hnv.SecretPlace) string { return secretContext + ": " + string(at) }
+
+// Outdated tells of one that is not bound to its place.
+func (s secrets) Outdated(sealed hnv.Secret) bool {
+	return strings.HasPrefix(string(sealed), sealedBefore)
+}
+
 // Open gives the secret back.
-func (s secrets) Open(sealed hnv.Secret) (string, error) {
+func (s secrets) Open(at hnv.SecretPlace, sealed hnv.Secret) (string, error) {
+	context := contextOf(at)
 	text, ok := strings.CutPrefix(string(sealed), sealedBy)
+	if !ok {
+		context = secretContext
+		text, ok = strings.CutPrefix(string(sealed), sealedBefore)
+	}
 	if !ok {
 		return "", errors.New("it is not sealed: set it anew")
 	}
@@ -64,7 +78,7 @@ func (s secrets) Open(sealed hnv.Secret) (string, error) {
 	if err != nil {
 		return "", errors.New("it is damaged: set it anew")
 	}
-	plain, err := s.key.Open(b, secretContext)
+	plain, err := s.key.Open(b, context)
 	if err != nil {
 		return "", fmt.Errorf("%w: bring back the key file that it was stored with, or set it anew", err)
 	}

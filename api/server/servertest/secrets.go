@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/hnvgate/hnvgate/hnv"
@@ -22,7 +23,7 @@ type Secrets struct {
 const mask = 0x5a
 
 // Seal hides the plain text, each time in another way.
-func (s *Secrets) Seal(plain string) (hnv.Secret, error) {
+func (s *Secrets) Seal(at hnv.SecretPlace, plain string) (hnv.Secret, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.seals++
@@ -30,14 +31,15 @@ func (s *Secrets) Seal(plain string) (hnv.Secret, error) {
 	for i := range b {
 		b[i] ^= mask
 	}
-	return hnv.Secret(fmt.Sprintf("sealed%d:%s", s.seals, hex.EncodeToString(b))), nil
+	return hnv.Secret(fmt.Sprintf("sealed%d:%s:%s", s.seals, hex.EncodeToString(b), at)), nil
 }
 
 // Open gives it back.
-func (s *Secrets) Open(sealed hnv.Secret) (string, error) {
+func (s *Secrets) Open(at hnv.SecretPlace, sealed hnv.Secret) (string, error) {
 	var n int
 	var text string
-	if _, err := fmt.Sscanf(string(sealed), "sealed%d:%s", &n, &text); err != nil {
+	body, bound, _ := strings.Cut(strings.Replace(string(sealed), ":", " ", 1), ":")
+	if _, err := fmt.Sscanf(body, "sealed%d %s", &n, &text); err != nil || bound != "" && bound != string(at) {
 		return "", errors.New("not sealed here")
 	}
 	b, err := hex.DecodeString(text)
@@ -46,6 +48,9 @@ func (s *Secrets) Open(sealed hnv.Secret) (string, error) {
 	}
 	return string(b), err
 }
+
+// Outdated tells of one without a place.
+func (s *Secrets) Outdated(sealed hnv.Secret) bool { return strings.Count(string(sealed), ":") < 2 }
 
 // Key is the n-th private key that is drawn, and its public one.
 func Key(n byte) (private string, public hnv.WGKey) {
