@@ -33,8 +33,9 @@ type member struct {
 	quiet  *atomic.Bool
 }
 
-// startMember starts etcd with its data in dir, which is made if need be.
-func startMember(ctx context.Context, dir string, log *slog.Logger) (_ *member, err error) {
+// startMember starts etcd with its data in dir, which is made if need be. Unsynced, a
+// machine that loses its power loses what was written last.
+func startMember(ctx context.Context, dir string, log *slog.Logger, unsynced bool) (_ *member, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create store directory: %w", err)
 	}
@@ -50,7 +51,9 @@ func startMember(ctx context.Context, dir string, log *slog.Logger) (_ *member, 
 	if m.lock, err = lockDir(dir); err != nil {
 		return nil, err
 	}
-	if m.etcd, err = embed.StartEtcd(memberConfig(dir, newZap(log, m.quiet))); err != nil {
+	cfg := memberConfig(dir, newZap(log, m.quiet))
+	cfg.UnsafeNoFsync = unsynced
+	if m.etcd, err = embed.StartEtcd(cfg); err != nil {
 		return nil, fmt.Errorf("start store in %s: %w", dir, err)
 	}
 	select {

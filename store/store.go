@@ -20,6 +20,8 @@ type Options struct {
 	Dir  string       // state directory; the store lives in its folder "store"
 	Site hnv.Site     // what objects may name on this machine
 	Log  *slog.Logger // nil: slog.Default
+
+	unsynced bool // writes do not wait for the disk, for tests of what does not depend on it
 }
 
 // Store is the desired state. Its methods may be called from several
@@ -58,7 +60,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
-	m, err := startMember(ctx, filepath.Join(o.Dir, "store"), o.Log.With("component", "etcd"))
+	m, err := startMember(ctx, filepath.Join(o.Dir, "store"), o.Log.With("component", "etcd"), o.unsynced)
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ var site = hnv.Site{Uplinks: []string{"internet"}, PAInterfaces: []string{"eth1"
 
 func open(t *testing.T, dir string) *Store {
 	t.Helper()
-	s, err := Open(context.Background(), Options{Dir: dir, Site: site, Log: slog.New(slog.DiscardHandler)})
+	s, err := Open(context.Background(), Options{Dir: dir, Site: site, Log: slog.New(slog.DiscardHandler), unsynced: true})
 	if err != nil {
 		t.Fatal(err)
 	}
