@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 
 	"go.uber.org/zap"
@@ -38,8 +39,12 @@ func level(l zapcore.Level) slog.Level {
 	return slog.LevelError
 }
 
+// tooEarly ends what a member alone says that would be elected, on a busy machine, before
+// it has read that it is one: it tries again.
+const tooEarly = "since there are still pending configuration changes to apply"
+
 func levelOf(e zapcore.Entry) slog.Level {
-	if harmless[e.Message] {
+	if harmless[e.Message] || strings.HasSuffix(e.Message, tooEarly) {
 		return slog.LevelDebug
 	}
 	return level(e.Level)

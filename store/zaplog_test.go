@@ -48,12 +48,13 @@ func TestLevels(t *testing.T) {
 		z.Warn(m)
 		z.Error(m)
 	}
+	z.Warn("8e9e05c52164694d cannot campaign at term 1 " + tooEarly)
 	z.Warn("slow fdatasync", zap.String("took", "2s"))
 	z.Error("no space left")
 	quiet.Store(true)
 	z.Error("closing")
 	for text, want := range map[string]int{
-		"level=DEBUG": 1 + 2*len(harmless), "level=DEBUG msg=elected a=1": 1, "level=WARN": 1, `level=WARN msg="slow fdatasync" took=2s`: 1,
+		"level=DEBUG": 2 + 2*len(harmless), "level=DEBUG msg=elected a=1": 1, "level=WARN": 1, `level=WARN msg="slow fdatasync" took=2s`: 1,
 		`level=ERROR msg="no space left"`: 1, "level=ERROR": 1, "closing": 0,
 	} {
 		if n := strings.Count(out.String(), text); n != want {

@@ -51,7 +51,7 @@ func TestStormLimit(t *testing.T) {
 	for name, m := range machines {
 		for _, host := range gatewaydHosts {
 			n := after[host+" "+name] - before[host+" "+name]
-			if host == m && n < sent/2 || host != m && n != 0 {
+			if host == m && n+uint64(most) < sent || host != m && n != 0 { // it lets through what is due in the time
 				t.Errorf("%s counts %d broadcasts of %s as over the limit, which is on %s", host, n, name, m)
 			}
 		}
