@@ -56,6 +56,8 @@ type machine struct {
 	open    opener
 	// neighbours bounds those of one tenant in physical networks; 0: as usual.
 	neighbours uint32
+	// heard is from where the tenant's peers without an endpoint call.
+	heard []netip.Addr
 }
 
 // desired computes a tenant's, but for its tables. ok is false when there is no
@@ -94,7 +96,7 @@ func desired(f *hnv.Fabric, name hnv.Name, m machine) (d Desired, ok bool) {
 	}
 	var err, err2 error
 	d.Tunnels, err = tunnelSpec(f, t, m.open)
-	d.Speaker, err2 = speakerSpec(f, t, m.open)
+	d.Speaker, err2 = speakerSpec(f, t, m.open, m.heard...)
 	d.AgentFault = errors.Join(err, err2)
 	return d, true
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 	"sync"
@@ -438,6 +439,9 @@ func (k *keeper) note(turn uint64, d *duty, st agent.State, err error) {
 		if old && err == nil {
 			return
 		}
+		if !old {
+			k.listen(d, tunnels)
+		}
 	}
 	k.mu.Lock() // with fail
 	defer k.mu.Unlock()
@@ -456,6 +460,40 @@ func (k *keeper) note(turn uint64, d *duty, st agent.State, err error) {
 	}
 	say(condTunnels, agent.S2S, d.tunnels != nil, tunnelTally(d.tunnels, tunnels).words("tunnel"))
 	say(condSpeaker, agent.BGP, d.speaker != nil, sessionTally(d.speaker, speaker).words("session"))
+}
+
+// listen notes from where peers call whose endpoint nobody said, so that BGP does not
+// take the way to them.
+func (k *keeper) listen(d *duty, now s2s.State) {
+	if d.tunnels == nil || d.speaker == nil {
+		return
+	}
+	heard := roaming(d.tunnels, now)
+	if before := k.t.heard.Load(); before == nil && len(heard) == 0 || before != nil && slices.Equal(*before, heard) {
+		return
+	}
+	k.t.heard.Store(&heard)
+	k.t.wish.wake()
+}
+
+// roaming gives the addresses at which peers without an endpoint are, sorted.
+func roaming(spec *s2s.Spec, now s2s.State) []netip.Addr {
+	out := []netip.Addr{}
+	for _, t := range spec.Tunnels {
+		i := slices.IndexFunc(now.Tunnels, func(s s2s.TunnelState) bool { return s.Name == t.Name })
+		if i < 0 {
+			continue
+		}
+		for _, p := range t.Peers {
+			for _, s := range now.Tunnels[i].Peers {
+				if s.Name == p.Name && !p.Endpoint.IsValid() && s.Endpoint.IsValid() {
+					out = append(out, s.Endpoint.Addr().Unmap().WithZone(""))
+				}
+			}
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
 }
 
 func decode(b json.RawMessage, into any) error {

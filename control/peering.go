@@ -10,8 +10,8 @@ import (
 )
 
 // speakerSpec is what the tenant's agent is to do about BGP; nil where it has no
-// router.
-func speakerSpec(f *hnv.Fabric, t hnv.Tenant, open opener) (*bgp.Spec, error) {
+// router. heard is from where peers without an endpoint call now.
+func speakerSpec(f *hnv.Fabric, t hnv.Tenant, open opener, heard ...netip.Addr) (*bgp.Spec, error) {
 	r, ok := f.BGPRouter(t.Name)
 	if !ok {
 		return nil, nil
@@ -20,7 +20,7 @@ func speakerSpec(f *hnv.Fabric, t hnv.Tenant, open opener) (*bgp.Spec, error) {
 		ASN: r.ASN, RouterID: routerID(f, t, r), ECMP: r.ECMP, Aggregates: r.Aggregates,
 		Networks: advertised(f, t, r),
 	}
-	guard := guards(f, t)
+	guard := guards(f, t, heard)
 	for _, p := range f.BGPPeers(t.Name) {
 		peer := p.Peer
 		if p.Password != "" {
@@ -104,7 +104,7 @@ func tenantPrefixes(t hnv.Tenant) []netip.Prefix {
 // tenant's own, which would take packets away from its VMs, those that would lead a
 // tunnel's encrypted packets into a tunnel, and those that would lead one peer's
 // session to another.
-func guards(f *hnv.Fabric, t hnv.Tenant) []bgp.Rule {
+func guards(f *hnv.Fabric, t hnv.Tenant, heard []netip.Addr) []bgp.Rule {
 	own := bgp.Rule{Name: "hnvgate: the tenant's own prefixes", Action: bgp.Reject}
 	for _, p := range tenantPrefixes(t) {
 		own.Match.Prefixes = append(own.Match.Prefixes, bgp.PrefixRange{Prefix: p, Min: p.Bits(), Max: p.Addr().BitLen()})
@@ -112,16 +112,18 @@ func guards(f *hnv.Fabric, t hnv.Tenant) []bgp.Rule {
 	out := []bgp.Rule{own}
 	ways := bgp.Rule{Name: "hnvgate: the ways to tunnels' other ends", Action: bgp.Reject}
 	seen := map[netip.Prefix]bool{}
+	ends := []netip.Addr{}
 	for _, c := range f.Connections(t.Name) {
-		for _, a := range tunnelEndpoints(c) {
-			// Not the default route: the compartment's own goes before one of BGP, and
-			// where there is none defaultGuard stands.
-			for bits := a.BitLen(); bits > 0 && len(seen) < maxGuards; bits-- {
-				p := netip.PrefixFrom(a, bits).Masked()
-				if !seen[p] {
-					seen[p] = true
-					ways.Match.Prefixes = append(ways.Match.Prefixes, bgp.PrefixRange{Prefix: p})
-				}
+		ends = append(ends, tunnelEndpoints(c)...)
+	}
+	for _, a := range append(ends, heard...) {
+		// Not the default route: the compartment's own goes before one of BGP, and
+		// where there is none defaultGuard stands.
+		for bits := a.BitLen(); bits > 0 && len(seen) < maxGuards; bits-- {
+			p := netip.PrefixFrom(a, bits).Masked()
+			if !seen[p] {
+				seen[p] = true
+				ways.Match.Prefixes = append(ways.Match.Prefixes, bgp.PrefixRange{Prefix: p})
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/hnvgate/hnvgate/compartments/agent"
 	"github.com/hnvgate/hnvgate/forwarder"
 	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/s2s"
 )
 
 // fakeAgents fakes agents and writes down what they were asked, by tenant.
@@ -29,6 +31,7 @@ type fakeAgent struct {
 	outdated bool
 	errs     map[string]string
 	speaker  bgp.State
+	tunnels  s2s.State
 	paths    []bgp.Path
 	asked    []string
 }
@@ -71,7 +74,11 @@ func (f *fakeAgents) Apply(ctx context.Context, c agent.Compartment, d agent.Des
 
 func (a *fakeAgent) tell() (agent.State, error) {
 	b, err := json.Marshal(a.speaker)
-	st := agent.State{PID: a.pid, Version: "test", Errors: maps.Clone(a.errs), Parts: map[string]json.RawMessage{agent.BGP: b}}
+	tunnels, err2 := json.Marshal(a.tunnels)
+	if err = errors.Join(err, err2); err != nil {
+		return agent.State{}, err
+	}
+	st := agent.State{PID: a.pid, Version: "test", Errors: maps.Clone(a.errs), Parts: map[string]json.RawMessage{agent.BGP: b, agent.S2S: tunnels}}
 	for part, why := range a.errs {
 		err = fmt.Errorf("%s: %s", part, why)
 	}

@@ -768,8 +768,9 @@ func TestGuards(t *testing.T) {
 	away.Name, away.Address, away.MultihopTTL, away.BFD = "away", addr("10.200.0.3"), 5, nil
 	m.change(put(theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey())), put(hnv.BGPRouter{Tenant: contoso, ASN: 65000}), put(thePeer(contoso)), put(other), put(away))
 	tenant, _ := m.f.Tenant(contoso)
+	var heard []netip.Addr
 	rejected := func(p netip.Prefix) bool {
-		return slices.ContainsFunc(guards(m.f, tenant), func(r bgp.Rule) bool {
+		return slices.ContainsFunc(guards(m.f, tenant, heard), func(r bgp.Rule) bool {
 			return r.Action == bgp.Reject && slices.ContainsFunc(r.Match.Prefixes, func(x bgp.PrefixRange) bool {
 				shortest, longest := x.Lengths()
 				return x.Prefix.Contains(p.Addr()) && shortest <= p.Bits() && p.Bits() <= longest
@@ -786,4 +787,36 @@ func TestGuards(t *testing.T) {
 			t.Errorf("%s: rejected %t, want %t", p, got, want)
 		}
 	}
+	// A peer that nobody says the place of has one once it has called.
+	heard = []netip.Addr{addr("192.0.2.77")}
+	for p, want := range map[string]bool{"192.0.2.77/32": true, "192.0.2.0/24": true, "192.0.2.78/32": false, "198.51.100.7/32": true} {
+		if got := rejected(pfx(p)); got != want {
+			t.Errorf("%s: rejected %t, want %t", p, got, want)
+		}
+	}
+}
+
+// The way to a peer without an endpoint is guarded from where it calls, as it moves.
+func TestRoamingPeersAreGuarded(t *testing.T) {
+	m, e := siteMemory(t), newEngines()
+	c, a := startSites(t, m, e, nil)
+	conn := theConnection(contoso, s2s.NewPrivateKey(), s2s.NewPrivateKey())
+	conn.Peers[0].Endpoint = netip.AddrPort{}
+	m.change(put(conn), put(hnv.BGPRouter{Tenant: contoso, ASN: 65000}), put(thePeer(contoso)))
+	eventually(t, "contoso is ready", func() bool { return c.phaseOf(t, contoso) == v1.PhaseReady && a.with("contoso", func(*fakeAgent) {}) })
+	for _, at := range []string{"192.0.2.77", "192.0.2.99"} {
+		a.with("contoso", func(x *fakeAgent) {
+			x.tunnels = s2s.State{Tunnels: []s2s.TunnelState{{Name: "hq", Peers: []s2s.PeerState{{Name: "hq", Endpoint: netip.AddrPortFrom(addr(at), 51820)}}}}}
+		})
+		c.AgentNews(contoso)
+		eventually(t, "the agent guards the way to "+at, func() (ok bool) {
+			a.with("contoso", func(x *fakeAgent) { ok = strings.Contains(string(x.desired.Parts[agent.BGP]), at+"/32") })
+			return ok
+		})
+	}
+	a.with("contoso", func(x *fakeAgent) {
+		if strings.Contains(string(x.desired.Parts[agent.BGP]), "192.0.2.77/32") {
+			t.Error("the place that it left is guarded too")
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"strings"
 	"sync"
@@ -43,6 +44,8 @@ type tenant struct {
 
 	learned atomic.Pointer[learned] // what BGP says is behind the compartment
 	keeper  *keeper                 // of the compartment's agent
+	// heard is from where its peers without an endpoint call, sorted.
+	heard atomic.Pointer[[]netip.Addr]
 
 	status status
 	exit   exit // of the compartment; the runner's
@@ -132,6 +135,9 @@ func sameKernelState(a, b Desired) bool {
 
 func (t *tenant) view() (d Desired, ok bool) {
 	m := t.c.machine()
+	if heard := t.heard.Load(); heard != nil {
+		m.heard = *heard
+	}
 	t.c.o.Store.View(func(f *hnv.Fabric) { d, ok = desired(f, t.name, m) })
 	return d, ok
 }

@@ -118,6 +118,16 @@ func TestProbeOfPeer(t *testing.T) {
 	if !r["a/p"] || !r["b/p"] || r["c/p"] {
 		t.Errorf("redundant are %v", r)
 	}
+	for i := range s.Tunnels {
+		s.Tunnels[i].Peers = []Peer{{Name: "p", FromBGP: i != 1}}
+	}
+	if r = s.redundant(); !r["a/p"] || r["b/p"] || !r["c/p"] {
+		t.Errorf("redundant by BGP are %v", r)
+	}
+	s.Tunnels = s.Tunnels[:2]
+	if r = s.redundant(); len(r) != 0 {
+		t.Errorf("with one that has BGP, redundant are %v", r)
+	}
 	if got := peer.probe(true).interval().Milliseconds(); got != DefaultIntervalMS {
 		t.Errorf("redundant: every %d ms", got)
 	}

@@ -66,8 +66,8 @@ type Probe struct {
 	// the peer that is a single address, or the peer is not probed.
 	Target netip.Addr
 	// IntervalMS is the time between probes, 10 to 60000 ms; 0 is
-	// DefaultIntervalMS where another peer offers one of the prefixes too, and
-	// else AloneIntervalMS.
+	// DefaultIntervalMS where another peer offers one of the prefixes too, or both
+	// have them from BGP, and else AloneIntervalMS.
 	IntervalMS int
 	// Fall is how many probes without an answer make the peer down, Rise how many
 	// answers in a row make it up again; 0 is the default.
@@ -101,7 +101,8 @@ func (p Peer) probe(redundant bool) Probe {
 	return w
 }
 
-// redundant tells, by "tunnel/peer", which peers share a prefix with another.
+// redundant tells, by "tunnel/peer", which peers share a prefix with another, or may by
+// what BGP says of both.
 func (s Spec) redundant() map[string]bool {
 	ways := s.ways()
 	count := map[netip.Prefix]int{}
@@ -112,6 +113,19 @@ func (s Spec) redundant() map[string]bool {
 	for _, w := range ways {
 		if count[w.dst] > 1 {
 			out[w.tunnel+"/"+w.peer] = true
+		}
+	}
+	var byBGP []string
+	for _, t := range s.Tunnels {
+		for _, p := range t.Peers {
+			if p.FromBGP {
+				byBGP = append(byBGP, t.Name+"/"+p.Name)
+			}
+		}
+	}
+	if len(byBGP) > 1 {
+		for _, k := range byBGP {
+			out[k] = true
 		}
 	}
 	return out
