@@ -294,7 +294,7 @@ func boundedMemory(t *testing.T, pid int) {
 // at what TCP agrees on inside.
 func sitesMarked(t *testing.T) {
 	s := siteOf(t, "cbr")
-	const dscp, kbps = 46, 4000
+	const dscp, kbps = 46, 2000
 	changeConnection(t, s, func(c *v1.S2SConnection) { c.DSCP, c.InboundKbps, c.OutboundKbps = dscp, kbps, kbps })
 	c := api(t)
 	before, err := c.S2SStatus(t.Context(), s.Tenant, s.Connection(0))
@@ -305,7 +305,7 @@ func sitesMarked(t *testing.T) {
 	outside := capturing(t, "inet", "gw0", "udp", func() {
 		at = capturing(t, s.Host(), "eth0", "tcp[tcpflags] & tcp-syn != 0", func() {
 			for _, d := range []service.Direction{service.Up, service.Down} {
-				st, err := world.StartStream("c13", s.HostAddr(), service.StreamRequest{Direction: d, Bytes: 1 << 20})
+				st, err := world.StartStream("c13", s.HostAddr(), service.StreamRequest{Direction: d, Bytes: 1 << 19})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -321,7 +321,7 @@ func sitesMarked(t *testing.T) {
 	if rows := dissect(t, outside, mine+fmt.Sprintf(" && !(ip.dsfield.dscp==%d)", dscp), "ip.dsfield.dscp"); len(rows) > 0 {
 		t.Errorf("%d packets of the tunnel have another mark: %v", len(rows), rows[0])
 	}
-	if rows := dissect(t, outside, mine, "ip.len"); len(rows) < 100 {
+	if rows := dissect(t, outside, mine, "ip.len"); len(rows) < 20 {
 		t.Errorf("there are %d packets of the tunnel", len(rows))
 	}
 	if rows := dissect(t, outside, fmt.Sprintf("ip.dsfield.dscp==%d && !(%s)", dscp, mine), "ip.src", "ip.dst"); len(rows) > 0 {
