@@ -84,6 +84,7 @@ bench-dataplane: ## what packets, tables and updates cost, in rounds, into out/b
 
 .PHONY: bench-s2s
 bench-s2s: build ## tunnels to sites and BGP beside wireguard-go, FRR and BIRD, into out/bench-s2s.json (root); BENCH_ARGS=-quick for a short one, -help for more
+	@$(WITH_GO) go build -trimpath -o bin/ golang.zx2c4.com/wireguard
 	@$(WITH_GO) go run ./test/bench/cmd/benchs2s -bin bin -out out/bench-s2s -commit $(COMMIT) $(BENCH_ARGS)
 
 .PHONY: clean

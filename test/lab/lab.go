@@ -31,6 +31,8 @@ type Options struct {
 	// BFD is between packets that watch the ways to sites, both ways; three missing
 	// ones end a session. 0 is 200 ms.
 	BFD time.Duration
+	// WireGuard is the wireguard-go of the sites; "": Debian's.
+	WireGuard string
 	// Command is told of every operator's command before it runs; may be nil.
 	Command func(machine string, argv []string)
 }

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdh"
 	"crypto/rand"
@@ -90,7 +91,7 @@ func (l *Lab) startTunnel(ctx context.Context, s Site, i int) error {
 	}
 	link := fmt.Sprintf("wg%d", i)
 	p, err := l.startEnv(s.Name, tunnelProcess(s, i), append(os.Environ(), "LOG_LEVEL=error", "WG_PROCESS_FOREGROUND=1"),
-		"unshare", "--mount", "--propagation", "slave", "sh", "-c", "mount -t tmpfs tmpfs "+wireGuardDir+" && exec wireguard-go -f "+link)
+		"unshare", "--mount", "--propagation", "slave", "sh", "-c", "mount -t tmpfs tmpfs "+wireGuardDir+` && exec "$0" "$@"`, cmp.Or(l.opts.WireGuard, "wireguard-go"), "-f", link)
 	if err != nil {
 		return err
 	}

@@ -17,17 +17,34 @@ import (
 	"time"
 )
 
-// bare is two machines joined by wireguard-go.
-type bare struct{ ground }
+// bare is two machines joined by wireguard-go. With hosts, one is behind each of
+// them, and they route.
+type bare struct {
+	ground
+	name, from, to string // case, and what is measured
+	links          [2]string
+}
 
-const bareInside = "169.254.9.2" // of the far machine
+const (
+	bareInside       = "169.254.9.2" // of the far machine
+	routedVM, routed = "10.1.1.11", "172.16.1.10"
+)
 
-func newBare(ctx context.Context, bin string) (b *bare, err error) {
-	g, err := newGround(ctx, bin, 'w', "near", "far")
-	b = &bare{g}
+func newBare(ctx context.Context, bin, wireguard string, hosts bool) (b *bare, err error) {
+	b = &bare{name: "bare", from: "near", to: bareInside}
+	machines, letter := []string{"near", "far"}, 'w'
+	if hosts {
+		b.name, b.from, b.to = "routed", "vm", routed
+		machines, letter = append(machines, "vm", "pc"), 'x'
+	}
+	for i := range b.links { // their control sockets lie in a folder of the whole machine
+		b.links[i] = fmt.Sprintf("b%c%x%d", letter, os.Getpid(), i)
+	}
+	b.ground, err = newGround(ctx, bin, letter, machines...)
+	g := b.ground
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, g.Down())
+			err = errors.Join(err, b.down())
 		}
 	}()
 	if err != nil {
@@ -45,9 +62,8 @@ func newBare(ctx context.Context, bin string) (b *bare, err error) {
 	for i, e := range []struct{ machine, other, inside, otherWAN string }{
 		{"near", "far", "169.254.9.1", "192.0.2.2"}, {"far", "near", bareInside, "192.0.2.1"},
 	} {
-		// Its control socket lies in a folder of the whole machine.
-		link := fmt.Sprintf("bw%x%d", os.Getpid(), i)
-		if _, err := g.Start(e.machine, "wireguard-"+e.machine, "env", "LOG_LEVEL=error", "WG_PROCESS_FOREGROUND=1", "wireguard-go", "-f", link); err != nil {
+		link := b.links[i]
+		if _, err := g.Start(e.machine, "wireguard-"+e.machine, "env", "LOG_LEVEL=error", "WG_PROCESS_FOREGROUND=1", wireguard, "-f", link); err != nil {
 			return nil, err
 		}
 		file := filepath.Join(g.Dir(), e.machine+".key")
@@ -66,15 +82,41 @@ func newBare(ctx context.Context, bin string) (b *bare, err error) {
 			return nil, err
 		}
 	}
-	_, err = g.Start("far", "iperf3", "iperf3", "-s")
+	server := "far"
+	if hosts {
+		server = "pc"
+		if err := b.behind(ctx); err != nil {
+			return nil, err
+		}
+	}
+	_, err = g.Start(server, "iperf3", "iperf3", "-s")
 	return b, err
+}
+
+// behind puts a host behind each machine.
+func (b *bare) behind(ctx context.Context) error {
+	for _, x := range []struct{ machine, host, link, addr, router, other, via string }{
+		{"near", "vm", "lan", routedVM, "10.1.1.1", "172.16.1.0/24", b.links[0]},
+		{"far", "pc", "lan", routed, "172.16.1.1", "10.1.1.0/24", b.links[1]},
+	} {
+		if err := b.wire(ctx, x.link, x.machine, x.router+"/24", x.host, x.addr+"/24"); err != nil {
+			return err
+		}
+		if err := b.ip(ctx, x.host, "route add default via "+x.router); err != nil {
+			return err
+		}
+		if err := b.ip(ctx, x.machine, fmt.Sprintf("route add %s dev %s", x.other, x.via)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (b *bare) down() error {
 	var errs []error
-	for i := range 2 {
+	for _, link := range b.links {
 		// Killed, it leaves its socket.
-		if err := os.Remove(fmt.Sprintf("/run/wireguard/bw%x%d.sock", os.Getpid(), i)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Remove("/run/wireguard/" + link + ".sock"); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}

@@ -3,7 +3,8 @@
 //
 //	tunnel    TCP from a tenant's VM through overlay, compartment and tunnel to a site,
 //	          with so many tunnels in the compartment; beside it two namespaces joined
-//	          by the same wireguard-go, and nothing else
+//	          by the same wireguard-go and nothing else (bare), and hosts behind two
+//	          such, which route (routed)
 //	failover  of two tunnels the active one is cut without a sign, again and again,
 //	          while TCP flows: how long nothing comes
 //	tenants   tenants with a tunnel, a BGP peer and routes each, configured all at

@@ -25,7 +25,7 @@ const (
 )
 
 // small is the lab with a host, a VM and a site.
-func small(bin string, letter rune, speaker lab.Speaker) (*lab.Lab, error) {
+func (r *run) small(letter rune, speaker lab.Speaker) (*lab.Lab, error) {
 	topo := lab.Default()
 	topo.Rogue, topo.Gateway.Uplinks = nil, nil
 	topo.Hosts = slices.DeleteFunc(topo.Hosts, func(h lab.Host) bool { return h.Name != "h1" })
@@ -35,7 +35,7 @@ func small(bin string, letter rune, speaker lab.Speaker) (*lab.Lab, error) {
 	for i := range topo.Sites {
 		topo.Sites[i].Speaker = speaker
 	}
-	return lab.New(labName(letter), lab.Options{Bin: bin, Topology: topo, BFD: 100 * time.Millisecond})
+	return lab.New(labName(letter), lab.Options{Bin: r.Bin, WireGuard: r.WireGuard, Topology: topo, BFD: 100 * time.Millisecond})
 }
 
 // begin brings the lab up, with gatewayd on its machines and the site's router.
@@ -56,7 +56,7 @@ func begin(ctx context.Context, l *lab.Lab) error {
 }
 
 func (r *run) tunnel(ctx context.Context) (err error) {
-	l, err := small(r.Bin, 't', lab.NoSpeaker)
+	l, err := r.small('t', lab.NoSpeaker)
 	if err != nil {
 		return err
 	}
@@ -71,11 +71,19 @@ func (r *run) tunnel(ctx context.Context) (err error) {
 	if _, err := l.Start(s.Host(), "iperf3-"+s.Host(), "iperf3", "-s"); err != nil {
 		return err
 	}
-	b, err := newBare(ctx, r.Bin)
-	if err != nil {
-		return err
+	type path struct {
+		name, from, to string
+		client         client
 	}
-	defer func() { err = errors.Join(err, b.down()) }()
+	paths := []path{{"hnvgate", vmMachine, s.HostAddr().String(), l}}
+	for _, hosts := range []bool{false, true} {
+		b, e := newBare(ctx, r.Bin, r.WireGuard, hosts)
+		if e != nil {
+			return e
+		}
+		defer func() { err = errors.Join(err, b.down()) }()
+		paths = append(paths, path{b.name, b.from, b.to, b})
+	}
 	last := 0
 	for _, n := range slices.Sorted(slices.Values(r.Tunnels)) {
 		if err := addTunnels(ctx, l, s, last, n); err != nil {
@@ -86,10 +94,7 @@ func (r *run) tunnel(ctx context.Context) (err error) {
 			return err
 		}
 		for round := range r.Rounds {
-			for _, x := range []struct {
-				name, from, to string
-				client         client
-			}{{"hnvgate", vmMachine, s.HostAddr().String(), l}, {"bare", "near", bareInside, b}} {
+			for _, x := range paths {
 				put := r.put(round, x.name)
 				err := tcp(ctx, x.client, x.from, x.to, r.Time, 4, func(metric, unit string, v float64) {
 					put(fmt.Sprintf("%s_%d", metric, n), unit, v)
@@ -173,7 +178,7 @@ func addTunnels(ctx context.Context, l *lab.Lab, s lab.Site, have, want int) err
 }
 
 func (r *run) failover(ctx context.Context) (err error) {
-	l, err := small(r.Bin, 'f', lab.FRR)
+	l, err := r.small('f', lab.FRR)
 	if err != nil {
 		return err
 	}

@@ -14,15 +14,17 @@ import (
 
 // Options say what a run measures.
 type Options struct {
-	Bin      string   // folder of the programs
-	Measures []string // by name; all if empty
-	Rounds   int      // of tunnel and routes
-	Time     time.Duration
-	Tunnels  []int // sizes of tunnel
-	Tenants  int
-	Routes   []int // sizes of routes
-	Cuts     int
-	Log      func(format string, args ...any)
+	Bin string // folder of the programs
+	// WireGuard is the wireguard-go of all ends of tunnels that are not the gateway's.
+	WireGuard string
+	Measures  []string // by name; all if empty
+	Rounds    int      // of tunnel and routes
+	Time      time.Duration
+	Tunnels   []int // sizes of tunnel
+	Tenants   int
+	Routes    []int // sizes of routes
+	Cuts      int
+	Log       func(format string, args ...any)
 }
 
 // run collects what was found.
@@ -57,7 +59,7 @@ func Measures() [][2]string {
 }
 
 // Against are the cases that others are compared with.
-func Against() []string { return []string{"bare", "frr", "bird"} }
+func Against() []string { return []string{"bare", "routed", "frr", "bird"} }
 
 // Run measures, and gives what it found even where it fails. Whatever it made is gone
 // when it returns.

@@ -45,7 +45,7 @@ func (r *run) tenants(ctx context.Context) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	m, err := newMany(r.Bin, r.Tenants)
+	m, err := newMany(r.Bin, r.WireGuard, r.Tenants)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (r *run) tenants(ctx context.Context) (err error) {
 	return nil
 }
 
-func newMany(bin string, n int) (*many, error) {
+func newMany(bin, wireguard string, n int) (*many, error) {
 	topo := lab.Default()
 	topo.Rogue, topo.Hosts, topo.VMs, topo.Gateway.Uplinks = nil, nil, nil, nil
 	site, err := topo.Site(siteName)
@@ -100,7 +100,7 @@ func newMany(bin string, n int) (*many, error) {
 	site.Speaker = lab.BIRD
 	site.Tunnels = site.Tunnels[:1]
 	topo.Sites = []lab.Site{site}
-	l, err := lab.New(labName('m'), lab.Options{Bin: bin, Topology: topo})
+	l, err := lab.New(labName('m'), lab.Options{Bin: bin, WireGuard: wireguard, Topology: topo})
 	return &many{Lab: l, n: n, site: site}, err
 }
 

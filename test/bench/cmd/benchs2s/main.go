@@ -6,6 +6,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -35,6 +36,7 @@ func main() {
 // knobs are the command line.
 type knobs struct {
 	bin, out, commit, measures string
+	wireguard                  string
 	tunnels, routes            string
 	rounds, tenants, cuts      int
 	time                       time.Duration
@@ -45,6 +47,7 @@ func parse(args []string) (knobs, error) {
 	var k knobs
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.StringVar(&k.bin, "bin", "bin", "`folder` of the programs")
+	f.StringVar(&k.wireguard, "wireguard", "", "`program` at all ends of tunnels but the gateway's (wireguard in the folder of the programs: the same code as the gateway's; wireguard-go: Debian's)")
 	f.StringVar(&k.out, "out", "out/bench-s2s", "`path` of the files, without extension")
 	f.StringVar(&k.commit, "commit", "unknown", "`commit` that is measured")
 	f.StringVar(&k.measures, "measures", "", "`names` of what to measure, with commas between them, instead of everything")
@@ -109,6 +112,7 @@ func (k knobs) options() (s2s.Options, error) {
 		return o, err
 	}
 	o.Bin, err = filepath.Abs(k.bin)
+	o.WireGuard = cmp.Or(k.wireguard, filepath.Join(o.Bin, "wireguard"))
 	return o, err
 }
 
