@@ -152,7 +152,8 @@ func iperf(ctx context.Context, c client, from string, args []string) (rate floa
 		var out string
 		if out, err = c.Exec(ctx, from, append([]string{"iperf3", "-J", "--connect-timeout", "10000"}, args...)...); err == nil {
 			var report struct {
-				End struct {
+				Error string
+				End   struct {
 					Received struct {
 						Rate float64 `json:"bits_per_second"`
 					} `json:"sum_received"`
@@ -161,10 +162,10 @@ func iperf(ctx context.Context, c client, from string, args []string) (rate floa
 			if err := json.Unmarshal([]byte(out), &report); err != nil {
 				return 0, fmt.Errorf("iperf3's report: %w", err)
 			}
-			if report.End.Received.Rate == 0 {
-				return 0, fmt.Errorf("iperf3 connected, but nothing was received: %s", out)
+			if report.End.Received.Rate > 0 {
+				return report.End.Received.Rate, nil
 			}
-			return report.End.Received.Rate, nil
+			err = fmt.Errorf("iperf3 connected, but nothing was received: %s", report.Error)
 		}
 		if !strings.Contains(err.Error(), busyServer) {
 			break

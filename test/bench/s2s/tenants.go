@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -72,11 +73,25 @@ func (r *run) tenants(ctx context.Context) (err error) {
 		return err
 	}
 	put("all_ready", "s", time.Since(begin).Seconds())
-	time.Sleep(10 * time.Second) // what starting took is given back
 	agents, err := m.agents()
 	if err != nil {
 		return err
 	}
+	if err := sleep(ctx, settle); err != nil {
+		return err
+	}
+	busy, err := processorTime(agents)
+	if err != nil {
+		return err
+	}
+	if err := sleep(ctx, idle); err != nil {
+		return err
+	}
+	later, err := processorTime(agents)
+	if err != nil {
+		return err
+	}
+	put("agent_processor", "s/s/tenant", (later-busy).Seconds()/idle.Seconds()/float64(r.Tenants))
 	memory, err := pss(agents...)
 	if err != nil {
 		return err
@@ -88,6 +103,47 @@ func (r *run) tenants(ctx context.Context) (err error) {
 	}
 	put("gatewayd_memory", "B/tenant", (after-before)/float64(r.Tenants))
 	return nil
+}
+
+const (
+	// settle is how long after the start the agents are taken for idle: by then they
+	// gave back twice what starting took.
+	settle = 45 * time.Second
+	// idle is how long their processor time is watched.
+	idle = 20 * time.Second
+)
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// processorTime is what the processes used so far.
+func processorTime(pids []int) (sum time.Duration, err error) {
+	const tick = 10 * time.Millisecond // USER_HZ, proc(5)
+	for _, p := range pids {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p))
+		if err != nil {
+			return 0, err
+		}
+		_, rest, _ := strings.Cut(string(b), ") ") // the name before it may have spaces
+		f := strings.Fields(rest)
+		if len(f) < 13 {
+			return 0, fmt.Errorf("process %d does not tell its time", p)
+		}
+		for _, field := range f[11:13] { // utime, stime
+			n, err := strconv.ParseUint(field, 10, 63)
+			if err != nil {
+				return 0, fmt.Errorf("time of process %d: %w", p, err)
+			}
+			sum += time.Duration(n) * tick
+		}
+	}
+	return sum, nil
 }
 
 func newMany(bin, wireguard string, n int) (*many, error) {
