@@ -281,7 +281,7 @@ func TestDiagnosePort(t *testing.T) {
 	if p.Port != "vm1" || p.Tenant != "contoso" || p.VSID != 5000 || p.MAC != macA || p.Kind != "vm" || p.ACL != "web" || !p.Up || p.MTU != 1458 || len(p.Layers) != 4 || p.Table.Flows != 1 {
 		t.Errorf("%+v", p)
 	}
-	if len(p.Meters) != 1 || p.Meters[0] != (v1.MeterState{Direction: "outbound", Of: "port", Kbps: 20000, Burst: 67584}) {
+	if len(p.Meters) != 1 || p.Meters[0] != (v1.MeterState{Direction: "outbound", Of: "port", Kbps: 20000, Burst: 73728}) {
 		t.Errorf("%+v", p.Meters)
 	}
 	if len(p.Flows) != 1 {

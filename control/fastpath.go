@@ -31,6 +31,8 @@ type FastPath interface {
 	Unplug(id dataplane.PortID) error
 	// Slow tells why all of a tenant's packets go to user space; nil: they do not.
 	Slow(rdid hnv.RDID) error
+	// Unrated tells why a port's packets do, for its rates; nil: they do not.
+	Unrated(id dataplane.PortID) error
 	// Settle takes out what an earlier process left and this one was not told of.
 	Settle() error
 	PuntLink() string
@@ -264,12 +266,13 @@ func (w *Wire) PortPath(name string) Path {
 	}
 	v, _ := w.sw.PortView(p.id)
 	switch {
-	case v.Outbound && v.Inbound:
-		return slow("access control lists and rates are user space's")
 	case v.Outbound:
-		return slow("what it sends has a rate or a list, which are user space's; what it gets takes the fast path")
+		return slow("it has layers that are user space's")
 	case v.Inbound:
-		return slow("what it gets has a rate or a list, which are user space's; what it sends takes the fast path")
+		return slow("what it gets must be made fit for it by user space; what it sends takes the fast path")
+	}
+	if err := w.fast.Unrated(p.id); err != nil {
+		return slow("the fast path cannot take its rates: %v", err)
 	}
 	return Path{Name: pathFast}
 }

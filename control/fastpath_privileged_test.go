@@ -80,10 +80,10 @@ func TestWhatTheFastPathCannotTake(t *testing.T) {
 		t.Errorf("counters of %d tenants, want %d", len(after), len(before))
 	}
 
-	// A port's own rate is user space's.
+	// A port's rate is the programs' to keep.
 	port.OutKbps = 1e6
 	again()
-	is("the port", a.w.PortPath("one"), "go", "what it sends")
+	is("the port", a.w.PortPath("one"), "ebpf", "")
 	pass()
 	port.OutKbps = 0
 	again()

@@ -128,7 +128,7 @@ func (w *Worker) pass(fl *flowState, a *action) drop.Reason {
 	}
 	x := &w.x
 	fl.entry.Hit(w.now, x.f.Len(), x.h.TCPFlags)
-	if !vfp.TakeAll(a.meters, w.now, x.f.Len()) {
+	if !vfp.TakeAll(a.meters, w.up, x.charge()) {
 		return drop.RateExceeded
 	}
 	if x.h.TCPFlags&(packet.TCPFin|packet.TCPRst) != 0 {
@@ -235,7 +235,7 @@ func (w *Worker) judge(fl *flowState) drop.Reason {
 		prog.Count(v.Steps(), 1, uint64(x.f.Len()))
 		w.offerDrop(fl, v.Reason)
 		return v.Reason
-	case !vfp.TakeAll(v.Meters(), w.now, x.f.Len()):
+	case !vfp.TakeAll(v.Meters(), w.up, x.charge()):
 		v.Lease.Release()
 		return drop.RateExceeded
 	case v.Has(vfp.Punt):

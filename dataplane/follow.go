@@ -3,6 +3,7 @@ package dataplane
 import (
 	"github.com/hnvgate/hnvgate/dataplane/capture"
 	"github.com/hnvgate/hnvgate/dataplane/lookup"
+	"github.com/hnvgate/hnvgate/dataplane/vfp"
 	"github.com/hnvgate/hnvgate/hnv"
 )
 
@@ -95,16 +96,23 @@ func (s *Switch) tapped(old, now *capture.Sessions) {
 type PortView struct {
 	ID   PortID
 	Spec PortSpec // with the RDID
-	// Outbound and Inbound tell that the port's layers do anything but route,
-	// encapsulate and decapsulate in the direction, or that what the port gets
-	// must be made fit for it.
+	// Outbound and Inbound tell that what the port sends, or gets, is for workers
+	// alone: it has custom layers, or what it gets must be made fit for it.
 	Outbound, Inbound bool
-	// Lists tells that lists are all that these layers have, so that verdicts about
-	// flows are of use, as long as they are of this Generation. It is another one
-	// after each change of the layers, and before whoever made it goes on.
+	// Lists tells that its lists say which packets pass, so that verdicts about flows
+	// are of use, as long as they are of this Generation. It is another one after each
+	// change of the layers, and before whoever made it goes on.
 	Lists      bool
 	Generation uint64
+	Rates      Rates
 }
+
+// Rates are the buckets that a port's packets are taken out of, nil where there is
+// no limit: its own first, then its tenant's, which all ports of the tenant share.
+// A packet is taken out of both, or dropped (drop.RateExceeded) and out of none.
+// Whoever lets packets pass in the Switch's place gives the buckets a Place that
+// both know (vfp.Bucket.Move); their clock is Uptime.
+type Rates struct{ Out, In, TenantOut, TenantIn *vfp.Bucket }
 
 // PortView gives the port; not ok if there is none.
 func (s *Switch) PortView(id PortID) (v PortView, ok bool) {
@@ -113,7 +121,7 @@ func (s *Switch) PortView(id PortID) (v PortView, ok bool) {
 		return v, false
 	}
 	pol := (*p).policy.Load()
-	return PortView{ID: id, Spec: (*p).spec, Outbound: pol.outbound, Inbound: pol.inbound || (*p).spec.Plain, Lists: pol.plain, Generation: pol.gen}, true
+	return PortView{ID: id, Spec: (*p).spec, Outbound: pol.custom, Inbound: pol.custom || (*p).spec.Plain, Lists: pol.plain, Generation: pol.gen, Rates: pol.rates}, true
 }
 
 // ProviderView gives our PAs and the fabric's MTU.

@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"github.com/hnvgate/hnvgate/dataplane/capture"
 	"github.com/hnvgate/hnvgate/dataplane/drop"
 	"github.com/hnvgate/hnvgate/dataplane/lookup"
+	"github.com/hnvgate/hnvgate/dataplane/vfp"
 	"github.com/hnvgate/hnvgate/hnv"
 )
 
@@ -64,7 +66,7 @@ func TestFollowerSeesEachChange(t *testing.T) {
 	if len(f.provider) != 1 || f.provider[0].MTU != 9000 {
 		t.Errorf("told of %+v", f.provider)
 	}
-	if len(f.ports) != 1 || !f.ports[0].Outbound || f.ports[0].Inbound || f.ports[0].Spec.MAC != gw.mac {
+	if len(f.ports) != 1 || f.ports[0].Rates.Out.Rate() != 1e6 || f.ports[0].Rates.In != nil || f.ports[0].Spec.MAC != gw.mac {
 		t.Errorf("told of ports %+v", f.ports)
 	}
 	if h.sw.SourcePA(false) != lookup.AddrFrom(ip(paGate)) || h.sw.SourcePA(true) != lookup.AddrFrom(ip("fd00::1")) {
@@ -84,21 +86,37 @@ func TestFollowerLearnsOfLayers(t *testing.T) {
 		t.Fatal(err)
 	}
 	gw := h.plug(5000, hnv.CompartmentMAC(mustVSID(5000)), PortCompartment)
-	view := func() (out, in bool) {
+	view := func() string {
 		v, ok := h.sw.PortView(gw.id)
 		if !ok {
 			t.Fatal("the port is not there")
 		}
-		return v.Outbound, v.Inbound
+		return fmt.Sprint(v.Outbound, v.Inbound, v.Lists, v.Rates.Out.Rate(), v.Rates.In.Rate(), v.Rates.TenantOut.Rate(), v.Rates.TenantIn.Rate())
 	}
-	if out, in := view(); out || in {
-		t.Error("a port without rules is said to have layers")
+	if got := view(); got != "false false false 0 0 0 0" {
+		t.Errorf("a port without rules is said to have layers: %s", got)
 	}
 	for _, set := range []struct {
-		acl              string
-		inKbps, outKbps  uint64
-		outbound, inward bool
-	}{{"web", 0, 0, true, true}, {"", 1000, 0, false, true}, {"", 0, 1000, true, false}, {"", 0, 0, false, false}} {
+		acl                 string
+		inKbps, outKbps     uint64
+		tenantIn, tenantOut uint64
+		layers              []vfp.Layer
+		want                string
+	}{
+		{acl: "web", want: "false false true 0 0 0 0"},
+		{inKbps: 1000, want: "false false false 0 1000000 0 0"},
+		{outKbps: 1000, acl: "web", want: "false false true 1000000 0 0 0"},
+		{tenantIn: 1, tenantOut: 2, want: "false false false 0 0 2000 1000"},
+		{inKbps: 3, tenantIn: 4, layers: []vfp.Layer{{Name: "mine", Priority: 500}}, acl: "web", want: "true true false 0 3000 0 4000"},
+		{want: "false false false 0 0 0 0"},
+	} {
+		c.QoS = &hnv.QoS{InKbps: set.tenantIn, OutKbps: set.tenantOut}
+		if err := h.sw.Apply(c); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.sw.SetLayers(gw.id, set.layers); err != nil {
+			t.Fatal(err)
+		}
 		var acl hnv.Name
 		if set.acl != "" {
 			acl = mustName(set.acl)
@@ -106,8 +124,8 @@ func TestFollowerLearnsOfLayers(t *testing.T) {
 		if err := h.sw.SetPort(gw.id, acl, set.inKbps, set.outKbps); err != nil {
 			t.Fatal(err)
 		}
-		if out, in := view(); out != set.outbound || in != set.inward {
-			t.Errorf("%+v: outbound %v, inbound %v", set, out, in)
+		if got := view(); got != set.want {
+			t.Errorf("%+v: %s", set, got)
 		}
 	}
 }

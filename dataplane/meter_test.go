@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hnvgate/hnvgate/dataplane/drop"
+	"github.com/hnvgate/hnvgate/dataplane/vfp"
 	"github.com/hnvgate/hnvgate/hnv"
 )
 
@@ -19,7 +20,7 @@ func TestMeters(t *testing.T) {
 		frame  = 1042 // bytes of each frame
 		ticks  = 80   // of 10 ms
 		offer  = 20   // frames a tick: two megabytes a second
-		burst  = 66 << 10
+		burst  = vfp.MinBurst
 		inTime = kbps * 1000 / 8 * ticks / 100 // bytes
 	)
 	payload := strings.Repeat("x", frame-42)
@@ -125,7 +126,8 @@ func TestTenantsRateIsShared(t *testing.T) {
 	expect(t, l, nil, "", contoso, fabrikam)
 }
 
-// Super-packets count with all their bytes, and what is denied costs nothing.
+// Super-packets count with all their bytes, and with the headers that they will have
+// when they are cut; what is denied costs nothing.
 func TestMetersCountBytes(t *testing.T) {
 	l, contoso, fabrikam := exampleLab(t)
 	l.setScope(contoso, scope{port: rules(aclRule(allowOut("tcp")))})
@@ -140,11 +142,22 @@ func TestMetersCountBytes(t *testing.T) {
 		contoso.vm11.sendOffloaded(superPacket(mac11, mac13, "10.1.1.11", "10.1.1.13", 10000))
 		passed += len(contoso.vm13.drain())
 	}
-	if passed != 66<<10/10054 {
-		t.Errorf("%d super-packets of 10054 bytes passed at once, want as many as 66 KiB hold", passed)
+	const wire = 10054 + 7*54
+	if passed != vfp.MinBurst/wire {
+		t.Errorf("%d super-packets of %d bytes passed at once, want as many as a burst has", passed, wire)
 	}
 	if d := fmt.Sprint(l.hosts[1].drops("contoso")[drop.ACLDenied], l.hosts[1].drops("contoso")[drop.RateExceeded]); d != fmt.Sprint(1000, 100-passed) {
 		t.Errorf("drops are %v", l.hosts[1].drops("contoso"))
+	}
+	// Of packets with little but headers, one passes a full bucket all the same.
+	l.now = l.now.Add(time.Minute)
+	tiny := superPacket(mac11, mac13, "10.1.1.11", "10.1.1.13", 60000)
+	tiny.offload.GSOSize = 1
+	for range 2 {
+		contoso.vm11.sendOffloaded(tiny)
+	}
+	if n := len(contoso.vm13.drain()); n != 1 {
+		t.Errorf("%d great packets of tiny ones passed, want one", n)
 	}
 	expect(t, l, nil, "", contoso, fabrikam)
 }

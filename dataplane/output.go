@@ -5,6 +5,7 @@ import (
 	"github.com/hnvgate/hnvgate/dataplane/encap"
 	"github.com/hnvgate/hnvgate/dataplane/lookup"
 	"github.com/hnvgate/hnvgate/dataplane/packet"
+	"github.com/hnvgate/hnvgate/dataplane/vfp"
 )
 
 // way is where a packet from a port goes.
@@ -289,14 +290,33 @@ func (x *transit) wireLen() int {
 	if o.GSO == packet.GSONone || x.h.IsFragment() {
 		return x.h.Length
 	}
-	header := x.h.L4 - x.h.L3
+	return min(x.h.Length, x.headers()+int(o.GSOSize))
+}
+
+// headers is the length of the IP header and the transport's.
+func (x *transit) headers() int {
+	n := x.h.L4 - x.h.L3
 	switch x.h.Proto {
 	case packet.ProtoTCP:
-		header += int(x.f.Bytes()[x.h.L4+12]>>4) * 4
+		n += int(x.f.Bytes()[x.h.L4+12]>>4) * 4
 	case packet.ProtoUDP:
-		header += packet.UDPLen
+		n += packet.UDPLen
 	}
-	return min(x.h.Length, header+int(o.GSOSize))
+	return n
+}
+
+// charge is what the frame costs of rates: its bytes, and those of the headers that
+// a super-packet's packets will have. No more than a full bucket has: who makes
+// packets of a few bytes each is to be slow, and not stuck.
+func (x *transit) charge() int {
+	n := x.f.Len()
+	if size := int(x.f.Offload.GSOSize); x.f.Offload.GSO != packet.GSONone && size > 0 && !x.h.IsFragment() {
+		header := x.headers()
+		if more := (x.h.Length - header - 1) / size; more > 0 {
+			n += more * (packet.EthernetLen + header)
+		}
+	}
+	return min(n, vfp.MinBurst)
 }
 
 func kindOf(r lookup.Rule) encap.Kind {

@@ -42,9 +42,11 @@ type policy struct {
 	// port, so that packets from other ports of this machine must be looked at;
 	// outbound that anything but routing and encapsulation does on the way from it.
 	inbound, outbound bool
-	// plain tells that lists are all that there is to it, so that verdicts about
-	// flows can be handed on (Offloader).
-	plain bool
+	// plain tells that lists, and perhaps rates, are all that there is to it, so
+	// that verdicts about flows can be handed on (Offloader); custom that there are
+	// layers of a library's user.
+	plain, custom bool
+	rates         Rates
 }
 
 // aclLayer holds a group for each direction with the rules of the list that
@@ -240,12 +242,12 @@ func (s *Switch) compile(p *port, d *lookup.Domain, in, out meter) (*policy, err
 		prog.Inherit(old.prog)
 	}
 	stateful := list != nil || s.opt.DefaultACL == hnv.Deny
-	inward := p.in.Bucket != nil || in.Bucket != nil || len(p.custom) > 0
-	outward := p.out.Bucket != nil || out.Bucket != nil || len(p.custom) > 0
+	custom := len(p.custom) > 0
+	rates := Rates{Out: p.out.Bucket, In: p.in.Bucket, TenantOut: out.Bucket, TenantIn: in.Bucket}
 	s.lastPolicy++
 	return &policy{
 		prog: prog, gen: s.lastPolicy, list: list, stateful: stateful,
-		inbound: stateful || inward, outbound: stateful || outward,
-		plain: stateful && !inward && !outward,
+		inbound: stateful || custom || rates.In != nil || rates.TenantIn != nil, outbound: stateful || custom || rates.Out != nil || rates.TenantOut != nil,
+		plain: stateful && !custom, custom: custom, rates: rates,
 	}, nil
 }

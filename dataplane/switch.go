@@ -83,7 +83,8 @@ type Provider struct {
 // Switch is the dataplane of one machine. Its configuration may be changed from
 // any goroutine at any time; packets go through its Workers.
 type Switch struct {
-	opt Options
+	opt  Options
+	made time.Time
 
 	// Workers read these, and the tenants' domains, and nothing else.
 	provider atomic.Pointer[provider]
@@ -228,7 +229,7 @@ func New(o Options) *Switch {
 	if o.FlowsPerPort <= 0 {
 		o.FlowsPerPort = DefaultFlowsPerPort
 	}
-	s := &Switch{opt: o, byRDID: map[hnv.RDID]*tenant{}, learner: newLearner(), programs: vfp.NewCache()}
+	s := &Switch{opt: o, made: o.Now(), byRDID: map[hnv.RDID]*tenant{}, learner: newLearner(), programs: vfp.NewCache()}
 	s.pinger.id = uint16(rand.Uint32())
 	s.tap.OnChange(s.tapped)
 	s.provider.Store(&provider{})
@@ -237,6 +238,10 @@ func New(o Options) *Switch {
 	s.rewritten.Store(&rewritten{})
 	return s
 }
+
+// Uptime is for how long the Switch is there: the clock of its buckets, which
+// nobody sets.
+func (s *Switch) Uptime() time.Duration { return s.opt.Now().Sub(s.made) }
 
 // Apply sets the whole state of one tenant. It takes effect at once for the
 // next packet, or, if it is refused, not at all. Calls for one RDID must not

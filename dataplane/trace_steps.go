@@ -134,7 +134,7 @@ func (t *tracer) pass(fl *flowState, a *action) drop.Reason {
 
 func (t *tracer) meters(list []*vfp.Bucket) drop.Reason {
 	for _, b := range list {
-		if !b.Has(t.w.now, t.w.x.f.Len()) {
+		if !b.Has(t.w.up, t.w.x.charge()) {
 			return drop.RateExceeded
 		}
 	}

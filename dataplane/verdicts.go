@@ -57,7 +57,7 @@ func (w *Worker) offer(fl *flowState, a *action) {
 		return
 	}
 	e := fl.entry
-	if !mayOffer(&fl.key) || len(a.meters) > 0 || !a.trans.IsZero() || a.tunnel != nil || e.Peer() == nil {
+	if !mayOffer(&fl.key) || !a.trans.IsZero() || a.tunnel != nil || e.Peer() == nil {
 		return
 	}
 	// The handshake is for us to follow.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hnvgate/hnvgate/dataplane/drop"
 	"github.com/hnvgate/hnvgate/dataplane/flow"
+	"github.com/hnvgate/hnvgate/dataplane/vfp"
 )
 
 // offloads keeps verdicts, and what passed by them as the test says.
@@ -156,7 +157,8 @@ func TestPassedKeepsAFlow(t *testing.T) {
 	}
 }
 
-// A change of the lists is another generation, and a rate leaves nothing to offer.
+// A change of the lists is another generation, and so is one of the rates; layers
+// of a library's user leave nothing to offer.
 func TestVerdictsHaveAGeneration(t *testing.T) {
 	l, s, o := verdictLab(t)
 	view := func() PortView {
@@ -177,15 +179,28 @@ func TestVerdictsHaveAGeneration(t *testing.T) {
 	if err := o.sw.SetPort(s.vm11.id, mustName("of-port"), 0, 1e6); err != nil {
 		t.Fatal(err)
 	}
-	clear(o.now)
-	for range 4 {
-		s.vm11.send(s.packet(s.vm11, s.vm12, false, udpPorts(5, 6), "x"))
-		s.vm11.send(s.packet(s.vm11, s.vm12, false, tcpFlags(5, 6, "A"), "x"))
-		l.settle()
-		l.now = l.now.Add(2 * time.Second)
+	talk := func() {
+		clear(o.now)
+		for range 4 {
+			s.vm11.send(s.packet(s.vm11, s.vm12, false, udpPorts(5, 6), "x"))
+			s.vm11.send(s.packet(s.vm11, s.vm12, false, tcpFlags(5, 6, "A"), "x"))
+			l.settle()
+			l.now = l.now.Add(2 * time.Second)
+		}
 	}
-	if v := view(); v.Lists || len(o.now) != 0 {
+	talk()
+	if v := view(); !v.Lists || v.Generation == first.Generation || len(o.now) != 2 {
 		t.Errorf("with a rate, the port is %+v, and has verdicts %+v", v, o.now)
+	}
+	if err := o.sw.SetLayers(s.vm11.id, []vfp.Layer{{Name: "mine", Priority: 500}}); err != nil {
+		t.Fatal(err)
+	}
+	talk()
+	if v := view(); v.Lists || !v.Outbound || !v.Inbound || len(o.now) != 0 {
+		t.Errorf("with other layers, the port is %+v, and has verdicts %+v", v, o.now)
+	}
+	if err := o.sw.SetLayers(s.vm11.id, nil); err != nil {
+		t.Fatal(err)
 	}
 	l.clearScope(s)
 	if v := view(); v.Lists || v.Outbound || v.Inbound {

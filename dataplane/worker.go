@@ -48,6 +48,7 @@ type QuietReader interface {
 type Worker struct {
 	sw  *Switch
 	now int64 // nanoseconds, of the batch
+	up  int64 // the same by Switch.Uptime
 
 	nowhere *cell
 	cells   map[*tenant]*cell
@@ -136,7 +137,8 @@ func (w *Worker) Close() {
 }
 
 func (w *Worker) tick() {
-	w.now = w.sw.opt.Now().UnixNano()
+	now := w.sw.opt.Now()
+	w.now, w.up = now.UnixNano(), int64(now.Sub(w.sw.made))
 	w.lookOut()
 }
 

@@ -8,7 +8,7 @@
 //
 // The programs have tables and no policy. Whatever they do with a packet, the
 // Switch would do likewise, byte for byte and drop reason for drop reason; what
-// they do not do (broadcast, fragments, options, ICMP errors, ports with rates, ...)
+// they do not do (broadcast, fragments, options, ICMP errors, ...)
 // they take to the Switch as it came, each tenant within a rate. So the fast path
 // may be off, or gone, for a port, a tenant or the machine, and nothing changes but
 // the speed.
@@ -27,6 +27,9 @@
 // What a port's access control lists say of a flow, the Switch says: where it has
 // (verdict.go), the programs go by that, and else they ask it by leaving the packet
 // to it.
+//
+// Rates hold for what the programs let pass and what the Switch does together: the
+// buckets are memory that both change (rates.go).
 //
 // A mirror takes over tables that an earlier one has written: it writes what it is
 // told again, and takes out what it was not told of (Settle).

@@ -74,6 +74,7 @@ type fakes struct {
 	traffic  fake[uint32, trafficValue]
 	events   fake[eventKey, uint64]
 	verdicts fake[verdictKey, verdictValue]
+	rates    []rateValue
 
 	watch func() // is called after each write
 }
@@ -92,6 +93,7 @@ func newFakes() *fakes {
 	f.records, f.hosts, f.teams, f.routes = newFake[recordKey, recordValue](f), newFake[hostKey, uint8](f), newFake[uint32, teamValue](f), newFake[routeKey, routeValue](f)
 	f.hopSets, f.settings, f.now, f.buckets = newFake[uint32, hopSet](f), newFake[uint32, settingsValue](f), newFake[uint32, uint32](f), newFake[uint32, bucketValue](f)
 	f.verdicts = newFake[verdictKey, verdictValue](f)
+	f.rates = make([]rateValue, 64)
 	f.numbers, f.traffic, f.events = newFake[rdid, uint32](f), newFake[uint32, trafficValue](f), newFake[eventKey, uint64](f)
 	return f
 }
@@ -101,6 +103,7 @@ func (f *fakes) tables() tables {
 		pas: &f.pas, vsids: &f.vsids, ports: &f.ports, stations: &f.stations, records: &f.records, hosts: &f.hosts,
 		teams: &f.teams, routes: &f.routes, hopSets: &f.hopSets, settings: &f.settings, now: &f.now, buckets: &f.buckets,
 		numbers: &f.numbers, traffic: &f.traffic, events: &f.events, verdicts: &f.verdicts,
+		rates: rateMemory{entries: f.rates},
 	}
 }
 

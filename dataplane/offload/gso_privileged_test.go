@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hnvgate/hnvgate/dataplane/vfp"
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/netns"
 	"github.com/hnvgate/hnvgate/internal/nstest"
@@ -63,8 +64,7 @@ func TestSuperPacketsToUserSpace(t *testing.T) {
 			t.Run(fmt.Sprintf("%s,kernel peer %v", e.name, kernelPeer), func(t *testing.T) {
 				s := newSite(t, e, kernelPeer)
 				s.gw.serve()
-				const rate = 100e6 // kbit/s: none that binds
-				must(t, s.gw.sw.SetPort(s.port, hnv.Name{}, rate, rate))
+				must(t, s.gw.sw.SetLayers(s.port, []vfp.Layer{{Name: "none", Priority: 500}})) // for user space alone
 				wire := listen(t, s.wire, "to-pa0")
 				s.pings()
 				s.transfers(1 << 20)

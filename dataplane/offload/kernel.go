@@ -19,13 +19,14 @@ type kernel struct {
 	hold       *ebpf.Program // bound to the maps that are kept
 	collection *ebpf.Collection
 	nat        bool // established connections are translated
+	rates      rateMemory
 }
 
 // The maps that are the next process's too. The others hold nothing that outlives
 // a packet.
 var kept = []string{
 	"pas", "vsids", "ports", "stations", "records", "hosts", "teams", "routes", "hop_sets", "settings", "settings_now",
-	"buckets", "traffic", "events", "verdicts", numbersMap, hooksMap,
+	"buckets", "traffic", "events", "verdicts", "rates", numbersMap, hooksMap,
 	"externals", "shares", "forwards", "exit_counts", "nat_exits", "nat_slots", "epoch",
 }
 
@@ -92,6 +93,9 @@ func load(o loadOptions) (*kernel, error) {
 		}
 		k.maps[name] = m
 	}
+	if k.rates, err = mapRates(k.maps["rates"]); err != nil {
+		return nil, errors.Join(err, k.close())
+	}
 	k.collection, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: maps.Clone(k.maps)})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("load the fast path's programs: %w", err), k.close())
@@ -123,7 +127,7 @@ func (s Sizes) set(spec *ebpf.CollectionSpec) {
 		"vsids": s.VSIDs, "traffic": s.VSIDs, "events": s.VSIDs, "ports": s.Ports, "stations": s.Ports, "records": s.Records,
 		"hosts": s.Hosts, "teams": s.Teams, "routes": s.Routes, "hop_sets": s.HopSets, "buckets": s.Tenants, numbersMap: s.Tenants,
 		hooksMap: s.Ports, "pas": s.PAs, "externals": s.Externals, "shares": s.Externals, "forwards": s.Externals, "exit_counts": s.Exits, "nat_exits": s.Exits, "nat_slots": 2 * s.Exits,
-		"nat_flows": s.Flows, "verdicts": s.Verdicts,
+		"nat_flows": s.Flows, "verdicts": s.Verdicts, "rates": s.Rates,
 	} {
 		if n > 0 {
 			spec.Maps[name].MaxEntries = n
@@ -141,9 +145,9 @@ func (k *kernel) tables() tables {
 		hopSets:  kernelTable[uint32, hopSet]{k.maps["hop_sets"]},
 		settings: kernelTable[uint32, settingsValue]{k.maps["settings"]}, now: kernelTable[uint32, uint32]{k.maps["settings_now"]},
 		buckets: kernelTable[uint32, bucketValue]{k.maps["buckets"]}, numbers: kernelTable[rdid, uint32]{k.maps[numbersMap]},
-		verdicts: kernelTable[verdictKey, verdictValue]{k.maps["verdicts"]},
-		traffic:  summedTable[uint32, trafficValue]{k.maps["traffic"], func(sum *trafficValue, v trafficValue) { sum.add(v) }},
-		events:   summedTable[eventKey, uint64]{k.maps["events"], func(sum *uint64, v uint64) { *sum += v }},
+		verdicts: kernelTable[verdictKey, verdictValue]{k.maps["verdicts"]}, rates: k.rates,
+		traffic: summedTable[uint32, trafficValue]{k.maps["traffic"], func(sum *trafficValue, v trafficValue) { sum.add(v) }},
+		events:  summedTable[eventKey, uint64]{k.maps["events"], func(sum *uint64, v uint64) { *sum += v }},
 	}
 }
 

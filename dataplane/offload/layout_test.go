@@ -15,6 +15,7 @@ import (
 	"github.com/hnvgate/hnvgate/dataplane/drop"
 	"github.com/hnvgate/hnvgate/dataplane/flow"
 	"github.com/hnvgate/hnvgate/dataplane/lookup"
+	"github.com/hnvgate/hnvgate/dataplane/vfp"
 )
 
 func spec(t *testing.T) *ebpf.CollectionSpec {
@@ -54,6 +55,7 @@ func TestEntriesAreThoseOfThePrograms(t *testing.T) {
 		"nat_flows":    {flowKey{}, flowValue{}},
 		"epoch":        {uint32(0), uint64(0)},
 		"verdicts":     {verdictKey{}, verdictValue{}},
+		"rates":        {uint32(0), rateValue{}},
 	} {
 		m := s.Maps[name]
 		if m == nil {
@@ -134,6 +136,7 @@ func TestNumbersAreThoseOfThePrograms(t *testing.T) {
 		"SUBNET_SLOW": subnetSlow, "SUBNET_L2ONLY": subnetNameless,
 		"PORT_COMPARTMENT": portCompartment, "PORT_SLOW_OUT": portSlowOut, "PORT_SLOW_IN": portSlowIn, "PORT_PEER": portPeer, "PORT_ASK_OUT": portAskOut, "PORT_ASK_IN": portAskIn,
 		"VERDICT_OUT": flow.Outbound, "VERDICT_IN": flow.Inbound, "PORT_SLOW": portSlow,
+		"RATE_TICKS": vfp.Ticks, "RATE_FRACTION": vfp.Fraction, "RATE_LARGEST": vfp.MinBurst,
 		"DSCP_COPY": dscpCopy, "RECORD_HERE": recordHere, "RECORD_ROUTER": recordRouter, "RECORD_VM_MAC": recordVMMAC,
 		"ROUTE_ON_LINK": routeOnLink, "ROUTE_HOPS": routeHops, "MAX_HOPS": maxHops, "MAX_TEAM": maxTeam, "PUNTED": punted, "LEFT_TO_STACK": leftToStack, "ANSWERED": answered, "SUBNET_LEARNS": subnetLearns,
 		"META_VERSION": metaVersion, "FROM_FABRIC": int64(FromFabric), "FROM_PORT": int64(FromPort), "QUEUE_ODD": queueOdd, "QUEUE_BULK": queueBulk,
@@ -194,7 +197,7 @@ func TestLayoutVersion(t *testing.T) {
 			fmt.Fprintf(h, "%s %s %d %v %v\n", name, m.Type, m.Flags, describe(m.Key), describe(m.Value))
 		}
 	}
-	const version, digest = 6, "642e645b"
+	const version, digest = 7, "8a8d50bc"
 	if got := fmt.Sprintf("%x", h.Sum(nil)[:4]); got != digest || layoutVersion != version {
 		t.Errorf("the layout's digest is %s in version %d; it was %s in version %d: make layoutVersion another number, and note both here", got, layoutVersion, digest, version)
 	}

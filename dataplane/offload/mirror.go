@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/hnvgate/hnvgate/dataplane"
 	"github.com/hnvgate/hnvgate/dataplane/lookup"
@@ -18,6 +19,7 @@ type source interface {
 	ProviderView() dataplane.Provider
 	SourcePA(six bool) lookup.Addr
 	Restore(v dataplane.FlowVerdict) (generation uint64, ok bool)
+	Uptime() time.Duration
 }
 
 // mirror writes the tables. Within a tenant the order is:
@@ -80,6 +82,7 @@ type mirror struct {
 	hopSets interner[hopSet]
 
 	verdicts *verdicts
+	rates    *rates
 }
 
 func newMirror(sw source, t tables, s Sizes, l Limits, log *slog.Logger) (*mirror, error) {
@@ -98,6 +101,7 @@ func newMirror(sw source, t tables, s Sizes, l Limits, log *slog.Logger) (*mirro
 	if m.verdicts, err = newVerdicts(t.verdicts, s.Verdicts, log); err != nil {
 		return nil, fmt.Errorf("read the fast path's tables: %w", err)
 	}
+	m.rates = newRates(t.rates, sw.Uptime)
 	// Nobody's packets have a share too.
 	if err := put(t.buckets, 0, bucketValue{}); err != nil {
 		return nil, fmt.Errorf("write the fast path's tables: %w", err)

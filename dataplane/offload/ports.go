@@ -22,6 +22,8 @@ type plug struct {
 	link  Link
 	value portValue // as it was written
 	there bool      // it was
+	// unrated is why user space has its packets for its rates; nil: it has not.
+	unrated error
 }
 
 // plug writes a port of the Switch, which is behind the link; with mu.
@@ -55,6 +57,7 @@ func (m *mirror) port(p *plug) error {
 
 // putPort writes the port, and then the station, to which packets are sent.
 func (m *mirror) putPort(p *plug, v portValue) error {
+	v = m.rated(p, v)
 	if p.there && p.value == v {
 		return nil
 	}
@@ -80,6 +83,7 @@ func (m *mirror) dropPort(p *plug) error {
 	p.there = false
 	err := errors.Join(erase(m.t.stations, p.value.station()), erase(m.t.ports, p.value.Ifindex))
 	m.verdicts.unplug(p.id)
+	m.rates.drop(rateOwner{p.value.Tenant, p.value.Ifindex})
 	return err
 }
 

@@ -147,10 +147,17 @@ func (v verdict) String() string {
 // program runs a program on a frame that arrived on the interface.
 func (g *rig) program(p *ebpf.Program, ifindex int, b []byte) verdict {
 	g.t.Helper()
+	return g.merged(p, ifindex, b, 0)
+}
+
+// merged runs a program on a super-packet of packets with so much data each; 0: on
+// an ordinary one.
+func (g *rig) merged(p *ebpf.Program, ifindex int, b []byte, gso uint32) verdict {
+	g.t.Helper()
 	if err := g.k.collection.Maps["outcomes"].Put(uint32(0), outcome{}); err != nil {
 		g.t.Fatal(err)
 	}
-	in := context{Ifindex: uint32(ifindex)}
+	in := context{Ifindex: uint32(ifindex), GSOSize: gso}
 	o := &ebpf.RunOptions{Data: b, DataOut: make([]byte, len(b)+256), Context: in}
 	if err := g.ns.Do(func() error { _, err := p.Run(o); return err }); err != nil {
 		g.t.Fatalf("run %s on %d bytes %x: %v", p, len(b), b, err)

@@ -18,6 +18,7 @@ func (m *mirror) Settle() error {
 	if err := m.verdicts.settle(); err != nil {
 		return err
 	}
+	m.rates.settle()
 	if !m.inherited {
 		return m.settleOwn()
 	}

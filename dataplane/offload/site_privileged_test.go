@@ -55,6 +55,8 @@ type machine struct {
 	object  []byte             // programs
 	readers []*port.PuntReader // where user space takes part: see serve
 	ids     sync.Map           // dataplane.PortID by interface index
+	// Rates of the ports that are plugged in from now on.
+	inKbps, outKbps uint64
 }
 
 func must(t testing.TB, err error) {
@@ -157,7 +159,7 @@ func (m *machine) plug(v vm, link string, mtu int) dataplane.PortID {
 	w, err := port.OpenLink(link, port.LinkOptions{WriteOnly: true, Do: m.do})
 	must(m.t, err)
 	m.t.Cleanup(func() { w.Close() })
-	id, err := m.sw.AddPort(dataplane.PortSpec{Name: link, VSID: vsidOf(m.t, v.vsid), MAC: v.mac, Kind: v.kind, MTU: mtu}, w)
+	id, err := m.sw.AddPort(dataplane.PortSpec{Name: link, VSID: vsidOf(m.t, v.vsid), MAC: v.mac, Kind: v.kind, MTU: mtu, InKbps: m.inKbps, OutKbps: m.outKbps}, w)
 	must(m.t, err)
 	m.ids.Store(uint32(l.Index), id)
 	must(m.t, m.f.Plug(id, Link{Ifindex: l.Index, Peer: true}))

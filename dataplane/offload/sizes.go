@@ -9,6 +9,8 @@ type Sizes struct {
 	Externals, Exits, Flows uint32
 	// Verdicts are directions of flows at ports with lists.
 	Verdicts uint32
+	// Rates are ports with rates, and tenants that have some.
+	Rates uint32
 }
 
 // The sizes where nothing is said. A hash of so many entries costs 16 bytes for
@@ -29,6 +31,7 @@ const (
 	DefaultFlows     = 1 << 16 // some 300 bytes each, whether it is there or not
 
 	DefaultVerdicts = 1 << 17
+	DefaultRates    = 1 << 14 // 64 bytes each, whether it is there or not
 )
 
 func (s Sizes) fill() Sizes {
@@ -39,7 +42,7 @@ func (s Sizes) fill() Sizes {
 		{&s.VSIDs, DefaultVSIDs}, {&s.Ports, DefaultPorts}, {&s.Records, DefaultRecords}, {&s.Hosts, DefaultHosts},
 		{&s.Routes, DefaultRoutes}, {&s.Teams, DefaultTeams}, {&s.HopSets, DefaultHopSets}, {&s.Tenants, DefaultTenants}, {&s.PAs, DefaultPAs},
 		{&s.Externals, DefaultExternals}, {&s.Exits, DefaultExits}, {&s.Flows, DefaultFlows},
-		{&s.Verdicts, DefaultVerdicts},
+		{&s.Verdicts, DefaultVerdicts}, {&s.Rates, DefaultRates},
 	} {
 		if *f.size == 0 {
 			*f.size = f.or

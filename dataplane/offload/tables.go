@@ -9,7 +9,7 @@ import (
 // layoutVersion names what entries mean and how they are laid out. Whoever changes
 // either, here and in bpf/tables.h, makes it another number: maps that an earlier
 // process has pinned are not used then.
-const layoutVersion = 6
+const layoutVersion = 7
 
 // The entries of the tables, as bpf/tables.h has them.
 type (
@@ -36,6 +36,7 @@ type (
 		MAC                [6]byte
 		Flags, DSCP        uint8
 		Policy             uint32
+		Rates              uint32
 	}
 
 	stationKey struct {
@@ -208,4 +209,5 @@ type tables struct {
 	events  table[eventKey, uint64]     // summed up
 	// verdicts are written as flows come and go.
 	verdicts table[verdictKey, verdictValue]
+	rates    rateMemory
 }

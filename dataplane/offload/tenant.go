@@ -87,6 +87,7 @@ func (m *mirror) remove(t *mirrored) error {
 		errs = append(errs, c.dropRoutes(), c.dropRecords(), c.dropHosts())
 	}
 	delete(m.tenants, t.rdid)
+	m.rates.drop(rateOwner{tenant: t.number})
 	if t.extra {
 		errs = append(errs, m.sweep(func(n uint32) bool { return n == t.number }))
 	}

@@ -166,8 +166,8 @@ func (m *mirror) portValue(p *plug) (v portValue, ok bool) {
 		bit uint8
 	}{
 		{view.Spec.Kind == dataplane.PortCompartment, portCompartment},
-		{view.Outbound && !view.Lists, portSlowOut}, {view.Outbound && view.Lists, portAskOut},
-		{view.Inbound && (!view.Lists || view.Spec.Plain), portSlowIn}, {view.Inbound && view.Lists && !view.Spec.Plain, portAskIn},
+		{view.Outbound, portSlowOut}, {!view.Outbound && view.Lists, portAskOut},
+		{view.Inbound, portSlowIn}, {!view.Inbound && view.Lists, portAskIn},
 		{p.link.Peer, portPeer}, {s.Flags&subnetSlow != 0, portSlow},
 	} {
 		if f.on {

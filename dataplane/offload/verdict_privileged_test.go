@@ -280,16 +280,18 @@ func TestVerdictOfOneConnection(t *testing.T) {
 	want("RST", answer("R"), actionPunt)
 	want("data after that", ask("A"), actionPunt)
 
-	// A rate is the Switch's to keep.
+	// A rate does not take them back to the Switch, once it has looked again.
 	u := said{layers.IPProtocolUDP, 5000, 6000, ""}
 	for range 3 {
 		l.give(c, x, here, far, u, false)
 	}
 	want("datagrams", l.give(c, x, here, far, u, false), actionFabric)
 	must(t, l.sw.SetPort(l.ids[x.portName(here)], hnv.Name{}, 0, 1e6))
-	for range 4 {
-		want("datagrams with a rate", l.give(c, x, here, far, u, false), actionPunt)
+	want("datagrams with a rate", l.give(c, x, here, far, u, false), actionPunt)
+	for range 3 {
+		l.give(c, x, here, far, u, false)
 	}
+	want("and again", l.give(c, x, here, far, u, false), actionFabric)
 	must(t, l.sw.SetPort(l.ids[x.portName(here)], hnv.Name{}, 0, 0))
 	for range 3 {
 		l.give(c, x, here, far, u, false)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hnvgate/hnvgate/dataplane"
 	"github.com/hnvgate/hnvgate/dataplane/packet"
+	"github.com/hnvgate/hnvgate/dataplane/vfp"
 	"github.com/hnvgate/hnvgate/hnv"
 )
 
@@ -228,7 +229,11 @@ func (w *world) change() string {
 		return fmt.Sprintf("provider %v", w.own)
 	case n == 7:
 		for id := range w.ports {
-			if err := w.sw.SetPort(id, hnv.Name{}, 0, uint64(w.r.IntN(2)*1000)); err != nil {
+			// No rate of these ever binds.
+			if err := w.sw.SetPort(id, hnv.Name{}, uint64(w.r.IntN(2)*1e9), uint64(w.r.IntN(2)*1e9)); err != nil {
+				w.t.Fatal(err)
+			}
+			if err := w.sw.SetLayers(id, []vfp.Layer{{Name: "none", Priority: 500}}[:w.r.IntN(2)]); err != nil {
 				w.t.Fatal(err)
 			}
 			return "layers of a port"

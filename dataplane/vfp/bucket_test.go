@@ -51,9 +51,9 @@ func TestBucketBurst(t *testing.T) {
 		t.Error("a super-packet does not pass a fresh bucket")
 	case b.Take(5, super):
 		t.Error("two pass at once")
-	case b.Take(5+63_000_000_000, super):
+	case b.Take(5+57_000_000_000, super):
 		t.Error("the next one passes too soon")
-	case !b.Take(5+66_000_000_000, super):
+	case !b.Take(5+58_000_000_000, super):
 		t.Error("the next one never passes")
 	case !b.Take(5+1000_000_000_000, super) || b.Take(5+1000_000_000_000, super):
 		t.Error("a long rest does not give one burst")

@@ -17,12 +17,11 @@ func (b *Bucket) Has(now int64, bytes int) bool {
 	if b == nil {
 		return true
 	}
-	epoch := b.epoch.Load()
-	if epoch == 0 {
-		epoch = now | 1
+	if b.place.Load() == nil && b.epoch.Load() == 0 { // full, and nobody's clock yet
+		return b.cost(bytes) <= b.ahead
 	}
-	at := (now - epoch) * ticks
-	return max(b.due.Load(), at)+b.cost(bytes)-at <= b.ahead
+	due, at := b.look(now)
+	return max(due.Load(), at)+b.cost(bytes)-at <= b.ahead
 }
 
 // String says the conditions for people: "protocol 6, destination port 80 or

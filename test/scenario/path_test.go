@@ -102,7 +102,13 @@ func restart(t *testing.T, machine string, sig syscall.Signal, path string) {
 	if err := world.Ready(ctx, machine); err != nil {
 		t.Fatal(err)
 	}
-	s, err := world.Status(ctx, machine)
+	onPath(t, machine, path)
+}
+
+// onPath checks that the path of all packets is this one, on one machine.
+func onPath(t *testing.T, machine, path string) {
+	t.Helper()
+	s, err := world.Status(later(t), machine)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -139,7 +139,7 @@ func (b *Backend) InspectPort(_ context.Context, port string, flows int, _ strin
 			}}}},
 			{Name: "meter", Priority: 200},
 		},
-		Meters:  []v1.MeterState{{Direction: "outbound", Of: "port", Kbps: 20000, Burst: 67584}},
+		Meters:  []v1.MeterState{{Direction: "outbound", Of: "port", Kbps: 20000, Burst: 73728}},
 		Learned: []v1.LearnedAddress{{CA: "10.1.1.14", Since: "2026-11-20T06:30:00Z", Seen: "2026-11-20T06:31:00Z"}},
 		Table:   v1.FlowTableState{Flows: 1, Hits: 22, Misses: 4, Inserted: 2, Evicted: 1},
 	}

@@ -184,7 +184,7 @@ func (b *Backend) TenantStatus(_ context.Context, n hnv.Name) (v1.TenantStatus, 
 		st.Compartment = "hnv-" + n.String()
 		st.Path = "ebpf"
 		if t.QoS != nil {
-			st.Path, st.PathReason = "go", "access control lists and rates are user space's"
+			st.Path, st.PathReason = "go", "the tenant's packets are being captured"
 		}
 		ready := v1.Condition{Type: "CompartmentReady", Status: true, Reason: "Applied", Since: started}
 		if b.Sick == n.String() {

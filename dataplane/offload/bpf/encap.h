@@ -283,17 +283,6 @@ __global int choose_tunnel(struct __sk_buff *skb, const struct departure *d, str
 	return 0;
 }
 
-/* pieces tells how many packets a super-packet becomes, and what bytes these have
- * more than it. */
-static __always_inline __u32 pieces(__u32 gso_size, const struct headers *h)
-{
-	__u32 header = h->l4 - h->l3 + h->l4_len;
-
-	if (!gso_size || h->len <= header + gso_size)
-		return 1;
-	return (h->len - header + gso_size - 1) / gso_size;
-}
-
 /* encap gives the packet its outer headers. */
 __global int encap(struct __sk_buff *skb, const struct departure *d, const struct tunnel *t)
 {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "outer.h"
+#include "rate.h"
 #include "resolve.h"
 #include "verdict.h"
 

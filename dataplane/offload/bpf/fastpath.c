@@ -30,6 +30,7 @@ const volatile struct {
 	enum route_kind route_kind;
 	enum max max;
 	enum verdict_dir verdict_dir;
+	enum rate_numbers rate_numbers;
 	enum event event;
 	enum meta_numbers meta_numbers;
 	enum action action;
@@ -127,6 +128,11 @@ int from_fabric(struct __sk_buff *skb)
 			goto nobodys;
 		}
 	}
+	if (!r && to.rates) {
+		r = charge(to.rates, a.tenant, false, charged(skb->gso_size, &a.h, frame));
+		if (r < 0)
+			return punt(skb, a.o.vsid, a.tenant, r, FROM_FABRIC);
+	}
 	t = traffic_of(slot);
 	if (t)
 		add(&t->from_fabric, 1, a.o.len);
@@ -161,7 +167,7 @@ int from_port(struct __sk_buff *skb)
 	struct port *in;
 	struct traffic *t;
 	struct subnet *v;
-	__u32 len = skb->len, n;
+	__u32 len = skb->len, cost = 0, n;
 	int r;
 
 	d.in.ifindex = skb->ifindex;
@@ -201,6 +207,12 @@ int from_port(struct __sk_buff *skb)
 		r = PUNT_POLICY;
 	if (!r && d.in.flags & PORT_ASK_OUT)
 		r = ask_verdict(&d.h, d.in.ifindex, VERDICT_OUT, d.in.policy, len);
+	if (!r && d.in.rates) {
+		cost = charged(skb->gso_size, &d.h, len);
+		r = charge(d.in.rates, d.in.tenant, true, cost);
+		if (r)
+			cost = 0;
+	}
 	if (!r) {
 		d.routed = same_mac(d.h.dmac, router_mac);
 		d.hash = flow_hash(&d.h);
@@ -214,6 +226,8 @@ int from_port(struct __sk_buff *skb)
 		if (!r && !(d.to.flags & RECORD_HERE))
 			r = encap(skb, &d, &by.tunnel);
 	}
+	if (r < 0 && cost)
+		refund(d.in.rates, d.in.tenant, true, cost);
 	if (r < 0)
 		return punt(skb, d.in.vsid, d.in.tenant, r, FROM_PORT);
 	t = traffic_of(d.in.slot);

@@ -434,6 +434,17 @@ static __always_inline __u32 wire_len(struct __sk_buff *skb, const struct header
 	return skb->gso_size && piece < h->len ? piece : h->len;
 }
 
+/* pieces tells how many packets a super-packet becomes, and what bytes these have
+ * more than it. */
+static __always_inline __u32 pieces(__u32 gso_size, const struct headers *h)
+{
+	__u32 header = h->l4 - h->l3 + h->l4_len;
+
+	if (!gso_size || h->len <= header + gso_size)
+		return 1;
+	return (h->len - header + gso_size - 1) / gso_size;
+}
+
 /* lower_ttl takes one off the TTL or hop limit of the IP packet at l3. */
 static __always_inline bool lower_ttl(struct __sk_buff *skb, __u32 l3, __u8 version)
 {

@@ -65,6 +65,7 @@ enum {
 enum {
 	BPF_NOEXIST = 1,
 	BPF_F_NO_PREALLOC = 1,
+	BPF_F_MMAPABLE = 1 << 10,
 
 	BPF_F_RECOMPUTE_CSUM = 1,
 	BPF_F_PSEUDO_HDR = 1 << 4,

@@ -502,6 +502,17 @@ static __always_inline bool is_marked(struct __sk_buff *skb)
 	return READ_BITFIELD(k, encapsulation);
 }
 
+/* drop_sent drops what the compartment's port would have sent, and counts that it
+ * did. */
+static __always_inline int drop_sent(struct nat_work *w, __u32 len, int r)
+{
+	struct traffic *t = traffic_of(w->d.in.slot);
+
+	if (t)
+		add(&t->from_ports, 1, len);
+	return drop_packet(w->d.in.vsid, r);
+}
+
 /* nat_in translates a packet from the outside, and sends it to the record of its
  * destination. The gateway, the compartment and the distributed router would have
  * forwarded it, each with one TTL less. */
@@ -513,6 +524,7 @@ __global int nat_in(struct __sk_buff *skb, const struct headers *h)
 	struct exit_count *c;
 	struct traffic *t;
 	enum known known;
+	int r;
 
 	if (!w || !h || !plain(h) || h->ttl <= 3 || (gso && h->len + ETH_LEN != len))
 		return NOT_TRANSLATED;
@@ -552,6 +564,13 @@ __global int nat_in(struct __sk_buff *skb, const struct headers *h)
 		if (depart(skb, w))
 			return NOT_TRANSLATED;
 		bpf_map_update_elem(&nat_flows, &w->key, &w->flow, 0);
+	}
+	if (w->d.in.rates) {
+		r = charge(w->d.in.rates, w->d.in.tenant, true, charged(gso, &w->d.h, len));
+		if (r < 0)
+			return NOT_TRANSLATED;
+		if (r)
+			return drop_sent(w, len, r);
 	}
 	if (!translate(skb, h, w, 2) || encap(skb, &w->d, &w->t))
 		return drop_packet(w->d.in.vsid, DROP_NO_BUFFER);

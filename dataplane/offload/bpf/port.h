@@ -148,6 +148,11 @@ __global int forward_local(struct __sk_buff *skb, const struct departure *d, str
 	}
 	if (out->mtu && wire_len(skb, &d->h) > out->mtu)
 		return PUNT_TOO_BIG;
+	if (out->rates) {
+		r = charge(out->rates, out->tenant, false, charged(skb->gso_size, &d->h, skb->len));
+		if (r)
+			return r;
+	}
 	if (!rewrite(skb, d, ETH_LEN, &eth))
 		return DROP_NO_BUFFER;
 	if (d->routed && bpf_skb_store_bytes(skb, 0, &eth, sizeof(eth), 0))

@@ -76,6 +76,7 @@ struct port {
 	__u8 flags;
 	__u8 dscp; /* of outer packets; DSCP_COPY: the inner one's */
 	__u32 policy; /* what verdicts must be made by */
+	__u32 rates;  /* where its buckets are: rate.h; 0: it has none */
 };
 
 struct station_key {
