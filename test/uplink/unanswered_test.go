@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hnvgate/hnvgate/hnv"
 )
 
 // Datagrams that nobody answers are translated in eBPF as well. Conntrack is shown
@@ -92,5 +94,36 @@ func unanswered(t *testing.T, r *rig, n *tenant, vm, to netip.AddrPort) {
 	}
 	if m := sound(t, outside()); m < sent {
 		t.Errorf("%d datagrams outside, of %d", m, sent)
+	}
+}
+
+// So are those that come in by a static mapping.
+func TestUnansweredMapping(t *testing.T) {
+	n := contoso()
+	r := newRig(t, n)
+	n.nat.Mappings = []hnv.NATMapping{{Tenant: n.nat.Name, Proto: hnv.UDP,
+		External: netip.MustParseAddrPort("203.0.113.10:514"), Internal: netip.MustParseAddrPort(vm4 + ":5514")}}
+	r.translate(n)
+	run(t, n.vm, "ping -c1 -W20 %s", remote4)
+	a, b := udpPeer(t, n.vm, vm4+":5514"), udpPeer(t, r.outside, remote4+":7007")
+	wire := capture(t, r.wire, "to-pb0", "ip proto 47")
+	buf := make([]byte, 100)
+	sent := 0
+	for end := time.Now().Add(time.Minute); r.counters(n).NATIn.Packets < 10; sent++ {
+		if time.Now().After(end) {
+			t.Fatalf("of %d datagrams, %d were translated in eBPF", sent, r.counters(n).NATIn.Packets)
+		}
+		_, err := b.WriteToUDPAddrPort([]byte("log"), n.nat.Mappings[0].External)
+		must(t, err)
+		must(t, a.SetReadDeadline(time.Now().Add(30*time.Second)))
+		if m, err := a.Read(buf); err != nil || string(buf[:m]) != "log" {
+			t.Fatalf("the VM got %q: %v", buf[:m], err)
+		}
+	}
+	if all := r.connections(n, "-p udp --orig-port-dst 514"); len(all) != 1 || !strings.Contains(all[0], "UNREPLIED") {
+		t.Errorf("conntrack has %v", all)
+	}
+	if m := sound(t, wire()); m < sent {
+		t.Errorf("%d datagrams on the fabric, of %d", m, sent)
 	}
 }
