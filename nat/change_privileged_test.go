@@ -20,6 +20,7 @@ import (
 	"github.com/hnvgate/hnvgate/hnv"
 	"github.com/hnvgate/hnvgate/internal/ct"
 	"github.com/hnvgate/hnvgate/internal/netns"
+	"github.com/hnvgate/hnvgate/internal/nft"
 )
 
 func TestApplyTwiceChangesNothing(t *testing.T) {
@@ -236,9 +237,13 @@ func TestStaleConnectionsOfAFormerProcess(t *testing.T) {
 	mustAsk(t, c)
 	l.setPool(ext2)
 	// What a killed process would have done: the rules, but not the rest.
-	r, err := New(nil).apply(context.Background(), l.spec.Namespace, Ruleset(l.spec), newWanted(Spec{Pool: []hnv.ExternalRange{{Addr: netip.MustParseAddr(ext1)}}}))
-	if err != nil || len(r.Repaired) == 0 {
-		t.Fatal(r, err)
+	killed, err := nft.Open(l.spec.Namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer killed.Close()
+	if changes, err := killed.Apply(Ruleset(l.spec)); err != nil || len(changes) == 0 {
+		t.Fatal(changes, err)
 	}
 	l.engine = New(nil)
 	if got := l.apply(); len(got) != 1 || !strings.Contains(got[0], "1 connections") {

@@ -26,8 +26,10 @@ type Engine struct {
 	mu sync.Mutex
 	// swept holds, by path, the namespaces whose connections were all looked at
 	// since the ruleset last changed. It starts empty: a process that died
-	// between the two must not leave stale connections behind.
-	swept map[string]netns.ID
+	// between the two must not leave stale connections behind. Only then are rules
+	// sealed, so that of sealed ones it need not be done again.
+	swept   map[string]netns.ID
+	checked checked
 }
 
 // New makes an engine. Compartments that are programmed already are adopted by
@@ -36,7 +38,7 @@ func New(log *slog.Logger) *Engine {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Engine{log: log, swept: map[string]netns.ID{}}
+	return &Engine{log: log, swept: map[string]netns.ID{}, checked: checked{by: map[string]check{}}}
 }
 
 // Result tells what Apply did.
@@ -52,7 +54,7 @@ func (e *Engine) Apply(ctx context.Context, s Spec) (Result, error) {
 	if err := s.Check(); err != nil {
 		return Result{}, err
 	}
-	r, err := e.apply(ctx, s.Namespace, Ruleset(s), newWanted(s))
+	r, err := e.apply(ctx, s.Namespace, &s)
 	if err != nil {
 		return r, fmt.Errorf("NAT of tenant %s: %w", s.Name, err)
 	}
@@ -66,7 +68,7 @@ func (e *Engine) Apply(ctx context.Context, s Spec) (Result, error) {
 // rules it would forward packets with the tenant's own addresses. A namespace
 // that is gone is fine.
 func (e *Engine) Remove(ctx context.Context, namespace string) error {
-	_, err := e.apply(ctx, namespace, Closed(), newWanted(Spec{}))
+	_, err := e.apply(ctx, namespace, nil)
 	if errors.Is(err, fs.ErrNotExist) {
 		e.mark(namespace, netns.ID{})
 		return nil
@@ -77,7 +79,7 @@ func (e *Engine) Remove(ctx context.Context, namespace string) error {
 	return nil
 }
 
-func (e *Engine) apply(ctx context.Context, namespace string, table nft.Table, want wanted) (Result, error) {
+func (e *Engine) apply(ctx context.Context, namespace string, spec *Spec) (Result, error) {
 	if err := ctx.Err(); err != nil {
 		return Result{}, err
 	}
@@ -95,24 +97,66 @@ func (e *Engine) apply(ctx context.Context, namespace string, table nft.Table, w
 		return Result{}, err
 	}
 	defer rules.Close()
-	changes, err := rules.Apply(table)
+	last, again := e.checked.last(namespace, rules.Cookie())
+	if same, err := last.same(rules, spec); err != nil || same {
+		return Result{}, err
+	}
+	program, err := nft.Compile(tableOf(spec))
 	if err != nil {
 		return Result{}, err
 	}
-	r := Result{Repaired: changes}
-	if len(changes) == 0 && e.isSwept(namespace, id) {
-		return r, nil
+	if !again {
+		sealed, err := rules.Sealed(program)
+		if err != nil {
+			return Result{}, err
+		}
+		if sealed {
+			e.mark(namespace, id)
+			e.checked.note(namespace, check{cookie: rules.Cookie()})
+			return Result{}, nil
+		}
 	}
-	e.mark(namespace, netns.ID{})
-	forgotten, err := sweep(ctx, ct.Over(rules.Socket()), want)
-	if forgotten > 0 {
-		r.Repaired = append(r.Repaired, fmt.Sprintf("%d connections that are no longer allowed ended", forgotten))
+	found, err := rules.Put(program)
+	if err != nil {
+		return Result{}, err
 	}
+	r := Result{Repaired: found.Changes}
+	if len(found.Changes) > 0 || !e.isSwept(namespace, id) {
+		e.mark(namespace, netns.ID{})
+		forgotten, err := sweep(ctx, ct.Over(rules.Socket()), newWanted(specOf(spec)))
+		if forgotten > 0 {
+			r.Repaired = append(r.Repaired, fmt.Sprintf("%d connections that are no longer allowed ended", forgotten))
+		}
+		if err != nil {
+			return r, err
+		}
+		e.mark(namespace, id)
+	}
+	c := check{cookie: rules.Cookie()}
+	gen, err := rules.Seal(program, found)
 	if err != nil {
 		return r, err
 	}
-	e.mark(namespace, id)
+	if len(found.Changes) == 0 { // else another look shows whether it came to be
+		c.generation, c.spec = gen, spec
+	}
+	e.checked.note(namespace, c)
 	return r, nil
+}
+
+// tableOf gives the rules of a Spec; nil is for none.
+func tableOf(s *Spec) nft.Table {
+	if s == nil {
+		return Closed()
+	}
+	return Ruleset(*s)
+}
+
+func specOf(s *Spec) Spec {
+	if s == nil {
+		return Spec{}
+	}
+	return *s
 }
 
 func (e *Engine) isSwept(namespace string, id netns.ID) bool {

@@ -87,6 +87,19 @@ func (c *Conn) prepare() error {
 	)
 }
 
+// Cookie tells the socket's namespace from all others that there were since the
+// machine started; 0 where the kernel does not tell (before 5.14).
+func (c *Conn) Cookie() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	const netnsCookie = 71 // SO_NETNS_COOKIE
+	n, err := unix.GetsockoptUint64(c.fd, unix.SOL_SOCKET, netnsCookie)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // Close closes the socket.
 func (c *Conn) Close() error {
 	c.mu.Lock()

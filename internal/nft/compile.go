@@ -86,8 +86,8 @@ func compile(t Table) (compiled, error) {
 		cc := compiledChain{name: ch.Name, hook: ch.Hook}
 		for _, r := range ch.Rules {
 			for _, s := range r.Stmts {
-				for kind, name := range map[string]string{"set ": s.set, "counter ": s.counter, "chain ": s.chain} {
-					if name != "" && !names[kind+name] {
+				for _, u := range [...][2]string{{"set ", s.set}, {"counter ", s.counter}, {"chain ", s.chain}} {
+					if kind, name := u[0], u[1]; name != "" && !names[kind+name] {
 						bad("chain %s: rule %q uses %s%s, which the table does not have", ch.Name, r, kind, name)
 					}
 				}
@@ -126,10 +126,14 @@ func compileRule(f Family, r Rule) (compiledRule, error) {
 		if len(r.Comment) > 127 {
 			return out, errors.New("comment is longer than 127 bytes")
 		}
-		// Type 0 is the comment; length with its closing zero.
-		out.userdata = append([]byte{0, byte(len(r.Comment) + 1)}, append([]byte(r.Comment), 0)...)
+		out.userdata = comment(r.Comment)
 	}
 	return out, nil
+}
+
+// comment is a note of type 0; its length is that with the closing zero.
+func comment(text string) []byte {
+	return append([]byte{0, byte(len(text) + 1)}, append([]byte(text), 0)...)
 }
 
 // nestedExpr flags the expression inside a dynset as what it is, which the

@@ -43,27 +43,46 @@ func (c *Conn) Apply(t Table) (changes []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	f, err := c.Put(Program{c: want})
+	return f.Changes, err
+}
+
+// Put is Apply for a table that is compiled already. It tells what it takes to seal
+// the table.
+func (c *Conn) Put(p Program) (f Found, err error) {
 	for range attempts {
-		if changes, err = c.apply(want); !again(err) {
+		if f, err = c.put(p.c); !again(err) {
 			break
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("apply table %s %s: %w", t.Family, t.Name, err)
+		return Found{}, fmt.Errorf("apply table %s %s: %w", p.c.family, p.c.name, err)
 	}
-	return changes, nil
+	return f, nil
 }
 
-func (c *Conn) apply(want compiled) ([]string, error) {
+func (c *Conn) put(want compiled) (Found, error) {
 	have, err := observe(c.nl, want.family, want.name)
 	if err != nil {
-		return nil, err
+		return Found{}, err
 	}
 	msgs, changes := plan(want, have)
 	if err := c.nl.Batch(subsystem, have.generation, msgs); err != nil {
-		return nil, err
+		return Found{}, err
 	}
-	return changes, nil
+	f := Found{Changes: changes, Generation: have.generation}
+	if len(msgs) > 0 {
+		f.Generation = nextGeneration(have.generation)
+		if msgs[0].Type == msgDelTable {
+			return f, nil // the seals with it
+		}
+	}
+	for i := range have.chains {
+		if have.chains[i].isSeal() {
+			f.seals = append(f.seals, have.chains[i].name)
+		}
+	}
+	return f, nil
 }
 
 // Delete removes the table; one that is not there is fine.
@@ -96,6 +115,10 @@ func (c *Conn) Counters(f Family, table string) (map[string]Counter, error) {
 	}
 	return nil, fmt.Errorf("read counters of table %s %s: %w", f, table, nfnl.ErrInterrupted)
 }
+
+// Cookie tells the namespace from all others that there were since the machine
+// started; 0 where the kernel does not tell (before 5.14).
+func (c *Conn) Cookie() uint64 { return c.nl.Cookie() }
 
 // Exists tells whether the table is there.
 func (c *Conn) Exists(f Family, name string) (bool, error) {

@@ -33,6 +33,8 @@ const (
 	chainHook   = 4
 	chainPolicy = 5
 	chainType   = 7
+	// NFTA_CHAIN_USERDATA; kernels before 5.10 skip it.
+	chainUserdata = 12
 
 	hookNum      = 1
 	hookPriority = 2

@@ -146,7 +146,7 @@ func (p *planner) removeStrangers(have observed) {
 		}
 	}
 	for _, o := range have.chains {
-		if !slices.ContainsFunc(p.want.chains, func(c compiledChain) bool { return c.name == o.name }) {
+		if !o.isSeal() && !slices.ContainsFunc(p.want.chains, func(c compiledChain) bool { return c.name == o.name }) {
 			p.add(msgDelChain, 0, "delete chain "+o.name, nfnl.AppendString(nil, chainName, o.name))
 			p.changed("chain %s removed", o.name)
 		}
