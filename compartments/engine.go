@@ -88,6 +88,10 @@ func (e *Engine) open() (err error) {
 		return err
 	}
 	e.gw = &gateway{names: e.names, out: e.out, nearby: newNearby()}
+	e.gw.routes.h = e.out
+	if e.gw.routes.changes, err = e.out.RouteChanges(); err != nil {
+		return err
+	}
 	for _, u := range e.cfg.Uplinks {
 		if _, err := e.out.Link(u.Interface); err != nil {
 			return fmt.Errorf("uplink %s: interface %s: %w in the gateway's network namespace", u.Name, u.Interface, err)
@@ -113,6 +117,9 @@ func (e *Engine) Close() error {
 	}
 	if e.own.changes != nil {
 		e.own.changes.Close()
+	}
+	if e.gw != nil && e.gw.routes.changes != nil {
+		e.gw.routes.changes.Close()
 	}
 	if e.out != nil {
 		e.out.Close()

@@ -23,6 +23,7 @@ type gateway struct {
 	out     *nl.Handle
 	nft     *nft.Conn
 	uplinks []string // interfaces
+	routes  ownRoutes
 
 	mu      sync.Mutex // guards all below, and changes to anything shared
 	known   bool       // whether generation and entries have been read

@@ -99,7 +99,7 @@ func (g *gateway) seeOutside(o outside) (seenOutside, error) {
 	if err != nil {
 		return s, err
 	}
-	if s.routes, err = g.out.Routes(nl.Protocol, s.peer.Index); err != nil {
+	if s.routes, err = g.routes.over(s.peer.Index); err != nil {
 		return s, err
 	}
 	for _, h := range o.hops {
@@ -154,7 +154,7 @@ func (g *gateway) seeSteered(s *seenOutside, needed bool) error {
 	if err != nil {
 		return err
 	}
-	routes, err := g.out.Routes(nl.Protocol, l.Index)
+	routes, err := g.routes.over(l.Index)
 	for _, r := range routes {
 		s.steered[r.Dst.Addr()] = r.Src
 	}

@@ -43,6 +43,7 @@ type Handle struct {
 	packet int // for sending frames, once needed
 	ns     netns.NS
 	views  *views // of the handles that are opened by this one
+	turn   *turn  // with those that are opened by this one
 
 	read  *settings
 	write *settings
@@ -59,12 +60,13 @@ func Open(nsPath string) (*Handle, error) { return open(nsPath, (*Handle).open) 
 // well: for one that is opened again and again, beside many others.
 func (h *Handle) Into(nsPath string) (*Handle, error) {
 	return open(nsPath, func(in *Handle) error {
+		in.turn = h.turn
 		return errors.Join(in.open(), in.openSettings(h.views))
 	})
 }
 
 func open(nsPath string, do func(*Handle) error) (*Handle, error) {
-	h := &Handle{ioctl: -1, packet: -1, views: &views{fd: -1}, read: newSettings(openPrivate), write: newSettings(openPublic)}
+	h := &Handle{ioctl: -1, packet: -1, views: &views{fd: -1}, turn: &turn{}, read: newSettings(openPrivate), write: newSettings(openPublic)}
 	err := netns.Do(nsPath, func() error { return do(h) })
 	if err != nil {
 		h.Close()
@@ -136,7 +138,13 @@ func (h *Handle) ask(typ, flags int, answer uint16, build func(*vnl.NetlinkReque
 	for try := 1; ; try++ {
 		r := vnl.NewNetlinkRequest(typ, flags)
 		build(r)
-		msgs, err := h.route.exchange(r, answer)
+		var msgs [][]byte
+		var err error
+		if typ == unix.RTM_GETLINK {
+			h.turn.take(func() { msgs, err = h.route.exchange(r, answer) })
+		} else {
+			msgs, err = h.route.exchange(r, answer)
+		}
 		if (errors.Is(err, errInterrupted) || errors.Is(err, errTruncated)) && try < interruptedDumps {
 			continue
 		}
@@ -149,8 +157,20 @@ func (h *Handle) ask(typ, flags int, answer uint16, build func(*vnl.NetlinkReque
 func (h *Handle) tell(typ, flags int, build func(*vnl.NetlinkRequest)) error {
 	r := vnl.NewNetlinkRequest(typ, flags|unix.NLM_F_ACK)
 	build(r)
-	_, err := h.route.exchange(r, 0)
+	var err error
+	h.turn.take(func() { _, err = h.route.exchange(r, 0) })
 	return err
+}
+
+// turn lets one at a time do what the kernel has one lock for, over all namespaces:
+// whoever waits for that lock there, or for a setting tries it again and again, keeps a
+// processor busy meanwhile.
+type turn struct{ mu sync.Mutex }
+
+func (t *turn) take(do func()) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	do()
 }
 
 func family(a netip.Addr) uint8 {

@@ -38,7 +38,7 @@ func (h *Handle) Sysctl(key string) (string, error) {
 func (h *Handle) SetSysctl(key, value string) error {
 	f, err := h.sysctl(key, unix.O_WRONLY, h.write)
 	if err == nil {
-		_, err = f.WriteString(value)
+		h.turn.take(func() { _, err = f.WriteString(value) })
 		err = errors.Join(err, f.Close())
 	}
 	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
