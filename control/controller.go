@@ -39,6 +39,9 @@ type Options struct {
 	// PAMTU gives the MTU of the fabric side.
 	PAMTU func() int
 	Log   *slog.Logger
+	// Settled is called once what there was at the start is in place, or has had
+	// SettleWithin; nil: nobody asks.
+	Settled func()
 
 	DriftInterval time.Duration // between checks of what is (10 s)
 	Backoff       time.Duration // after the first failure; doubles (200 ms)

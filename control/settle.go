@@ -32,6 +32,9 @@ func (c *Controller) settle(ctx context.Context) {
 	if err != nil {
 		c.o.Log.Error("remove what an earlier process left in the fast path", "err", err)
 	}
+	if c.o.Settled != nil {
+		c.o.Settled()
+	}
 }
 
 const settlePoll = 50 * time.Millisecond

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -65,6 +66,7 @@ func newTenant(c *Controller, n hnv.Name) *tenant {
 func (t *tenant) run(ctx context.Context) {
 	failures := 0
 	var settled *Desired // what the last complete success had
+	fresh := false       // there was just one
 	for {
 		pause := t.c.o.DriftInterval
 		if failures > 0 {
@@ -72,6 +74,9 @@ func (t *tenant) run(ctx context.Context) {
 		}
 		if settled == nil && failures == 0 {
 			pause = 0
+		}
+		if fresh {
+			pause, fresh = spread(pause), false
 		}
 		if !sleep(ctx, pause, t.wish.woken) {
 			return
@@ -93,10 +98,15 @@ func (t *tenant) run(ctx context.Context) {
 			}
 			failures, settled = 0, nil
 		default:
+			fresh = settled == nil
 			failures, settled = 0, d
 		}
 	}
 }
+
+// spread has those that came to be together, as at the start, looked at one after the
+// other later on.
+func spread(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
 // attempt is one bounded try. settled is what stood after the last success, or
 // nil: whatever the engines then change although nothing new was desired is

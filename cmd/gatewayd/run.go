@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"slices"
 
 	"github.com/hnvgate/hnvgate/api/server"
@@ -103,7 +104,8 @@ func run(ctx context.Context, c config.Config) (err error) {
 	closers = append(closers, wire.Close)
 
 	ctrl = control.New(control.Options{
-		Store: st, Compartments: engine, NAT: nat.New(log), Dataplane: sw, Wiring: wire, Sight: wire.Sight(), PAMTU: mtu, Log: log,
+		Settled: lazyGC(),
+		Store:   st, Compartments: engine, NAT: nat.New(log), Dataplane: sw, Wiring: wire, Sight: wire.Sight(), PAMTU: mtu, Log: log,
 		Exits: way.exits(), NATOffload: c.NATOffload == config.OffloadAll, NoNATOffload: way.untranslated(c),
 		Forwarder: attaches(feet), Explain: forwarder.Explain, Neighbours: forwarder.Neighbours, Agents: forControl(supervisor), Open: keys.Open, Uplinks: uplinkInterfaces(c),
 	})
@@ -115,6 +117,22 @@ func run(ctx context.Context, c config.Config) (err error) {
 	backend := &gateway{Controller: ctrl, config: c, features: features(c, way, engine, feet), path: way, remote: ends.remote, exchange: x}
 	return serve(ctx, ends, server.New(st, backend, keys, log), log, ctrl.Run, x.Run,
 		func(ctx context.Context) error { sw.Run(ctx); return nil })
+}
+
+// startGC is how much garbage there may be at the start, in percent of what is in use:
+// most of what is made then is thrown away at once.
+const startGC = 400
+
+// lazyGC has garbage collected seldom until what it gives is called.
+func lazyGC() func() {
+	usual := debug.SetGCPercent(startGC)
+	if usual < 0 || usual > startGC { // somebody wants it so
+		debug.SetGCPercent(usual)
+	}
+	return func() {
+		debug.SetGCPercent(usual)
+		debug.FreeOSMemory()
+	}
 }
 
 // serve runs the API and the others until ctx ends or one of them fails.
