@@ -149,6 +149,7 @@ func TestRepair(t *testing.T) {
 		{in, "sysctl -qw net.ipv4.conf.all.send_redirects=1"},
 		{in, "sysctl -qw net.ipv6.conf.all.forwarding=0"},
 		{in, "sysctl -qw net.ipv6.conf.ext.accept_ra=1"},
+		{in, "sysctl -qw net.ipv6.conf.default.disable_ipv6=1"},
 		{in, "sysctl -qw net.ipv6.conf.ext.disable_ipv6=1"},
 		{in, "sysctl -qw net.ipv6.conf.wnv5000.disable_ipv6=0"},
 		{in, "sysctl -qw net.netfilter.nf_conntrack_tcp_be_liberal=0"},

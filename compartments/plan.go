@@ -38,13 +38,21 @@ func planInside(w want, s seen) []step {
 		out = append(out, makeNamespace{w.namespace, w.marker})
 	}
 	for _, k := range w.sysctls {
-		if v, known := s.sysctls[k.key]; known && v != k.value || !s.exists {
+		if v, known := s.sysctls[k.key]; known && v != k.value || !s.exists && k != newLinks6 {
 			out = append(out, setSysctl{inside, k})
 		}
+	}
+	if !s.exists {
+		// To switch IPv6 off on a link takes a lock that all namespaces have in common,
+		// and the kernel does not wait for it but tries it again and again. This takes none.
+		out = append(out, setSysctl{inside, setting{newLinks6.key, "1"}})
 	}
 	out = append(out, planStrangers(w, s)...)
 	for _, p := range w.pairs {
 		out = append(out, planPair(p, s)...)
+	}
+	if !s.exists {
+		out = append(out, setSysctl{inside, newLinks6})
 	}
 	if lo := s.links["lo"]; s.exists && !lo.Up {
 		out = append(out, changeLink{inside, "lo", nl.LinkChange{Up: true}, []string{"up"}})
@@ -83,10 +91,13 @@ func planPair(p pair, s seen) []step {
 		}
 		out = append(out, addPair{p})
 		in = nl.Link{MAC: p.inner.mac, MTU: p.inner.mtu, NoARP: p.inner.noARP}
+		if !s.exists {
+			in.PutConf6(nl.DisableIPv6, 1)
+		}
 		peer = nl.Link{MAC: p.outer.mac, MTU: p.outer.mtu, NoARP: p.outer.noARP}
 	}
 	out = append(out, planLink(outward, p.outer, peer, !joined)...)
-	out = append(out, planLink(inside, p.inner, in, !joined)...)
+	out = append(out, planLink(inside, p.inner, in, !joined && s.exists)...)
 	have := s.offloads[p.inner.name]
 	if !joined {
 		have = allOffloads
@@ -97,7 +108,8 @@ func planPair(p pair, s seen) []step {
 	return out
 }
 
-// planLink compares one end. Of a new one the settings are not known.
+// planLink compares one end. Of a new one the settings are not known; of one in a new
+// namespace, that it begins without IPv6.
 func planLink(at side, want link, have nl.Link, isNew bool) []step {
 	var out []step
 	off, known := have.Conf6(nl.DisableIPv6)

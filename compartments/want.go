@@ -122,7 +122,12 @@ var sysctlBase = []setting{
 	// stray resets would end other people's connections.
 	{"netfilter/nf_conntrack_tcp_be_liberal", "1"},
 	{"netfilter/nf_conntrack_tcp_ignore_invalid_rst", "1"},
+	newLinks6,
 }
+
+// newLinks6: links that others make in the compartment begin with IPv6. Ours begin
+// without, and are made before this is set.
+var newLinks6 = setting{"ipv6/conf/default/disable_ipv6", "0"}
 
 // insideConf holds for the links inside: they forward, take only sources that
 // are routed back the same way, and learn nothing.

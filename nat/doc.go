@@ -13,6 +13,10 @@
 // wanted, and no others. The kernel follows established connections by itself,
 // so nothing of this package has to run for traffic to flow.
 //
+// Rules are read and compared again only after somebody changed the namespace's
+// ruleset; a chain without rules seals those that an earlier process left right
+// (docs/adr/0028).
+//
 // The compartment's sysctls are the business of package compartments:
 // nf_conntrack_tcp_be_liberal and nf_conntrack_tcp_ignore_invalid_rst must be 1,
 // else the last segments of a connection can be taken for invalid and dropped.

@@ -87,7 +87,7 @@ func (l *Link) Conf4(c Conf4) (v int, ok bool) { return conf(l.conf4, int(c)-1) 
 // Conf6 gives the setting's value; ok is false where the kernel shows none.
 func (l *Link) Conf6(c Conf6) (v int, ok bool) { return conf(l.conf6, int(c)) }
 
-// PutConf4 makes l tell the value: for planners' tests, the kernel is not asked.
+// PutConf4 makes l tell the value: for planners, the kernel is not asked.
 func (l *Link) PutConf4(c Conf4, v int) { l.conf4 = putConf(l.conf4, int(c)-1, v) }
 
 // PutConf6 is PutConf4 for IPv6.
