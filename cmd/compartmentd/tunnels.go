@@ -21,11 +21,12 @@ type tunnels struct {
 	moved chan<- struct{}
 }
 
-// deviceBuffers is what one device of wireguard-go makes of buffers, in bytes: three
-// times 128 of 64 KiB. Hardly any of it is ever touched, but the runtime counts it:
-// with a limit for what is really used, it would do nothing but collect garbage from
-// some fifteen tunnels on.
-const deviceBuffers = 3 * 128 << 16
+// deviceBuffers is what one device of wireguard-go makes of buffers and tables, in bytes:
+// three times 128 buffers of 64 KiB and a few, and 2 MiB for what it merges. Hardly any of
+// it is ever touched, but the runtime counts it: with a limit for what is really used, it
+// would do nothing but collect garbage from some fifteen tunnels on, and half of the time
+// with 200 where the tables are left out.
+const deviceBuffers = 3*130<<16 + 3<<20
 
 func newTunnels(log *slog.Logger, turned func(), moved chan<- struct{}) (t tunnels, err error) {
 	t = tunnels{limit: debug.SetMemoryLimit(-1), moved: moved}

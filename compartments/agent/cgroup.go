@@ -53,7 +53,7 @@ func (s *Supervisor) bounds(controllers []string) []bound {
 		case c == "cpu" && s.o.CPUPercent > 0:
 			out = append(out, bound{"cpu.max", fmt.Sprintf("%d %d", s.o.CPUPercent*cpuPeriod/100, cpuPeriod)})
 		case c == "pids":
-			out = append(out, bound{"pids.max", "256"})
+			out = append(out, bound{"pids.max", "512"}) // WireGuard waits in a thread for each of up to 256 tunnels
 		}
 	}
 	return out

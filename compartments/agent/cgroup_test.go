@@ -10,7 +10,7 @@ import (
 
 func TestBounds(t *testing.T) {
 	s := &Supervisor{o: Options{MemoryMax: 64 << 20, CPUPercent: 150}}
-	want := []bound{{"cpu.max", "150000 100000"}, {"memory.max", "67108864"}, {"memory.oom.group", "1"}, {"pids.max", "256"}}
+	want := []bound{{"cpu.max", "150000 100000"}, {"memory.max", "67108864"}, {"memory.oom.group", "1"}, {"pids.max", "512"}}
 	if d := cmp.Diff(want, s.bounds([]string{"cpuset", "cpu", "io", "memory", "pids"}), cmp.AllowUnexported(bound{})); d != "" {
 		t.Error(d)
 	}
