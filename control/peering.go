@@ -119,7 +119,7 @@ func guards(f *hnv.Fabric, t hnv.Tenant, heard []netip.Addr) []bgp.Rule {
 	for _, a := range append(ends, heard...) {
 		// Not the default route: the compartment's own goes before one of BGP, and
 		// where there is none defaultGuard stands.
-		for bits := a.BitLen(); bits > 0 && len(seen) < maxGuards; bits-- {
+		for bits := a.BitLen(); bits > 0; bits-- {
 			p := netip.PrefixFrom(a, bits).Masked()
 			if !seen[p] {
 				seen[p] = true
@@ -127,13 +127,11 @@ func guards(f *hnv.Fabric, t hnv.Tenant, heard []netip.Addr) []bgp.Rule {
 			}
 		}
 	}
-	if len(seen) > 0 {
-		out = append(out, ways)
-	}
+	out = append(out, inParts(ways)...)
 	peers := bgp.Rule{Name: "hnvgate: the addresses of peers", Action: bgp.Reject}
 	seen = map[netip.Prefix]bool{}
 	add := func(p netip.Prefix) {
-		if p = p.Masked(); !seen[p] && len(seen) < maxGuards {
+		if p = p.Masked(); !seen[p] {
 			seen[p] = true
 			peers.Match.Prefixes = append(peers.Match.Prefixes, bgp.PrefixRange{Prefix: p, Min: p.Bits(), Max: p.Addr().BitLen()})
 		}
@@ -151,8 +149,20 @@ func guards(f *hnv.Fabric, t hnv.Tenant, heard []netip.Addr) []bgp.Rule {
 			add(netip.PrefixFrom(a, a.BitLen()))
 		}
 	}
-	if len(seen) > 0 {
-		out = append(out, peers)
+	return append(out, inParts(peers)...)
+}
+
+// inParts gives the rule, in as many as a policy wants for so many prefixes; none for
+// none.
+func inParts(r bgp.Rule) []bgp.Rule {
+	var out []bgp.Rule
+	for part := range slices.Chunk(r.Match.Prefixes, maxGuards) {
+		x := r
+		x.Match.Prefixes = part
+		if len(out) > 0 {
+			x.Name = fmt.Sprintf("%s, part %d", r.Name, len(out)+1)
+		}
+		out = append(out, x)
 	}
 	return out
 }

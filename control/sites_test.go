@@ -787,6 +787,25 @@ func TestGuards(t *testing.T) {
 			t.Errorf("%s: rejected %t, want %t", p, got, want)
 		}
 	}
+	// However many there are, all are guarded, within what a policy takes.
+	for i := range 300 {
+		heard = append(heard, netip.AddrFrom4([4]byte{byte(11 + i%100), byte(i), byte(i * 7), 9}))
+	}
+	for _, a := range heard {
+		if !rejected(netip.PrefixFrom(a, 32)) {
+			t.Errorf("the way to %s is not guarded", a)
+		}
+	}
+	names := map[string]bool{}
+	for _, r := range guards(m.f, tenant, heard) {
+		if len(r.Match.Prefixes) > maxGuards || names[r.Name] {
+			t.Errorf("rule %q has %d prefixes", r.Name, len(r.Match.Prefixes))
+		}
+		names[r.Name] = true
+	}
+	if len(names) < 4 {
+		t.Errorf("the rules are %v", names)
+	}
 	// A peer that nobody says the place of has one once it has called.
 	heard = []netip.Addr{addr("192.0.2.77")}
 	for p, want := range map[string]bool{"192.0.2.77/32": true, "192.0.2.0/24": true, "192.0.2.78/32": false, "198.51.100.7/32": true} {

@@ -1,28 +1,38 @@
 package hnv
 
 // ListenAt is the external address that a connection listens at: its own, or the
-// first of its tenant.
+// first of its tenant; of an address that the tenant has several ranges of, the range
+// that has the port, or the first.
 func (f *Fabric) ListenAt(c S2SConnection) (r ExternalRange, ok bool) {
-	fits := func(e ExternalRange) bool {
-		return !c.LocalAddress.IsValid() || e.Addr == c.LocalAddress && (c.ListenPort == 0 || e.holds(c.ListenPort))
+	look := func(e ExternalRange) (done bool) {
+		switch {
+		case c.LocalAddress.IsValid() && e.Addr != c.LocalAddress, ok && e.Addr != r.Addr:
+			return false
+		case c.ListenPort == 0 || e.holds(c.ListenPort):
+			r, ok = e, true
+			return true
+		case !ok && !c.LocalAddress.IsValid():
+			r, ok = e, true // unless another range of the address has it
+		}
+		return false
 	}
 	// Not all of Externals: for each change, all connections' are looked for.
 	if g := f.tenants[c.Tenant].Gateway; g != nil && g.NAT != nil {
 		for _, e := range g.NAT.Pool {
-			if fits(e) {
-				return e, true
+			if look(e) {
+				return r, true
 			}
 		}
 	}
-	if len(f.attachments[c.Tenant]) == 0 {
-		return ExternalRange{}, false
+	if ok || len(f.attachments[c.Tenant]) == 0 {
+		return r, ok
 	}
 	for _, e := range f.Externals(c.Tenant) {
-		if fits(e) {
-			return e, true
+		if look(e) {
+			return r, true
 		}
 	}
-	return ExternalRange{}, false
+	return r, ok
 }
 
 // Complete gives the connection with what a replacement keeps, and a listen port.
@@ -33,7 +43,11 @@ func (f *Fabric) Complete(c S2SConnection) S2SConnection {
 	}
 	if c.ListenPort == 0 {
 		if at, ok := f.ListenAt(c); ok {
-			c.ListenPort = f.freePort(c, at)
+			for _, e := range f.Externals(c.Tenant) {
+				if e.Addr == at.Addr && c.ListenPort == 0 {
+					c.ListenPort = f.freePort(c, e)
+				}
+			}
 		}
 	}
 	return c

@@ -2,6 +2,7 @@ package hnv
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -76,6 +77,31 @@ func TestListenPorts(t *testing.T) {
 	apply(taken, connection("northwind", "hq", 1, 2), connection("adatum", "hq", 1, 2))
 	if a, b := port("northwind", "hq"), port("adatum", "hq"); a != 29998 || b != 39999 {
 		t.Errorf("on a shared address: ports %d and %d", a, b)
+	}
+	// Of an address that a tenant has two ranges of, the second one is for when the first
+	// is full.
+	two := tenant("northwind", 7001, "203.0.113.31")
+	two.Gateway.NAT.Pool = []ExternalRange{must(ParseExternalRange("203.0.113.31:20000-20001")), must(ParseExternalRange("203.0.113.31:30000-30001"))}
+	cascade, err := f.Cascade(two.Name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Apply(cascade); err != nil {
+		t.Fatal(err)
+	}
+	apply(two)
+	for i, want := range []uint16{20001, 20000, 30001, 30000, 0} {
+		name := fmt.Sprintf("c%d", i)
+		if want == 0 {
+			if _, err := f.Apply([]Change{{Put: connection("northwind", name, byte(10+i), 2)}}); err == nil || !strings.Contains(err.Error(), "no UDP port is free") {
+				t.Errorf("without a port: %v", err)
+			}
+			continue
+		}
+		apply(connection("northwind", name, byte(10+i), 2))
+		if got := port("northwind", name); got != want {
+			t.Errorf("connection %d has port %d, want %d", i, got, want)
+		}
 	}
 	if c, _ := f.Connection(must(ParseName("contoso")), must(ParseName("hq"))); c.Link() != "wg-hq" {
 		t.Errorf("link %s", c.Link())
