@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hnvgate/hnvgate/hnv"
+	"github.com/hnvgate/hnvgate/s2s"
 	"github.com/hnvgate/hnvgate/store"
 )
 
@@ -29,6 +30,8 @@ type Options struct {
 	Neighbours Neighbours
 	// Open gives what a sealed secret holds; nil: none can be opened.
 	Open func(hnv.SecretPlace, hnv.Secret) (string, error)
+	// WireGuard is what all tunnels are to be of; "" leaves it to each agent.
+	WireGuard s2s.Implementation
 	// Uplinks are the interfaces of this machine's uplinks by name.
 	Uplinks map[string]string
 	// NATOffload has the connections that compartments have established translated
@@ -382,7 +385,7 @@ func (c *Controller) find(n hnv.Name) *tenant {
 }
 
 func (c *Controller) machine() machine {
-	return machine{paMTU: c.o.PAMTU(), uplinks: c.o.Uplinks, open: c.o.Open, neighbours: c.neighbours.each()}
+	return machine{paMTU: c.o.PAMTU(), uplinks: c.o.Uplinks, open: c.o.Open, wireguard: c.o.WireGuard, neighbours: c.neighbours.each()}
 }
 
 // sleep waits for d, a wake-up or the end.

@@ -54,6 +54,8 @@ type machine struct {
 	paMTU   int
 	uplinks map[string]string // interfaces by name
 	open    opener
+	// wireguard is what all tunnels are to be of; "" chooses for each.
+	wireguard s2s.Implementation
 	// neighbours bounds those of one tenant in physical networks; 0: as usual.
 	neighbours uint32
 	// heard is from where the tenant's peers without an endpoint call.
@@ -96,6 +98,9 @@ func desired(f *hnv.Fabric, name hnv.Name, m machine) (d Desired, ok bool) {
 	}
 	var err, err2 error
 	d.Tunnels, err = tunnelSpec(f, t, m.open)
+	if d.Tunnels != nil {
+		d.Tunnels.Implementation = m.wireguard
+	}
 	d.Speaker, err2 = speakerSpec(f, t, m.open, m.heard...)
 	d.AgentFault = errors.Join(err, err2)
 	return d, true

@@ -209,7 +209,8 @@ func texts(ps []netip.Prefix) []string {
 
 // fillConnection adds what the tunnel tells of itself.
 func fillConnection(x *v1.S2SStatus, c hnv.S2SConnection, t s2s.TunnelState, now time.Time) {
-	x.Implementation, x.InboundDrops, x.OutboundDrops = t.Implementation, t.InboundDrops, t.OutboundDrops
+	x.Implementation, x.Reason = string(t.Implementation), t.Reason
+	x.InboundDrops, x.OutboundDrops = t.InboundDrops, t.OutboundDrops
 	if t.MTU != 0 {
 		x.MTU = t.MTU
 	}

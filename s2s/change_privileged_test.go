@@ -192,7 +192,7 @@ func TestDriftIsRepaired(t *testing.T) {
 		return err
 	}))
 	other := b.with(func(t *Tunnel) { t.ListenPort = 51999 })
-	if _, err := e.Apply(context.Background(), other); err == nil || !strings.Contains(e.Snapshot().Tunnels[0].Error, "tunnel branches") {
+	if _, err := e.Apply(context.Background(), demanded(other)); err == nil || !strings.Contains(e.Snapshot().Tunnels[0].Error, "tunnel branches") {
 		t.Errorf("a port that is taken: %v, state %q", err, e.Snapshot().Tunnels[0].Error)
 	}
 	must(t, taken.Close())

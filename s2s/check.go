@@ -39,6 +39,11 @@ func (p *problems) bad(format string, args ...any) {
 // refuses is applied.
 func (s Spec) Check() error {
 	p := &problems{where: "tunnels"}
+	switch s.Implementation {
+	case "", Kernel, Embedded:
+	default:
+		p.bad("implementation: %q is none: use %s, %s or nothing", s.Implementation, Kernel, Embedded)
+	}
 	if len(s.Tunnels) > MaxTunnels {
 		p.bad("%d are more than %d", len(s.Tunnels), MaxTunnels)
 	}

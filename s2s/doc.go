@@ -1,6 +1,8 @@
 // Package s2s runs a tenant's encrypted site-to-site tunnels inside its
-// compartment: WireGuard, embedded (golang.zx2c4.com/wireguard) on a TUN link
-// that outlives the process, with routes to the prefixes behind each peer.
+// compartment: WireGuard, the kernel's own or embedded (golang.zx2c4.com/wireguard) on
+// a TUN link, with routes to the prefixes behind each peer. Which of the two is chosen
+// for each tunnel (wireguard.go). Links outlive the process, the kernel's with their
+// sessions.
 //
 // Apply takes the whole wanted state of one compartment, is idempotent, and
 // changes one peer without touching another. Prefixes that several tunnels offer
@@ -10,7 +12,8 @@
 // forwarding and not the session.
 //
 // Translation of prefixes one to one, the limits and the MSS clamp happen on the
-// packets between TUN link and encryption (packet.go, policy.go): without state,
+// packets between TUN link and encryption (packet.go, policy.go), or for the kernel's
+// tunnels by nftables (shaping.go, but for prefixes): without state,
 // so that a flow may change tunnels at any time.
 //
 // Keys are of the types Key and Secret. A Secret shows itself nowhere but in

@@ -39,6 +39,7 @@ type Engine struct {
 	mu      sync.Mutex
 	closed  bool
 	spec    Spec
+	kernel  kernelProbe
 	tunnels map[string]*tunnel // by interface
 	active  map[string]bool    // by "tunnel/peer"
 	shared  map[string]bool    // by "tunnel/peer": it has packets that could go another way
@@ -126,7 +127,7 @@ func (e *Engine) apply(ctx context.Context, r *Result) error {
 			errs = append(errs, err)
 		}
 	}
-	return errors.Join(append(errs, e.route(r), e.mark(r))...)
+	return errors.Join(append(errs, e.shape(r), e.route(r))...)
 }
 
 // prune takes down what is ours and not wanted: first, so that its port and
@@ -252,10 +253,13 @@ func (e *Engine) Snapshot() State {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var s State
+	over := e.shaped()
 	for _, t := range e.spec.Tunnels {
 		ts := TunnelState{Name: t.Name, Interface: t.Interface, PublicKey: t.PrivateKey.Public()}
 		if run := e.tunnels[t.Interface]; run != nil {
 			run.describe(&ts, e.active, t.Peers)
+			ts.InboundDrops += over[inCounter(t.Interface)].Packets
+			ts.OutboundDrops += over[outCounter(t.Interface)].Packets
 		}
 		if err := e.failed[t.Name]; err != nil {
 			ts.Error = err.Error()
@@ -281,12 +285,15 @@ func (e *Engine) Close(keep bool) error {
 	if !keep {
 		var r Result
 		e.spec = Spec{}
-		err = errors.Join(e.prune(&r), e.route(&r), e.mark(&r))
+		err = errors.Join(e.prune(&r), e.route(&r), e.shape(&r))
 	}
 	e.closed = true
 	close(e.done)
 	e.mu.Unlock()
 	e.ended.Wait()
+	if e.kernel.ctl != nil {
+		err = errors.Join(err, e.kernel.ctl.Close())
+	}
 	e.nl.Close()
 	return errors.Join(err, e.nft.Close(), e.ns.Close())
 }

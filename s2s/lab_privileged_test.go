@@ -254,9 +254,19 @@ func (p *place) engine() *Engine {
 
 func apply(t testing.TB, e *Engine, s Spec) Result {
 	t.Helper()
-	r, err := e.Apply(context.Background(), s)
+	r, err := e.Apply(context.Background(), demanded(s))
 	must(t, err)
 	return r
+}
+
+// ourImplementation names the variable that says what our own tunnels are to be.
+const ourImplementation = "HNV_TEST_WIREGUARD"
+
+func demanded(s Spec) Spec {
+	if s.Implementation == "" {
+		s.Implementation = Implementation(os.Getenv(ourImplementation))
+	}
+	return s
 }
 
 func prefixes(list string) (out []netip.Prefix) {

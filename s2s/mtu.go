@@ -79,6 +79,7 @@ func (e *Engine) derive(t Tunnel) int {
 // followPaths brings the MTUs in line that are derived.
 func (e *Engine) followPaths(r *Result) error {
 	var errs []error
+	clamp := false
 	for _, t := range e.spec.Tunnels {
 		run := e.tunnels[t.Interface]
 		if t.MTU != 0 || run == nil {
@@ -96,12 +97,16 @@ func (e *Engine) followPaths(r *Result) error {
 		if mtu == run.mtu {
 			continue
 		}
-		run.setPolicy(t, mtu)
+		run.shape(t, mtu)
+		clamp = clamp || run.wg.kind() == Kernel
 		if err := e.nl.SetLink(run.index, nl.LinkChange{MTU: mtu}); err != nil {
 			errs = append(errs, fmt.Errorf("tunnel %s: %w", t.Name, err))
 			continue
 		}
 		r.add("MTU of %s is %d", t.Interface, mtu)
+	}
+	if clamp {
+		errs = append(errs, e.shape(r))
 	}
 	return errors.Join(errs...)
 }

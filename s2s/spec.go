@@ -8,7 +8,18 @@ import (
 // Spec is the whole wanted state of one compartment's tunnels.
 type Spec struct {
 	Tunnels []Tunnel
+	// Implementation that all must be of; "" chooses for each.
+	Implementation Implementation `json:",omitempty"`
 }
+
+// Implementation is what encrypts.
+type Implementation string
+
+// The implementations.
+const (
+	Kernel   Implementation = "kernel"   // the kernel's own WireGuard
+	Embedded Implementation = "embedded" // wireguard-go in this process
+)
 
 // Tunnel is one WireGuard link and the peers behind it.
 type Tunnel struct {

@@ -12,7 +12,9 @@ type State struct{ Tunnels []TunnelState }
 type TunnelState struct {
 	Name           string
 	Interface      string
-	Implementation string // "embedded"
+	Implementation Implementation // "" where it does not run
+	// Reason says in words why it is that one.
+	Reason string
 	// Error says why the tunnel is not as wanted; "" if it is.
 	Error      string
 	PublicKey  Key

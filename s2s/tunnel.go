@@ -5,15 +5,10 @@ package s2s
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
-
-	"golang.zx2c4.com/wireguard/conn"
-	wg "golang.zx2c4.com/wireguard/device"
 
 	"github.com/hnvgate/hnvgate/internal/nl"
 )
@@ -25,17 +20,15 @@ func isOurs(l nl.Link) bool { return strings.HasPrefix(l.Alias, aliasPrefix) }
 
 // tunnel is a running one.
 type tunnel struct {
-	index             int
-	tun               *device
-	wg                *wg.Device
-	told              map[Key]netip.AddrPort // endpoints that were set
-	probers           map[string]*prober     // by peer
-	mtu               int                    // the link's
-	derived           int                    // from what the kernel knows; 0: it is not
-	narrowed          time.Time              // when that last became less
-	inherited         int                    // MTU of the link that was adopted; 0: it was made
-	inKbps, outKbps   uint64
-	inDrops, outDrops atomic.Uint64
+	index     int
+	wg        wireguard
+	reason    string                 // why it is that
+	told      map[Key]netip.AddrPort // endpoints that were set
+	probers   map[string]*prober     // by peer
+	mtu       int                    // the link's
+	derived   int                    // from what the kernel knows; 0: it is not
+	narrowed  time.Time              // when that last became less
+	inherited int                    // MTU of the link that was adopted; 0: it was made
 }
 
 // linkConf: a tunnel forwards; what comes out of it was checked by its key, and
@@ -54,58 +47,71 @@ func (e *Engine) applyTunnel(t Tunnel, r *Result) error {
 	if err != nil {
 		return err
 	}
-	run.setPolicy(t, e.mtuOf(t, run, time.Now()))
-	if err := e.applyLink(t, run, r); err != nil {
-		return err
+	run.shape(t, e.mtuOf(t, run, time.Now()))
+	steps := []func(Tunnel, *tunnel, *Result) error{e.applyLink, e.configure}
+	if run.wg.kind() == Kernel { // its link listens as soon as it is up
+		slices.Reverse(steps)
 	}
-	if err := e.configure(t, run, r); err != nil {
-		return err
+	for _, step := range steps {
+		if err := step(t, run, r); err != nil {
+			return err
+		}
 	}
 	return e.applyProbes(t, run)
 }
 
 // running gives the tunnel's device, started anew where it is not there, has
-// ended, or lost its link.
+// ended, lost its link, or is to be of the other implementation.
 func (e *Engine) running(t Tunnel, r *Result) (*tunnel, error) {
 	run := e.tunnels[t.Interface]
 	l, err := e.nl.Link(t.Interface)
-	if err != nil && !errors.Is(err, nl.ErrNotFound) {
+	there := err == nil
+	if !there && !errors.Is(err, nl.ErrNotFound) {
 		return nil, err
 	}
-	if err == nil && !isOurs(l) {
-		if run == nil {
-			return nil, fmt.Errorf("link %s is there and not one of ours", t.Interface)
-		}
+	if there && !isOurs(l) && run == nil {
+		return nil, fmt.Errorf("link %s is there and not one of ours", t.Interface)
 	}
+	kind, reason, wrong := pick(e.spec.Implementation, t, e.probeKernel)
 	if run != nil {
-		select {
-		case <-run.wg.Wait():
-		default:
-			if err == nil && l.Index == run.index {
-				return run, nil
-			}
+		if wrong == nil && run.wg.kind() == kind && !run.wg.ended() && there && l.Index == run.index {
+			run.reason = reason
+			return run, nil
 		}
 		run.stop()
 		delete(e.tunnels, t.Interface)
 	}
-	run, err = e.start(t)
-	if err != nil {
+	if there && isOurs(l) && (wrong != nil || l.Kind != kind.linkKind()) {
+		if err := e.nl.DelLink(t.Interface); err != nil {
+			return nil, err
+		}
+		r.add("link %s of kind %s removed", t.Interface, l.Kind)
+	}
+	if wrong != nil {
+		return nil, wrong
+	}
+	start := e.startEmbedded
+	if kind == Kernel {
+		start = e.startKernel
+	}
+	if run, err = start(t); err != nil {
 		return nil, err
 	}
+	run.reason, run.probers = reason, map[string]*prober{}
 	e.tunnels[t.Interface] = run
 	r.add("tunnel %s started", t.Name)
 	return run, nil
 }
 
-func (e *Engine) start(t Tunnel) (*tunnel, error) {
+func (e *Engine) startEmbedded(t Tunnel) (*tunnel, error) {
 	file, err := openTUN(e.ns, t.Interface)
 	if err != nil {
 		return nil, err
 	}
-	run := &tunnel{told: map[Key]netip.AddrPort{}, probers: map[string]*prober{}}
+	run := &tunnel{told: map[Key]netip.AddrPort{}}
 	l, err := e.nl.Link(t.Interface)
 	if err == nil && l.Alias == "" { // first the mark: it is found by that
-		err = e.nl.SetLink(l.Index, nl.LinkChange{Alias: aliasPrefix + t.Name})
+		err = e.nl.SetLink(l.Index, nl.LinkChange{Alias: t.alias(Embedded)})
 	} else {
 		run.inherited = l.MTU
 	}
@@ -113,51 +119,46 @@ func (e *Engine) start(t Tunnel) (*tunnel, error) {
 		_ = file.Close()
 		return nil, err
 	}
-	run.index = l.Index
-	run.tun = newDevice(file, run.policy(t, MinMTU))
-	run.wg = wg.NewDevice(run.tun, conn.NewStdNetBind(), wgLog(e.log, t.Name))
+	run.index, run.wg = l.Index, newEmbedded(file, t, e.log)
 	return run, nil
 }
 
-// wgLog takes what WireGuard has to say. It tells of peers by the first
-// characters of their public keys.
-func wgLog(log *slog.Logger, tunnel string) *wg.Logger {
-	return &wg.Logger{
-		Verbosef: wg.DiscardLogf,
-		Errorf: func(format string, args ...any) {
-			log.Debug("wireguard", "tunnel", tunnel, "message", fmt.Sprintf(format, args...))
-		},
+// startKernel makes the tunnel's link, or adopts it as it runs.
+func (e *Engine) startKernel(t Tunnel) (*tunnel, error) {
+	w := &kernel{ctl: e.kernel.ctl, link: t.Interface}
+	l, err := e.nl.Link(t.Interface)
+	if errors.Is(err, nl.ErrNotFound) {
+		if err := e.nl.AddWireGuard(nl.LinkEnd{Name: t.Interface}); err != nil {
+			return nil, err
+		}
+		if l, err = e.nl.Link(t.Interface); err == nil {
+			err = e.nl.SetLink(l.Index, nl.LinkChange{Alias: aliasPrefix + t.Name})
+		}
+		if err != nil {
+			return nil, errors.Join(err, e.nl.DelLink(t.Interface))
+		}
+		return &tunnel{index: l.Index, wg: w, told: map[Key]netip.AddrPort{}}, nil
 	}
+	if err != nil {
+		return nil, err
+	}
+	have, err := w.show()
+	if err != nil {
+		return nil, err
+	}
+	return &tunnel{index: l.Index, wg: w, told: adopted(l.Alias, have, t.wanted()), inherited: l.MTU}, nil
 }
 
 func (run *tunnel) stop() {
 	for _, p := range run.probers {
 		p.stop()
 	}
-	run.wg.Close()
+	run.wg.close()
 }
 
-// policy makes the packets' policy; limits that have not changed go on.
-func (run *tunnel) policy(t Tunnel, mtu int) *policy {
-	p := &policy{mtu: mtu, outDrops: &run.outDrops, inDrops: &run.inDrops}
-	p.out, p.in = newRewriters(t)
-	if run.tun != nil {
-		old := run.tun.policy.Load()
-		p.outLimit, p.inLimit = old.outLimit, old.inLimit
-	}
-	if run.outKbps != t.OutboundKbps {
-		p.outLimit = newLimit(t.OutboundKbps)
-	}
-	if run.inKbps != t.InboundKbps {
-		p.inLimit = newLimit(t.InboundKbps)
-	}
-	run.outKbps, run.inKbps = t.OutboundKbps, t.InboundKbps
-	return p
-}
-
-func (run *tunnel) setPolicy(t Tunnel, mtu int) {
+func (run *tunnel) shape(t Tunnel, mtu int) {
 	run.mtu = mtu
-	run.tun.set(run.policy(t, mtu))
+	run.wg.shape(t, mtu)
 }
 
 // applyLink brings the link's MTU, addresses and settings in line.
@@ -173,7 +174,7 @@ func (e *Engine) applyLink(t Tunnel, run *tunnel, r *Result) error {
 	if l.Backlog != backlog {
 		c.Backlog = backlog
 	}
-	if alias := aliasPrefix + t.Name; l.Alias != alias {
+	if alias := t.alias(run.wg.kind()); l.Alias != alias {
 		c.Alias = alias
 	}
 	c.AddrGenNone = !l.AddrGenNone
@@ -224,27 +225,14 @@ func (e *Engine) applyAddresses(t Tunnel, index int, r *Result) error {
 	return nil
 }
 
-// configure brings keys, port and peers in line. WireGuard opens its sockets in
-// the calling thread's namespace.
+// configure brings keys, port and peers in line.
 func (e *Engine) configure(t Tunnel, run *tunnel, r *Result) error {
 	want := t.wanted()
-	text, err := run.wg.IpcGet()
+	have, err := run.wg.show()
 	if err != nil {
 		return err
 	}
-	have, err := parseDevice(text)
-	if err != nil {
-		return err
-	}
-	change := planDevice(have, want, run.told)
-	err = e.ns.Do(func() error {
-		if change != "" {
-			if err := run.wg.IpcSet(change); err != nil {
-				return err
-			}
-		}
-		return run.wg.Up()
-	})
+	done, err := run.wg.change(e.ns, have, want, run.told)
 	if err != nil {
 		return err
 	}
@@ -252,7 +240,7 @@ func (e *Engine) configure(t Tunnel, run *tunnel, r *Result) error {
 	for k, p := range want.peers {
 		run.told[k] = p.endpoint
 	}
-	if change != "" {
+	if done {
 		r.add("tunnel %s configured", t.Name)
 	}
 	return nil
@@ -300,11 +288,7 @@ func (e *Engine) applyProbes(t Tunnel, run *tunnel) error {
 
 // handshake tells when the last one with the peer was done; zero: never.
 func (run *tunnel) handshake(peer Key) time.Time {
-	text, err := run.wg.IpcGet()
-	if err != nil {
-		return time.Time{}
-	}
-	d, err := parseDevice(text)
+	d, err := run.wg.show()
 	if err != nil {
 		return time.Time{}
 	}
@@ -320,14 +304,9 @@ func (run *tunnel) liveness(peer string) Liveness {
 
 // describe fills in what the tunnel knows of itself.
 func (run *tunnel) describe(s *TunnelState, active map[string]bool, peers []Peer) {
-	s.Implementation, s.MTU = "embedded", run.mtu
-	s.InboundDrops, s.OutboundDrops = run.inDrops.Load(), run.outDrops.Load()
-	text, err := run.wg.IpcGet()
-	if err != nil {
-		s.Error = err.Error()
-		return
-	}
-	d, err := parseDevice(text)
+	s.Implementation, s.Reason, s.MTU = run.wg.kind(), run.reason, run.mtu
+	s.InboundDrops, s.OutboundDrops = run.wg.drops()
+	d, err := run.wg.show()
 	if err != nil {
 		s.Error = err.Error()
 		return

@@ -3,6 +3,7 @@
 package s2s
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -62,6 +63,9 @@ func TestTwoTenantsWithTheSameAddresses(t *testing.T) {
 			t.Errorf("state is %+v", p)
 		}
 		st := s.engine.Snapshot().Tunnels[0]
+		if want := os.Getenv(ourImplementation); want != "" && string(st.Implementation) != want {
+			t.Errorf("implementation is %s, want %s", st.Implementation, want)
+		}
 		if st.MTU != 1420 || st.ListenPort != 51820 || st.Error != "" {
 			t.Errorf("state is %+v", st)
 		}

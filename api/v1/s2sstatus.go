@@ -8,6 +8,7 @@ type S2SStatus struct {
 	Message        string          `json:"message,omitempty" doc:"What is wrong and what to do; empty when Ready."`
 	Interface      string          `json:"interface" doc:"Link in the tenant's compartment." example:"wg-hq"`
 	Implementation string          `json:"implementation,omitempty" doc:"Who encrypts: kernel, its own WireGuard device, or embedded, wireguard-go in the compartment's agent; empty while not known." example:"embedded"`
+	Reason         string          `json:"reason,omitempty" doc:"Why it is that one." example:"this kernel has no WireGuard"`
 	PublicKey      string          `json:"publicKey" doc:"Public key of this end." example:"cU7p9SLgPoy2wgFGBRIxIHkMYsPeRWcFNWtuXYVTpQY="`
 	Endpoint       string          `json:"endpoint,omitempty" doc:"Where this end is reached from outside, ADDR:PORT; empty where it cannot be." example:"203.0.113.10:51820"`
 	ListenPort     uint16          `json:"listenPort,omitempty" doc:"UDP port it listens at; 0 while not known." example:"51820"`

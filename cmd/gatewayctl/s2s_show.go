@@ -86,6 +86,14 @@ peers are those that packets go to now.`,
 	return c.shows(cmd)
 }
 
+// because is a reason in brackets.
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return " (" + reason + ")"
+}
+
 func writeS2S(w io.Writer, d s2sDetail) {
 	s, st := d.Connection, d.Status
 	var f facts
@@ -96,7 +104,7 @@ func writeS2S(w io.Writer, d s2sDetail) {
 		f.add("Message", st.Message)
 	}
 	f.add("Protocol", s.Protocol)
-	f.add("Implementation", st.Implementation)
+	f.add("Implementation", st.Implementation+because(st.Reason))
 	f.add("Public key", s.PublicKey)
 	f.add("Listens at", st.Endpoint)
 	f.add("Interface", st.Interface)

@@ -47,3 +47,11 @@ func agentFeature(c config.Config) v1.Feature {
 	}
 	return f
 }
+
+// implementation is what the configuration has all tunnels be of; "" chooses for each.
+func implementation(c config.Config) s2s.Implementation {
+	if c.Agents.WireGuard == config.WireGuardAuto {
+		return ""
+	}
+	return s2s.Implementation(c.Agents.WireGuard)
+}

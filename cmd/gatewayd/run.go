@@ -107,7 +107,7 @@ func run(ctx context.Context, c config.Config) (err error) {
 		Settled: lazyGC(),
 		Store:   st, Compartments: engine, NAT: nat.New(log), Dataplane: sw, Wiring: wire, Sight: wire.Sight(), PAMTU: mtu, Log: log,
 		Exits: way.exits(), NATOffload: c.NATOffload == config.OffloadAll, NoNATOffload: way.untranslated(c),
-		Forwarder: attaches(feet), Explain: forwarder.Explain, Neighbours: forwarder.Neighbours, Agents: forControl(supervisor), Open: keys.Open, Uplinks: uplinkInterfaces(c),
+		Forwarder: attaches(feet), Explain: forwarder.Explain, Neighbours: forwarder.Neighbours, Agents: forControl(supervisor), Open: keys.Open, WireGuard: implementation(c), Uplinks: uplinkInterfaces(c),
 	})
 	x, err := newExchange(c, st, log)
 	if err != nil {

@@ -24,7 +24,19 @@ type Agents struct {
 	// processor time, in hundredths of one processor.
 	MemoryMiB  int `yaml:"memoryMiB"`
 	CPUPercent int `yaml:"cpuPercent"`
+	// WireGuard is what site-to-site tunnels are to be of.
+	WireGuard WireGuard `yaml:"wireguard"`
 }
+
+// WireGuard chooses an implementation of it.
+type WireGuard string
+
+// The choices.
+const (
+	WireGuardAuto     WireGuard = "auto"     // for each tunnel what suits it, the kernel's if that does
+	WireGuardKernel   WireGuard = "kernel"   // the kernel's own, or none
+	WireGuardEmbedded WireGuard = "embedded" // wireguard-go in the agents
+)
 
 // What an agent may take where nothing is said: a hundred thousand routes fit.
 const (
@@ -55,6 +67,9 @@ func (c *Config) defaultAgents() error {
 	if a.CPUPercent == 0 {
 		a.CPUPercent = defaultAgentCPU
 	}
+	if a.WireGuard == "" {
+		a.WireGuard = WireGuardAuto
+	}
 	if a.Binary != "" {
 		return nil
 	}
@@ -75,6 +90,11 @@ func (c *Config) checkAgents(bad complain) {
 	}
 	if a.Cgroup != "" && !filepath.IsAbs(a.Cgroup) {
 		bad("agents.cgroup: %q must be an absolute path", a.Cgroup)
+	}
+	switch a.WireGuard {
+	case WireGuardAuto, WireGuardKernel, WireGuardEmbedded:
+	default:
+		bad("agents.wireguard: %q is unknown: use %s, %s or %s", a.WireGuard, WireGuardAuto, WireGuardKernel, WireGuardEmbedded)
 	}
 	if a.MemoryMiB < 32 || a.MemoryMiB > 1<<20 {
 		bad("agents.memoryMiB: %d is out of range: use 32 to 1048576", a.MemoryMiB)

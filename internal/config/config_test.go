@@ -15,7 +15,7 @@ socketGroup: netadmin
 log: {level: debug, format: json}
 paInterfaces: [pa0, pa1]
 path: ebpf
-agents: {binary: /opt/compartmentd, cgroup: /sys/fs/cgroup/hnv, memoryMiB: 64}
+agents: {binary: /opt/compartmentd, cgroup: /sys/fs/cgroup/hnv, memoryMiB: 64, wireguard: kernel}
 uplinks:
   - name: internet
     interface: ext0
@@ -31,7 +31,7 @@ func TestParse(t *testing.T) {
 		Log: Log{"debug", "json"}, PAInterfaces: []string{"pa0", "pa1"},
 		Uplinks: []Uplink{{"internet", KindRouted, "ext0"}}, ACLDefault: "allow", Path: PathEBPF, NATOffload: OffloadAll,
 		SecretsKeyFile: "/var/lib/gw1/secrets.key",
-		Agents:         Agents{Binary: "/opt/compartmentd", RunDir: "/run/agents", Cgroup: "/sys/fs/cgroup/hnv", MemoryMiB: 64, CPUPercent: defaultAgentCPU},
+		Agents:         Agents{Binary: "/opt/compartmentd", RunDir: "/run/agents", Cgroup: "/sys/fs/cgroup/hnv", MemoryMiB: 64, CPUPercent: defaultAgentCPU, WireGuard: WireGuardKernel},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
@@ -43,6 +43,17 @@ func TestDefaults(t *testing.T) {
 	if err != nil || c.Instance != "hnv" || c.StateDir != "/var/lib/hnvgate" || c.Log.Level != "info" || c.Path != PathAuto ||
 		c.SecretsKeyFile != "/var/lib/hnvgate/secrets.key" || c.Agents.RunDir != "/run/hnvgate/agents" || filepath.Base(c.Agents.Binary) != "compartmentd" {
 		t.Errorf("got %+v, %v", c, err)
+	}
+}
+
+func TestWireGuard(t *testing.T) {
+	for text, want := range map[string]WireGuard{"": WireGuardAuto, "agents: {wireguard: embedded}": WireGuardEmbedded, "agents: {wireguard: auto}": WireGuardAuto} {
+		if c, err := Parse([]byte("paInterfaces: [pa0]\n" + text)); err != nil || c.Agents.WireGuard != want {
+			t.Errorf("%q: %q, %v; want %q", text, c.Agents.WireGuard, err, want)
+		}
+	}
+	if _, err := Parse([]byte("paInterfaces: [pa0]\nagents: {wireguard: both}")); err == nil || !strings.Contains(err.Error(), "agents.wireguard") {
+		t.Error(err)
 	}
 }
 

@@ -39,3 +39,14 @@ func SetDSCP(f Family, dscp uint8) Stmt {
 		c.add(w)
 	}}
 }
+
+// SetDF has routers not cut IPv4 packets to pieces, and say what does not fit instead.
+func SetDF() Stmt {
+	const dontFragment = 0x4000
+	return Stmt{text: fmt.Sprintf("ip frag-off set 0x%04x", dontFragment), build: func(c *compiler) {
+		c.needL3(IPv4)
+		c.add(&expr.Immediate{Register: 1, Data: binary.BigEndian.AppendUint16(nil, dontFragment)})
+		c.add(&expr.Payload{OperationType: expr.PayloadWrite, SourceRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 6, Len: 2,
+			CsumType: expr.CsumTypeInet, CsumOffset: 10})
+	}}
+}

@@ -88,6 +88,9 @@ func everything() Table {
 			{Name: "marking", Hook: &Hook{Type: Filter, At: Output, Priority: PriorityMangle}, Rules: []Rule{
 				R(SPort(ProtoUDP, 51820), SetDSCP(IPv4, 46)),
 				R(SPort(ProtoUDP, 51820), SetDSCP(IPv6, 10)),
+				R(SPort(ProtoUDP, 51820), SetDF()),
+				R(OIfName("ext"), BytesOver(1000000, 65536), Drop()),
+				R(OIfName("ext"), BytesOver(12500000000, 1), Drop()),
 			}},
 			{Name: "srcnat", Hook: &Hook{Type: NAT, At: Postrouting, Priority: PrioritySrcNAT}, Rules: []Rule{
 				R(L4Proto(ProtoTCP), HashBelow(SAddr4, 3, 7, 1), SNAT(a4, 1024, 65535)),

@@ -280,6 +280,15 @@ func Limit(perSecond uint64, burst uint32) Stmt {
 	}}
 }
 
+// BytesOver matches what is over a rate of bytes, after a burst of one second of it and
+// so many bytes more.
+func BytesOver(perSecond uint64, more uint32) Stmt {
+	text := fmt.Sprintf("limit rate over %d bytes/second burst %d bytes", perSecond, more)
+	return Stmt{text: text, build: func(c *compiler) {
+		c.add(&expr.Limit{Type: expr.LimitTypePktBytes, Rate: perSecond, Over: true, Unit: expr.LimitTimeSecond, Burst: more})
+	}}
+}
+
 // Count counts the packet in the table's named counter.
 func Count(name string) Stmt {
 	return Stmt{text: fmt.Sprintf("counter name %q", name), counter: name, build: func(c *compiler) {

@@ -19,6 +19,10 @@ func (h *Handle) AddMACVLAN(end LinkEnd, parent int) error {
 	}, vnl.NewRtAttr(unix.IFLA_LINK, vnl.Uint32Attr(uint32(parent))))
 }
 
+// AddWireGuard makes a link of the kernel's WireGuard; errors.ErrUnsupported where the
+// kernel has none. Its sockets are those of the handle's namespace.
+func (h *Handle) AddWireGuard(end LinkEnd) error { return h.addNamed("wireguard", end, nil) }
+
 // IsolatePort sets whether the bridge's port with the index passes frames to other
 // isolated ports.
 func (h *Handle) IsolatePort(index int, isolated bool) error {

@@ -31,7 +31,7 @@ func build(t *testing.T, out string, args ...string) string {
 
 var passed = regexp.MustCompile(`(?m)^--- PASS: (\w+)`)
 
-// Attachments of kind vlan, and the other kinds, on an older kernel; and tunnels to
+// Attachments of kind vlan, and the other kinds, on an older kernel; and tunnels of
 // the kernel's own WireGuard.
 func TestGuest(t *testing.T) {
 	dir := t.TempDir()
@@ -44,7 +44,8 @@ func TestGuest(t *testing.T) {
 		env   map[string]string
 	}{
 		{"forwarder", []string{"TestVLAN", "TestTwoTenantsAlike", "TestExplain", "TestExplainRefused"}, map[string]string{"HNV_TEST_VLAN": "1"}},
-		{"s2s", []string{"TestTwoTenantsWithTheSameAddresses"}, map[string]string{"HNV_TEST_KERNEL_WIREGUARD": "1"}},
+		{"s2s", []string{"TestTwoTenantsWithTheSameAddresses", "TestImplementationIsChosen", "TestKernelGoesOnAlone"},
+			map[string]string{"HNV_TEST_KERNEL_WIREGUARD": "1", "HNV_TEST_WIREGUARD": "kernel"}},
 	}
 	im := Image{
 		Init:       filepath.Join(dir, "init"),

@@ -50,7 +50,7 @@ func (b *Backend) S2SStatus(_ context.Context, tenant, name hnv.Name) ([]v1.S2SS
 			}
 			at, _ := f.ListenAt(c)
 			st := v1.S2SStatus{
-				Tenant: tenant.String(), Name: c.Name.String(), Phase: v1.PhaseReady, Interface: c.Link(), Implementation: "embedded",
+				Tenant: tenant.String(), Name: c.Name.String(), Phase: v1.PhaseReady, Interface: c.Link(), Implementation: "embedded", Reason: "this kernel has no WireGuard",
 				PublicKey: c.PublicKey.String(), Endpoint: netip.AddrPortFrom(at.Addr, c.ListenPort).String(), ListenPort: c.ListenPort, MTU: 1420,
 			}
 			for i, p := range v1.NewS2SConnection(c).Peers {
