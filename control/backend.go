@@ -142,14 +142,18 @@ func (c *Controller) exitDrops() map[string]uint64 {
 	return out
 }
 
-// natStatus reads what a tenant's NAT counts; nil where there is none. The
-// compartment may vanish meanwhile, which the conditions tell: it is no reason
-// to tell nothing.
+// natStatus reads what the rules in a tenant's compartment count, which are there for
+// NAT and for what it forwards; nil where it has neither. The compartment may vanish
+// meanwhile, which the conditions tell: it is no reason to tell nothing.
 func (c *Controller) natStatus(ctx context.Context, n hnv.Name) *v1.NATStatus {
 	var spec hnv.Tenant
-	c.o.Store.View(func(f *hnv.Fabric) { spec, _ = f.Tenant(n) })
+	var rules bool
+	c.o.Store.View(func(f *hnv.Fabric) {
+		spec, _ = f.Tenant(n)
+		rules = spec.Gateway != nil && (spec.Gateway.NAT != nil || reachesOut(f, n))
+	})
 	t := c.find(n)
-	if t == nil || spec.Gateway == nil || spec.Gateway.NAT == nil || t.status.namespace() == "" {
+	if t == nil || !rules || t.status.namespace() == "" {
 		return nil
 	}
 	s, err := c.o.NAT.Snapshot(ctx, t.status.namespace())

@@ -103,6 +103,10 @@ func TestAttachmentsAreGuarded(t *testing.T) {
 	if got := calls(); slices.Index(got, "nat") < 0 || slices.Index(got, "nat") > slices.Index(got, "forward 1") {
 		t.Errorf("the attachment is there before its rules: %v", got)
 	}
+	// What they drop is told, though there is no NAT.
+	if s, err := c.TenantStatus(t.Context(), contoso); err != nil || s.NAT == nil || len(s.NAT.Drops) == 0 {
+		t.Errorf("of what the rules count, %+v is told: %v", s.NAT, err)
+	}
 	// As long as the link cannot be removed, the rules stay.
 	e.set("forward 0 contoso", errBroken)
 	m.change(hnv.Change{Delete: dc})

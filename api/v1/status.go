@@ -83,7 +83,7 @@ type TenantStatus struct {
 	Counters         Counters    `json:"counters" doc:"Packet counters."`
 
 	Layers []LayerCounters `json:"layers,omitempty" doc:"What the layers of the tenant's ports on this machine have counted, in the order in which packets from a port meet them; told when asked for this tenant alone: it is not in the state of the gateway."`
-	NAT    *NATStatus      `json:"nat,omitempty" doc:"What its NAT counts, read from the kernel when asked for this tenant alone: it is not in the state of the gateway. Left out too where the tenant has no NAT here, or it is not in place."`
+	NAT    *NATStatus      `json:"nat,omitempty" doc:"What the rules in its compartment count, those of NAT and of what it forwards, read from the kernel when asked for this tenant alone: it is not in the state of the gateway. Left out too where the tenant has neither here, or they are not in place."`
 
 	Agent         *AgentStatus   `json:"agent,omitempty" doc:"The process that runs its tunnels and BGP. Left out where it has none of these."`
 	Tunnels       *Tally         `json:"tunnels,omitempty" doc:"Its site-to-site connections; up is one of which at least one peer is alive, or was heard lately where nothing is probed. Left out where it has none."`

@@ -75,7 +75,7 @@ func writeTenant(w io.Writer, d tenantDetail) {
 	writeCounters(w, st.Counters)
 	writeLayers(w, st.Layers)
 	if st.NAT != nil {
-		writeDrops(w, "DROPPED BY NAT", st.NAT.Drops)
+		writeDrops(w, "DROPPED IN THE COMPARTMENT", st.NAT.Drops)
 	}
 }
 

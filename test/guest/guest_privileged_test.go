@@ -63,7 +63,7 @@ func TestGuest(t *testing.T) {
 		path := "/tests/" + r.pkg
 		im.Binaries[path] = tests(r.pkg)
 		im.Runs = append(im.Runs, Run{Name: r.pkg, Env: r.env,
-			Args: []string{path, "-test.v", "-test.timeout=240s", "-test.parallel=1", "-test.run=^(" + strings.Join(r.tests, "|") + ")$"}})
+			Args: []string{path, "-test.v", "-test.timeout=480s", "-test.parallel=1", "-test.run=^(" + strings.Join(r.tests, "|") + ")$"}})
 	}
 	var image bytes.Buffer
 	if err := im.Write(&image); err != nil {
@@ -74,7 +74,7 @@ func TestGuest(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("the initial RAM file system has %d MB", image.Len()>>20)
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	begin := time.Now()
 	results, err := Boot(ctx, filepath.Join(kernelDir, "vmlinuz"), initrd)
