@@ -328,3 +328,41 @@ func TestRepair(t *testing.T) {
 		t.Errorf("repaired %q where an interface went: %v", got, err)
 	}
 }
+
+// All tenants have their uplink attached, at once; whose clsact it is stays known, and
+// nothing is left of it.
+func TestUplinkAttachedByManyAtOnce(t *testing.T) {
+	m := newMachine(t, "gw", netip.MustParseAddr("192.168.1.1"))
+	f, err := Open(dataplane.New(dataplane.Options{}), Options{Instance: m.name, Namespace: netns.Path(m.ns), NATOffload: true})
+	must(t, err)
+	defer f.Close()
+	u, err := OpenUplink(UplinkOptions{Instance: m.name, Namespace: netns.Path(m.ns), FastPath: f})
+	must(t, err)
+	defer u.Close()
+	for n := range 20 {
+		name := fmt.Sprintf("up%d", n)
+		must(t, m.h.AddVeth(nl.LinkEnd{Name: name}, nl.LinkEnd{Name: name + "b"}))
+		l, err := m.h.Link(name)
+		must(t, err)
+		var all sync.WaitGroup
+		start := make(chan struct{})
+		for range 8 {
+			all.Go(func() {
+				<-start
+				if err := u.Attach(l.Index); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		close(start)
+		all.Wait()
+		if _, noted, err := f.hooks.made.get(uint32(l.Index)); err != nil || !noted {
+			t.Errorf("attachment %d: clsact is not noted as ours: %v", n, err)
+		}
+	}
+	_, err = Uninstall(Options{Instance: m.name, Namespace: netns.Path(m.ns)})
+	must(t, err)
+	if left, err := m.h.Clsacts(); err != nil || len(left) > 0 {
+		t.Errorf("clsact is left at %v: %v", left, err)
+	}
+}

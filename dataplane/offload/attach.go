@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/cilium/ebpf"
 
@@ -46,6 +47,9 @@ type hooks struct {
 	// made notes the interfaces that have clsact from the instance; nil: it is not
 	// noted, and clsact is the instance's wherever nothing else is.
 	made table[uint32, uint8]
+	// turn is whose it is to make or remove filters and clsact, and to note it: several
+	// tenants have one uplink attached at once.
+	turn *sync.Mutex
 }
 
 // numbered is a program with the kernel's number of it, 0 where that is not known:
@@ -80,6 +84,8 @@ func (k hooks) set(ifindex int, program string, p numbered) error {
 
 // place is set where the filter is not there.
 func (k hooks) place(want nl.Filter, program string, p numbered) error {
+	k.turn.Lock()
+	defer k.turn.Unlock()
 	ifindex := want.Link
 	have, _, err := k.h.Filters(ifindex)
 	if err != nil {
@@ -100,7 +106,7 @@ func (k hooks) place(want nl.Filter, program string, p numbered) error {
 }
 
 // makeRoom gives the interface clsact, and notes whether it was without: before it
-// is made, lest nobody knew of it if we died in between.
+// is made, lest nobody knew of it if we died in between. With turn.
 func (k hooks) makeRoom(ifindex int) error {
 	if k.made == nil {
 		_, err := k.h.AddClsact(ifindex)
@@ -124,6 +130,8 @@ func (k hooks) makeRoom(ifindex int) error {
 // else all, and clsact if that is the instance's and nothing else is there. It is
 // no error if the interface is gone.
 func (k hooks) remove(ifindex int, programs ...string) (removed []string, err error) {
+	k.turn.Lock()
+	defer k.turn.Unlock()
 	all, others, err := k.h.Filters(ifindex)
 	if errors.Is(err, nl.ErrNotFound) {
 		return nil, nil
@@ -228,14 +236,21 @@ func (f *FastPath) sweepHooks() error {
 	if err != nil {
 		return err
 	}
-	there := map[uint32]bool{}
 	var errs []error
 	for _, ifindex := range at {
-		there[uint32(ifindex)] = true
 		if f.attached[ifindex] == "" && ifindex != f.punt.in.Index {
 			_, err := f.hooks.remove(ifindex, progFabric, progPort)
 			errs = append(errs, err)
 		}
+	}
+	f.hooks.turn.Lock()
+	defer f.hooks.turn.Unlock()
+	if at, err = f.h.Clsacts(); err != nil { // there may be more by now
+		return errors.Join(append(errs, err)...)
+	}
+	there := map[uint32]bool{}
+	for _, ifindex := range at {
+		there[uint32(ifindex)] = true
 	}
 	return errors.Join(append(errs, sweep(f.hooks.made, func(k uint32, _ uint8) bool { return !there[k] }))...)
 }

@@ -106,7 +106,7 @@ func (f *FastPath) open(sw *dataplane.Switch, o Options) (err error) {
 		return missing([]Capability{capability(capPrograms, err)})
 	}
 	f.programs = map[string]numbered{progFabric: numberOf(f.k.fabric), progPort: numberOf(f.k.port)}
-	f.hooks = hooks{f.h, f.instance, kernelTable[uint32, uint8]{f.k.maps[hooksMap]}}
+	f.hooks = hooks{f.h, f.instance, kernelTable[uint32, uint8]{f.k.maps[hooksMap]}, new(sync.Mutex)}
 	if f.taking = !made && !adopted; f.taking {
 		if err := f.inheritHooks(); err != nil {
 			return err
@@ -276,7 +276,7 @@ func uninstall(h *nl.Handle, instance string) (removed []string, err error) {
 		if link == punt.in.Index {
 			continue
 		}
-		names, err := hooks{h, instance, made}.remove(link)
+		names, err := hooks{h, instance, made, new(sync.Mutex)}.remove(link)
 		removed = append(removed, names...)
 		errs = append(errs, err)
 	}

@@ -5,6 +5,7 @@ package offload
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/hnvgate/hnvgate/internal/nl"
 )
@@ -32,11 +33,10 @@ type UplinkOptions struct {
 // An Uplink is for one gateway's namespace. Its methods may be called at once.
 type Uplink struct {
 	*exits
-	instance string
 	h        *nl.Handle
 	k        *uplinkKernel
-	programs map[string]numbered  // as filters name them
-	made     table[uint32, uint8] // where FastPath notes what it made; nil without one
+	programs map[string]numbered // as filters name them
+	hooks    hooks               // noted where FastPath does, if there is one
 }
 
 // The programs, as filters name them.
@@ -52,11 +52,11 @@ func OpenUplink(o UplinkOptions) (*Uplink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the uplink's fast path: %w", err)
 	}
-	u := &Uplink{instance: o.Instance, h: h}
+	u := &Uplink{h: h, hooks: hooks{h: h, instance: o.Instance, turn: new(sync.Mutex)}}
 	with, sizes := (*kernel)(nil), o.Sizes.fill()
 	if o.FastPath != nil {
 		with, sizes = o.FastPath.k, o.FastPath.sizes
-		u.made = o.FastPath.hooks.made
+		u.hooks.made, u.hooks.turn = o.FastPath.hooks.made, o.FastPath.hooks.turn
 	}
 	if u.k, err = loadUplink(uplinkOptions{sizes: sizes, with: with}); err == nil {
 		u.programs = map[string]numbered{progUplink: numberOf(u.k.inward), progExternal: numberOf(u.k.outward)}
@@ -107,13 +107,11 @@ func (u *Uplink) Close() error {
 // attach puts the program at the interface's ingress, in the place of what an
 // earlier process of the instance had there.
 func (u *Uplink) attach(ifindex int, program string) error {
-	return u.hooks().set(ifindex, program, u.programs[program])
+	return u.hooks.set(ifindex, program, u.programs[program])
 }
 
-func (u *Uplink) hooks() hooks { return hooks{h: u.h, instance: u.instance, made: u.made} }
-
 func (u *Uplink) detach(ifindex int) error {
-	if _, err := u.hooks().remove(ifindex, progUplink, progExternal); err != nil {
+	if _, err := u.hooks.remove(ifindex, progUplink, progExternal); err != nil {
 		return fmt.Errorf("detach from interface %d: %w", ifindex, err)
 	}
 	return nil
